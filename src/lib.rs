@@ -9,9 +9,12 @@
     )
 )]
 
+pub mod bodies;
 pub mod diagnostics;
+pub mod http;
 pub mod metrics;
 pub mod timestamp;
+pub mod transport;
 
 /// Runs the program.
 pub fn main(_args: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {

@@ -1,4 +1,4 @@
-//! A time as RFC 3339 bytes.
+//! A time as bytes: RFC 3339 for records and messages, IMF-fixdate for HTTP.
 
 use std::time::SystemTime;
 
@@ -19,6 +19,48 @@ pub fn rfc3339(time: SystemTime) -> [u8; RFC3339_LENGTH] {
     digits(&mut text, 14, 2, u32::from(time.minute()));
     digits(&mut text, 17, 2, u32::from(time.second()));
     digits(&mut text, 20, 9, time.nanosecond());
+    text
+}
+
+/// `Fri, 20 Nov 2026 21:34:38 GMT`: the IMF-fixdate of RFC 9110, section 5.6.7.
+pub fn http_date(time: SystemTime) -> [u8; 29] {
+    let time = utc(time);
+    let weekday = match time.weekday() {
+        time::Weekday::Monday => b"Mon",
+        time::Weekday::Tuesday => b"Tue",
+        time::Weekday::Wednesday => b"Wed",
+        time::Weekday::Thursday => b"Thu",
+        time::Weekday::Friday => b"Fri",
+        time::Weekday::Saturday => b"Sat",
+        time::Weekday::Sunday => b"Sun",
+    };
+    let month = match time.month() {
+        time::Month::January => b"Jan",
+        time::Month::February => b"Feb",
+        time::Month::March => b"Mar",
+        time::Month::April => b"Apr",
+        time::Month::May => b"May",
+        time::Month::June => b"Jun",
+        time::Month::July => b"Jul",
+        time::Month::August => b"Aug",
+        time::Month::September => b"Sep",
+        time::Month::October => b"Oct",
+        time::Month::November => b"Nov",
+        time::Month::December => b"Dec",
+    };
+    let mut text = *b"Mon, 00 Jan 0000 00:00:00 GMT";
+    text.iter_mut()
+        .zip(weekday)
+        .for_each(|(to, from)| *to = *from);
+    text.iter_mut()
+        .skip(8)
+        .zip(month)
+        .for_each(|(to, from)| *to = *from);
+    digits(&mut text, 5, 2, u32::from(time.day()));
+    digits(&mut text, 12, 4, time.year().unsigned_abs());
+    digits(&mut text, 17, 2, u32::from(time.hour()));
+    digits(&mut text, 20, 2, u32::from(time.minute()));
+    digits(&mut text, 23, 2, u32::from(time.second()));
     text
 }
 
@@ -60,6 +102,12 @@ mod tests {
         );
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_795_210_478, 123_456_789);
         assert_eq!(text(time), "2026-11-20T21:34:38.123456789Z");
+    }
+
+    #[test]
+    fn a_http_date_names_weekday_and_month() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_210_478);
+        assert_eq!(http_date(time), *b"Fri, 20 Nov 2026 21:34:38 GMT");
     }
 
     #[test]

@@ -1,0 +1,301 @@
+//! Memory for request bodies: a bound on all large ones together, granted first come, first served, and buffers that are
+//! used again so that a warm server neither allocates nor faults pages in.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::metrics::Metrics;
+
+/// Bodies up to this many bytes never wait for memory. A review is typically 1 to 10 KB.
+pub const SMALL: usize = 64 * 1024;
+
+/// A small buffer holds a small body and what is spliced into it.
+const SMALL_CAPACITY: usize = SMALL + 4096;
+
+/// Small buffers kept for the next request; the hottest is used first, so this is more than two cores keep busy.
+const SMALL_SPARES: usize = 16;
+
+/// Large buffers kept for the next request, whatever their sizes; together they stay under the budget.
+const LARGE_SPARES: usize = 16;
+
+/// Hands out body buffers. Shared by all connections of the audit ports.
+#[derive(Debug)]
+pub struct Bodies {
+    budget: usize,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes granted to large bodies.
+    granted: usize,
+    /// Who waits, oldest first.
+    queue: VecDeque<u64>,
+    next_ticket: u64,
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+    /// Whether a buffer was handed out since the last [`Bodies::trim`].
+    used: bool,
+}
+
+/// A buffer on loan. Goes back, and its share of the budget with it, when dropped.
+#[derive(Debug)]
+pub struct Body<'b> {
+    bodies: &'b Bodies,
+    charge: usize,
+    buffer: Vec<u8>,
+}
+
+impl Bodies {
+    /// `budget`: bytes that all large bodies may take together.
+    pub fn new(budget: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            budget,
+            metrics,
+            state: Mutex::default(),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// An empty buffer of at least `size` bytes of capacity, or `None` if its turn has not come by `deadline`. A small
+    /// one is there at once. A large one waits until all who asked before it have been served and the budget has room
+    /// for it; one that is larger than the whole budget is served alone.
+    pub fn take(&self, size: usize, deadline: Instant) -> Option<Body<'_>> {
+        let mut state = self.lock();
+        state.used = true;
+        if size <= SMALL_CAPACITY {
+            let spare = state.small.pop();
+            drop(state);
+            let buffer = spare.unwrap_or_else(|| Vec::with_capacity(SMALL_CAPACITY));
+            return Some(Body {
+                bodies: self,
+                charge: 0,
+                buffer,
+            });
+        }
+        state = self.wait_for_turn(state, size, deadline)?;
+        state.granted = state.granted.saturating_add(size);
+        self.metrics
+            .inflight_body_bytes
+            .set(i64::try_from(state.granted).unwrap_or(i64::MAX));
+        let fitting = |spare: &Vec<u8>| spare.capacity() >= size && spare.capacity() / 4 <= size;
+        let spare = state
+            .large
+            .iter()
+            .rposition(fitting)
+            .map(|at| state.large.remove(at));
+        if spare.is_none() {
+            // Spares and what is granted stay under the budget together.
+            while state.granted.saturating_add(spare_bytes(&state.large)) > self.budget
+                && !state.large.is_empty()
+            {
+                state.large.remove(0);
+            }
+        }
+        drop(state);
+        let buffer = spare.unwrap_or_else(|| Vec::with_capacity(size));
+        Some(Body {
+            bodies: self,
+            charge: size,
+            buffer,
+        })
+    }
+
+    /// Gives the buffers that nobody needed since the last call back to the system. Called every few seconds.
+    pub fn trim(&self) {
+        let mut state = self.lock();
+        if !std::mem::take(&mut state.used) {
+            state.small = Vec::new();
+            state.large = Vec::new();
+        }
+    }
+
+    fn wait_for_turn<'g>(
+        &'g self,
+        mut state: MutexGuard<'g, State>,
+        size: usize,
+        deadline: Instant,
+    ) -> Option<MutexGuard<'g, State>> {
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.queue.push_back(ticket);
+        loop {
+            let fits = state.granted == 0 || state.granted.saturating_add(size) <= self.budget;
+            if fits && state.queue.front() == Some(&ticket) {
+                state.queue.pop_front();
+                // The next in line may fit as well.
+                self.returned.notify_all();
+                return Some(state);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.queue.retain(|waiting| *waiting != ticket);
+                self.returned.notify_all();
+                return None;
+            }
+            state = self
+                .returned
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn give_back(&self, charge: usize, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut state = self.lock();
+        if charge == 0 {
+            if state.small.len() < SMALL_SPARES && buffer.capacity() <= 2 * SMALL_CAPACITY {
+                state.small.push(buffer);
+            }
+            return;
+        }
+        state.granted = state.granted.saturating_sub(charge);
+        self.metrics
+            .inflight_body_bytes
+            .set(i64::try_from(state.granted).unwrap_or(i64::MAX));
+        let kept = state
+            .granted
+            .saturating_add(spare_bytes(&state.large))
+            .saturating_add(buffer.capacity());
+        if kept <= self.budget && state.large.len() < LARGE_SPARES {
+            state.large.push(buffer);
+        }
+        drop(state);
+        self.returned.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two statements above; a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn spare_bytes(spares: &[Vec<u8>]) -> usize {
+    spares.iter().map(Vec::capacity).sum()
+}
+
+impl Deref for Body<'_> {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.buffer
+    }
+}
+
+impl DerefMut for Body<'_> {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+}
+
+impl Drop for Body<'_> {
+    fn drop(&mut self) {
+        self.bodies
+            .give_back(self.charge, std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    const LARGE: usize = 1024 * 1024;
+
+    fn bodies(budget: usize) -> Bodies {
+        Bodies::new(budget, Arc::new(Metrics::new()))
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn a_small_body_never_waits() {
+        let bodies = bodies(LARGE);
+        let _all = bodies.take(LARGE, soon()).unwrap();
+        assert!(bodies.take(SMALL, Instant::now()).is_some());
+    }
+
+    #[test]
+    fn a_large_body_that_does_not_fit_is_refused_at_its_deadline_and_leaves_no_trace() {
+        let bodies = bodies(2 * LARGE);
+        let first = bodies.take(2 * LARGE, soon()).unwrap();
+        assert!(bodies.take(LARGE, Instant::now()).is_none());
+        drop(first);
+        assert!(bodies.take(2 * LARGE, Instant::now()).is_some());
+    }
+
+    #[test]
+    fn a_body_larger_than_the_budget_is_served_alone() {
+        let bodies = bodies(LARGE);
+        let giant = bodies.take(5 * LARGE, Instant::now()).unwrap();
+        assert!(bodies.take(LARGE, Instant::now()).is_none());
+        drop(giant);
+        assert!(bodies.take(LARGE, Instant::now()).is_some());
+    }
+
+    #[test]
+    fn large_bodies_are_served_in_the_order_they_asked() {
+        let bodies = bodies(4 * LARGE);
+        let (served, order) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let all = bodies.take(4 * LARGE, soon()).unwrap();
+            for (number, size) in [3 * LARGE, LARGE, 3 * LARGE, LARGE].into_iter().enumerate() {
+                let (bodies, served) = (&bodies, served.clone());
+                scope.spawn(move || {
+                    let body = bodies.take(size, soon()).unwrap();
+                    served.send(number).unwrap();
+                    drop(body);
+                });
+                while bodies.lock().queue.len() <= number {
+                    std::thread::yield_now();
+                }
+            }
+            drop(all);
+            let order: Vec<usize> = order.iter().take(4).collect();
+            assert!(
+                order.iter().position(|n| *n == 0) < order.iter().position(|n| *n == 2),
+                "{order:?}"
+            );
+            assert!(
+                order.iter().position(|n| *n == 1) < order.iter().position(|n| *n == 3),
+                "{order:?}"
+            );
+        });
+        assert_eq!(bodies.lock().granted, 0);
+    }
+
+    #[test]
+    fn buffers_are_used_again_and_given_back_when_nobody_needs_them() {
+        let bodies = bodies(4 * LARGE);
+        let address = bodies.take(LARGE, soon()).unwrap().as_ptr();
+        assert_eq!(bodies.take(LARGE - 1000, soon()).unwrap().as_ptr(), address);
+        bodies.trim();
+        assert_eq!(bodies.lock().large.len(), 1, "used since the last trim");
+        bodies.trim();
+        assert!(bodies.lock().large.is_empty());
+    }
+
+    #[test]
+    fn granted_and_spare_bytes_stay_under_the_budget_together() {
+        let bodies = bodies(4 * LARGE);
+        drop((
+            bodies.take(LARGE, soon()),
+            bodies.take(LARGE, soon()),
+            bodies.take(LARGE, soon()),
+        ));
+        let big = bodies.take(3 * LARGE, soon()).unwrap();
+        let state = bodies.lock();
+        assert!(state.granted + spare_bytes(&state.large) <= 4 * LARGE);
+        drop(state);
+        drop(big);
+    }
+}

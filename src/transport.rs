@@ -1,0 +1,544 @@
+//! Bytes in and out of one connection, over TLS or not, each step with a deadline. Knows nothing of HTTP.
+//!
+//! TLS goes through rustls' unbuffered API: records are decrypted in our own reused buffer and go from there to where
+//! they are wanted, the head's bytes into a small buffer, a body's straight into the body.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+
+/// Holds the largest TLS record (RFC 8446, section 5.2: 5 + 16,384 + 256 bytes), so that it is read at once.
+const INCOMING: usize = 17 * 1024;
+
+/// While a large body comes in: four records a read.
+const INCOMING_BULK: usize = 4 * INCOMING;
+
+/// Handshake messages may span records (a client's certificate chain); rustls refuses those over 64 KiB itself.
+const INCOMING_MAX: usize = 96 * 1024;
+
+/// Holds our handshake flight with one ECDSA certificate, and every reply.
+const OUTGOING: usize = 2 * 1024;
+
+/// Head bytes kept between requests; more is given back when a connection turns idle.
+const PLAIN_KEPT: usize = 20 * 1024;
+
+/// How far a read or write may overshoot its deadline, in exchange for fewer calls to setsockopt.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// Why no more bytes can be had or sent.
+#[derive(Debug)]
+pub enum Error {
+    /// The deadline passed.
+    TimedOut,
+    /// The socket failed: reset, broken pipe.
+    Io(io::Error),
+    /// The peer broke the TLS protocol, or sent an alert.
+    Tls(rustls::Error),
+    /// The first byte was not that of a TLS handshake record; true if it could begin an HTTP request.
+    NotTls(bool),
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// So many bytes of plain text.
+    Data(usize),
+    /// Bytes, but no plain text yet: part of a TLS record.
+    Partial,
+    /// The peer will send no more.
+    End,
+}
+
+/// The part of a connection that other threads may touch, to close it from outside.
+pub struct Wire {
+    stream: TcpStream,
+    /// `None`: plain TCP.
+    tls: Option<Mutex<Tls>>,
+}
+
+struct Tls {
+    connection: UnbufferedServerConnection,
+    /// No byte of an unfinished record or message is waiting in the incoming buffer. Only then may another thread, which
+    /// does not have that buffer, call into `connection`: rustls counts on seeing the same bytes again.
+    between_records: bool,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Wire {
+    /// A connection just accepted; TLS where a configuration is given.
+    pub fn new(
+        stream: TcpStream,
+        config: Option<Arc<rustls::ServerConfig>>,
+    ) -> Result<Self, rustls::Error> {
+        let tls = config.map(UnbufferedServerConnection::new).transpose()?;
+        Ok(Self {
+            stream,
+            tls: tls.map(Mutex::new),
+        })
+    }
+
+    /// Ends our writing side, after close_notify where TLS is spoken, and leaves the reading side open. For a
+    /// connection whose own thread waits for a request; never blocks for long.
+    pub fn say_goodbye(&self) {
+        if let Some(tls) = &self.tls
+            && let Ok(mut tls) = tls.try_lock()
+            && tls.between_records
+        {
+            let mut alert = [0; 128];
+            if let UnbufferedStatus {
+                state: Ok(ConnectionState::WriteTraffic(mut traffic)),
+                ..
+            } = tls.connection.process_tls_records(&mut [])
+                && let Ok(length) = traffic.queue_close_notify(&mut alert)
+            {
+                let _ = self
+                    .stream
+                    .set_write_timeout(Some(Duration::from_millis(1)));
+                let _ = (&self.stream).write_all(alert.get(..length).unwrap_or_default());
+            }
+        }
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Ends both sides at once; the connection's own thread sees the end of the stream.
+    pub fn cut(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// A connection's bytes, as its own thread sees them.
+#[derive(Debug)]
+pub struct Transport<'w> {
+    wire: &'w Wire,
+    /// Bytes off the wire: `start..end` are not processed yet.
+    incoming: Vec<u8>,
+    start: usize,
+    end: usize,
+    outgoing: Vec<u8>,
+    /// Plain text that nobody has taken yet, from `taken` on.
+    plain: Vec<u8>,
+    taken: usize,
+    read_timeout: Duration,
+    write_timeout: Duration,
+    ended: bool,
+}
+
+impl<'w> Transport<'w> {
+    /// Nothing is read or sent yet.
+    pub fn new(wire: &'w Wire) -> Self {
+        Self {
+            wire,
+            incoming: vec![0; INCOMING],
+            start: 0,
+            end: 0,
+            outgoing: vec![0; if wire.tls.is_some() { OUTGOING } else { 0 }],
+            plain: Vec::with_capacity(OUTGOING),
+            taken: 0,
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            ended: false,
+        }
+    }
+
+    /// Completes the TLS handshake. Returns at once where no TLS is spoken.
+    pub fn handshake(&mut self, deadline: Instant) -> Result<Progress, Error> {
+        let Some(tls) = &self.wire.tls else {
+            return Ok(Progress::Partial);
+        };
+        let mut first = true;
+        loop {
+            let received = self.receive(deadline)?;
+            if std::mem::take(&mut first)
+                && let Some(byte) = self
+                    .incoming
+                    .first()
+                    .filter(|byte| received > 0 && **byte != HANDSHAKE_RECORD)
+            {
+                return Err(Error::NotTls(byte.is_ascii_uppercase()));
+            }
+            if received == 0 {
+                return Ok(Progress::End);
+            }
+            // Plain text that came along stays where `unread` finds it.
+            self.advance(deadline, None)?;
+            if !lock(tls).connection.is_handshaking() {
+                self.shrink_outgoing();
+                return Ok(Progress::Partial);
+            }
+            if self.ended {
+                return Ok(Progress::End);
+            }
+        }
+    }
+
+    /// Plain text that has come and nobody has consumed.
+    pub fn unread(&self) -> &[u8] {
+        self.plain.get(self.taken..).unwrap_or_default()
+    }
+
+    /// Marks the first `count` bytes of [`Transport::unread`] as done with.
+    pub fn consume(&mut self, count: usize) {
+        self.taken = self.taken.saturating_add(count);
+        if self.taken >= self.plain.len() {
+            self.plain.clear();
+            self.taken = 0;
+        }
+    }
+
+    /// Whether part of a TLS record has come and the rest has not.
+    pub fn is_amid_record(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// One step: plain text to [`Transport::unread`].
+    pub fn read(&mut self, deadline: Instant) -> Result<Progress, Error> {
+        self.step(deadline, None)
+    }
+
+    /// One step: plain text to the end of `body` while it is shorter than `length`, the rest to [`Transport::unread`].
+    pub fn read_body(
+        &mut self,
+        body: &mut Vec<u8>,
+        length: usize,
+        deadline: Instant,
+    ) -> Result<Progress, Error> {
+        self.step(deadline, Some((body, length)))
+    }
+
+    fn step(
+        &mut self,
+        deadline: Instant,
+        mut body: Option<(&mut Vec<u8>, usize)>,
+    ) -> Result<Progress, Error> {
+        // Records read along with earlier ones come first.
+        if self.is_amid_record() {
+            let count = self.advance(deadline, body.as_mut())?;
+            if count > 0 {
+                return Ok(Progress::Data(count));
+            }
+        }
+        if self.ended || self.receive(deadline)? == 0 {
+            self.ended = true;
+            return Ok(Progress::End);
+        }
+        match self.advance(deadline, body.as_mut())? {
+            0 if self.ended => Ok(Progress::End),
+            0 => Ok(Progress::Partial),
+            count => Ok(Progress::Data(count)),
+        }
+    }
+
+    /// Reads in larger steps from now on (`true`, for a large body), or in ordinary ones again.
+    pub fn set_bulk(&mut self, bulk: bool) {
+        if bulk {
+            self.incoming
+                .resize(INCOMING_BULK.max(self.incoming.len()), 0);
+        } else if self.end <= INCOMING && self.incoming.len() > INCOMING {
+            self.incoming.truncate(INCOMING);
+            self.incoming.shrink_to_fit();
+        }
+    }
+
+    /// Gives back what only an unusual request needed. For a connection that turns idle.
+    pub fn shrink(&mut self) {
+        self.set_bulk(false);
+        self.shrink_outgoing();
+        if self.plain.capacity() > PLAIN_KEPT && self.plain.len() <= OUTGOING {
+            self.plain.shrink_to(OUTGOING);
+        }
+    }
+
+    fn shrink_outgoing(&mut self) {
+        if self.outgoing.len() > OUTGOING {
+            self.outgoing.truncate(OUTGOING);
+            self.outgoing.shrink_to_fit();
+        }
+    }
+
+    /// Sends all of `data`.
+    pub fn send(&mut self, data: &[u8], deadline: Instant) -> Result<(), Error> {
+        let Some(tls) = &self.wire.tls else {
+            return self.transmit(data, deadline);
+        };
+        // The largest plain text of one record, so that a long reply needs no buffer of its own length.
+        for piece in data.chunks(16 * 1024) {
+            let mut tls = lock(tls);
+            let mut used = 0;
+            loop {
+                let incoming = self
+                    .incoming
+                    .get_mut(self.start..self.end)
+                    .unwrap_or_default();
+                let UnbufferedStatus { mut discard, state } =
+                    tls.connection.process_tls_records(incoming);
+                let mut done = false;
+                match state.map_err(Error::Tls)? {
+                    // A pipelined request.
+                    ConnectionState::ReadTraffic(mut traffic) => {
+                        while let Some(record) = traffic.next_record() {
+                            let record = record.map_err(Error::Tls)?;
+                            discard += record.discard;
+                            self.plain.extend_from_slice(record.payload);
+                        }
+                    }
+                    ConnectionState::EncodeTlsData(mut data) => {
+                        used += encode(&mut self.outgoing, used, |to| data.encode(to))?
+                    }
+                    ConnectionState::TransmitTlsData(data) => data.done(),
+                    ConnectionState::WriteTraffic(mut traffic) => {
+                        used += encrypt(&mut self.outgoing, used, |to| traffic.encrypt(piece, to))?;
+                        done = true;
+                    }
+                    ConnectionState::PeerClosed => self.ended = true,
+                    _ => return Err(Error::Io(ErrorKind::BrokenPipe.into())),
+                }
+                self.start = self.end.min(self.start.saturating_add(discard));
+                if done {
+                    break;
+                }
+            }
+            tls.between_records = self.start == self.end;
+            drop(tls);
+            self.flush(used, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Ends our writing side, after close_notify where TLS is spoken.
+    pub fn say_goodbye(&mut self) {
+        self.wire.say_goodbye();
+    }
+
+    /// Processes what has come, up to the first plain text.
+    fn advance(
+        &mut self,
+        deadline: Instant,
+        mut body: Option<&mut (&mut Vec<u8>, usize)>,
+    ) -> Result<usize, Error> {
+        let Some(tls) = &self.wire.tls else {
+            let count = self.end - self.start;
+            let payload = self.incoming.get(self.start..self.end).unwrap_or_default();
+            deliver(payload, &mut self.plain, &mut self.taken, &mut body);
+            self.start = self.end;
+            return Ok(count);
+        };
+        let mut delivered = 0;
+        let mut used = 0;
+        let mut failure = None;
+        let mut tls = lock(tls);
+        while delivered == 0 {
+            let incoming = self
+                .incoming
+                .get_mut(self.start..self.end)
+                .unwrap_or_default();
+            let UnbufferedStatus { mut discard, state } =
+                tls.connection.process_tls_records(incoming);
+            let mut waits = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(Error::Tls)?;
+                        discard += record.discard;
+                        delivered += record.payload.len();
+                        deliver(record.payload, &mut self.plain, &mut self.taken, &mut body);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    used += encode(&mut self.outgoing, used, |to| data.encode(to))?;
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    let flight = self.outgoing.get(..used).unwrap_or_default();
+                    write_by(&self.wire.stream, flight, deadline, &mut self.write_timeout)?;
+                    used = 0;
+                }
+                Ok(ConnectionState::PeerClosed) => self.ended = true,
+                Ok(ConnectionState::Closed) => {
+                    self.ended = true;
+                    waits = true;
+                }
+                Ok(_) => waits = true,
+                // The alert that tells the peer is encoded by the next call.
+                Err(error) if failure.is_none() => failure = Some(error),
+                Err(_) => waits = true,
+            }
+            self.start = self.end.min(self.start.saturating_add(discard));
+            if waits {
+                break;
+            }
+        }
+        tls.between_records =
+            self.start == self.end && failure.is_none() && !tls.connection.is_handshaking();
+        drop(tls);
+        match failure {
+            Some(error) => {
+                let _ = self.flush(used, deadline);
+                Err(Error::Tls(error))
+            }
+            None => self.flush(used, deadline).map(|()| delivered),
+        }
+    }
+
+    fn flush(&mut self, used: usize, deadline: Instant) -> Result<(), Error> {
+        let bytes = self.outgoing.get(..used).unwrap_or_default();
+        write_by(&self.wire.stream, bytes, deadline, &mut self.write_timeout)
+    }
+
+    fn transmit(&mut self, data: &[u8], deadline: Instant) -> Result<(), Error> {
+        write_by(&self.wire.stream, data, deadline, &mut self.write_timeout)
+    }
+
+    /// One read(2) behind what is unprocessed.
+    fn receive(&mut self, deadline: Instant) -> Result<usize, Error> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.start > 0 {
+            self.incoming.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.incoming.len() {
+            if self.end >= INCOMING_MAX {
+                return Err(Error::Tls(rustls::Error::PeerSentOversizedRecord));
+            }
+            self.incoming.resize((2 * self.end).min(INCOMING_MAX), 0);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::TimedOut);
+        }
+        if needs_arming(self.read_timeout, left) {
+            self.wire.stream.set_read_timeout(Some(left))?;
+            self.read_timeout = left;
+        }
+        let space = self.incoming.get_mut(self.end..).unwrap_or_default();
+        let count = loop {
+            match (&self.wire.stream).read(space) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        self.end += count;
+        Ok(count)
+    }
+}
+
+/// The content type of a handshake record (RFC 8446, section 5.1): what every TLS connection begins with.
+const HANDSHAKE_RECORD: u8 = 22;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A body takes what it lacks, the rest is unread plain text.
+fn deliver(
+    mut payload: &[u8],
+    plain: &mut Vec<u8>,
+    taken: &mut usize,
+    body: &mut Option<&mut (&mut Vec<u8>, usize)>,
+) {
+    if let Some((body, length)) = body {
+        let (part, rest) = payload.split_at(payload.len().min(length.saturating_sub(body.len())));
+        body.extend_from_slice(part);
+        payload = rest;
+    }
+    if !payload.is_empty() {
+        plain.drain(..(*taken).min(plain.len()));
+        *taken = 0;
+        plain.extend_from_slice(payload);
+    }
+}
+
+/// Whether a time-out set to `armed` does not fit the time `left` any more.
+fn needs_arming(armed: Duration, left: Duration) -> bool {
+    armed > left + SLACK || armed + SLACK < left
+}
+
+fn write_by(
+    mut stream: &TcpStream,
+    mut data: &[u8],
+    deadline: Instant,
+    armed: &mut Duration,
+) -> Result<(), Error> {
+    while !data.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::TimedOut);
+        }
+        if needs_arming(*armed, left) {
+            stream.set_write_timeout(Some(left))?;
+            *armed = left;
+        }
+        match stream.write(data) {
+            Ok(0) => return Err(Error::Io(ErrorKind::WriteZero.into())),
+            Ok(count) => data = data.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Encodes behind the `used` bytes of `outgoing`, which grows as needed.
+fn encode(
+    outgoing: &mut Vec<u8>,
+    used: usize,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> Result<usize, Error> {
+    grow_until(outgoing, used, |to| {
+        encode(to).map_err(|error| match error {
+            EncodeError::InsufficientSize(lack) => Some(lack),
+            EncodeError::AlreadyEncoded => None,
+        })
+    })
+}
+
+fn encrypt(
+    outgoing: &mut Vec<u8>,
+    used: usize,
+    mut encrypt: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
+) -> Result<usize, Error> {
+    grow_until(outgoing, used, |to| {
+        encrypt(to).map_err(|error| match error {
+            EncryptError::InsufficientSize(lack) => Some(lack),
+            EncryptError::EncryptExhausted => None,
+        })
+    })
+}
+
+fn grow_until(
+    outgoing: &mut Vec<u8>,
+    used: usize,
+    mut fill: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
+) -> Result<usize, Error> {
+    loop {
+        match fill(outgoing.get_mut(used..).unwrap_or_default()) {
+            Ok(count) => return Ok(count),
+            Err(Some(lack)) if used + lack.required_size > outgoing.len() => {
+                outgoing.resize(used + lack.required_size, 0);
+            }
+            Err(_) => return Err(Error::Tls(rustls::Error::EncryptError)),
+        }
+    }
+}
