@@ -10,8 +10,13 @@
 )]
 
 pub mod diagnostics;
+pub mod expiry;
+pub mod handshake_failure;
 pub mod metrics;
+pub mod sources;
 pub mod timestamp;
+pub mod tls;
+pub mod watched;
 
 /// Runs the program.
 pub fn main(_args: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
