@@ -11,10 +11,17 @@
 
 pub mod bodies;
 pub mod diagnostics;
+pub mod expiry;
+pub mod handshake_failure;
 pub mod http;
 pub mod metrics;
+pub mod roster;
+pub mod routes;
+pub mod sources;
 pub mod timestamp;
+pub mod tls;
 pub mod transport;
+pub mod watched;
 
 /// Runs the program.
 pub fn main(_args: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {

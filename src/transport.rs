@@ -92,11 +92,14 @@ impl Wire {
         stream: TcpStream,
         config: Option<Arc<rustls::ServerConfig>>,
     ) -> Result<Self, rustls::Error> {
-        let tls = config.map(UnbufferedServerConnection::new).transpose()?;
-        Ok(Self {
-            stream,
-            tls: tls.map(Mutex::new),
-        })
+        let connection = config.map(UnbufferedServerConnection::new).transpose()?;
+        let tls = connection.map(|connection| {
+            Mutex::new(Tls {
+                connection,
+                between_records: false,
+            })
+        });
+        Ok(Self { stream, tls })
     }
 
     /// Ends our writing side, after close_notify where TLS is spoken, and leaves the reading side open. For a
