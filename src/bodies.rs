@@ -2,7 +2,6 @@
 //! used again so that a warm server neither allocates nor faults pages in.
 
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,8 +10,11 @@ use crate::metrics::Metrics;
 /// Bodies up to this many bytes never wait for memory. A review is typically 1 to 10 KB.
 pub const SMALL: usize = 64 * 1024;
 
+/// What is spliced into a body, generously.
+const ROOM: usize = 4096;
+
 /// A small buffer holds a small body and what is spliced into it.
-const SMALL_CAPACITY: usize = SMALL + 4096;
+const SMALL_CAPACITY: usize = SMALL + ROOM;
 
 /// Small buffers kept for the next request; the hottest is used first, so this is more than two cores keep busy.
 const SMALL_SPARES: usize = 16;
@@ -42,66 +44,61 @@ struct State {
     used: bool,
 }
 
-/// A buffer on loan. Goes back, and its share of the budget with it, when dropped.
+/// Buffers on loan. They go back, and their share of the budget with them, when dropped.
 #[derive(Debug)]
 pub struct Body<'b> {
     bodies: &'b Bodies,
     charge: usize,
-    buffer: Vec<u8>,
+    /// The request's body.
+    pub bytes: Vec<u8>,
+    /// The lines made of it, where they are not made in place.
+    pub lines: Vec<u8>,
 }
 
 impl Bodies {
     /// `budget`: bytes that all large bodies may take together.
     pub fn new(budget: usize, metrics: Arc<Metrics>) -> Self {
-        Self {
-            budget,
-            metrics,
-            state: Mutex::default(),
-            returned: Condvar::new(),
-        }
+        Self { budget, metrics, state: Mutex::default(), returned: Condvar::new() }
     }
 
-    /// An empty buffer of at least `size` bytes of capacity, or `None` if its turn has not come by `deadline`. A small
-    /// one is there at once. A large one waits until all who asked before it have been served and the budget has room
-    /// for it; one that is larger than the whole budget is served alone.
-    pub fn take(&self, size: usize, deadline: Instant) -> Option<Body<'_>> {
+    /// Room for a body of `size` bytes and for what is spliced into it, or `None` if its turn has not come by
+    /// `deadline`. A small one is there at once. A large one waits until all who asked before it have been served and
+    /// the budget has room for it and for the `lines` bytes that may be made of it; one that is larger than the whole
+    /// budget is served alone.
+    pub fn take(&self, size: usize, lines: usize, deadline: Instant) -> Option<Body<'_>> {
         let mut state = self.lock();
         state.used = true;
-        if size <= SMALL_CAPACITY {
-            let spare = state.small.pop();
+        if size <= SMALL {
+            let bytes = state.small.pop();
+            let lines = if lines > 0 { state.small.pop() } else { Some(Vec::new()) };
             drop(state);
-            let buffer = spare.unwrap_or_else(|| Vec::with_capacity(SMALL_CAPACITY));
+            let new = || Vec::with_capacity(SMALL_CAPACITY);
             return Some(Body {
                 bodies: self,
                 charge: 0,
-                buffer,
+                bytes: bytes.unwrap_or_else(new),
+                lines: lines.unwrap_or_else(new),
             });
         }
-        state = self.wait_for_turn(state, size, deadline)?;
-        state.granted = state.granted.saturating_add(size);
-        self.metrics
-            .inflight_body_bytes
-            .set(i64::try_from(state.granted).unwrap_or(i64::MAX));
-        let fitting = |spare: &Vec<u8>| spare.capacity() >= size && spare.capacity() / 4 <= size;
-        let spare = state
-            .large
-            .iter()
-            .rposition(fitting)
-            .map(|at| state.large.remove(at));
-        if spare.is_none() {
-            // Spares and what is granted stay under the budget together.
-            while state.granted.saturating_add(spare_bytes(&state.large)) > self.budget
-                && !state.large.is_empty()
-            {
-                state.large.remove(0);
-            }
+        let size = size.saturating_add(ROOM);
+        let charge = size.saturating_add(lines);
+        state = self.wait_for_turn(state, charge, deadline)?;
+        state.granted = state.granted.saturating_add(charge);
+        self.metrics.inflight_body_bytes.add(i64::try_from(charge).unwrap_or(i64::MAX));
+        let bytes = state.spare(size);
+        // Events grow by less than a quarter; the rest of `lines` is for what no API server sends.
+        let lines_capacity = if lines > 0 { size.saturating_add(size / 4) } else { 0 };
+        let lines = if lines > 0 { state.spare(lines_capacity) } else { None };
+        // Spares and what is granted stay under the budget together.
+        while state.granted.saturating_add(spare_bytes(&state.large)) > self.budget && !state.large.is_empty() {
+            state.large.remove(0);
         }
         drop(state);
-        let buffer = spare.unwrap_or_else(|| Vec::with_capacity(size));
         Some(Body {
             bodies: self,
-            charge: size,
-            buffer,
+            charge,
+            bytes: bytes.unwrap_or_else(|| Vec::with_capacity(size)),
+            lines: lines.unwrap_or_else(|| Vec::with_capacity(lines_capacity)),
         })
     }
 
@@ -145,28 +142,25 @@ impl Bodies {
         }
     }
 
-    fn give_back(&self, charge: usize, mut buffer: Vec<u8>) {
-        buffer.clear();
+    fn give_back(&self, charge: usize, buffers: [Vec<u8>; 2]) {
         let mut state = self.lock();
-        if charge == 0 {
-            if state.small.len() < SMALL_SPARES && buffer.capacity() <= 2 * SMALL_CAPACITY {
-                state.small.push(buffer);
-            }
-            return;
-        }
         state.granted = state.granted.saturating_sub(charge);
-        self.metrics
-            .inflight_body_bytes
-            .set(i64::try_from(state.granted).unwrap_or(i64::MAX));
-        let kept = state
-            .granted
-            .saturating_add(spare_bytes(&state.large))
-            .saturating_add(buffer.capacity());
-        if kept <= self.budget && state.large.len() < LARGE_SPARES {
-            state.large.push(buffer);
+        for mut buffer in buffers {
+            buffer.clear();
+            let kept = state.granted.saturating_add(spare_bytes(&state.large)).saturating_add(buffer.capacity());
+            if (SMALL_CAPACITY..2 * SMALL_CAPACITY).contains(&buffer.capacity()) {
+                if state.small.len() < SMALL_SPARES {
+                    state.small.push(buffer);
+                }
+            } else if buffer.capacity() > SMALL && kept <= self.budget && state.large.len() < LARGE_SPARES {
+                state.large.push(buffer);
+            }
         }
         drop(state);
-        self.returned.notify_all();
+        if charge > 0 {
+            self.metrics.inflight_body_bytes.add(-i64::try_from(charge).unwrap_or(i64::MAX));
+            self.returned.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -179,24 +173,25 @@ fn spare_bytes(spares: &[Vec<u8>]) -> usize {
     spares.iter().map(Vec::capacity).sum()
 }
 
-impl Deref for Body<'_> {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
-        &self.buffer
+impl State {
+    /// A kept buffer that fits, the hottest first; one four times too large stays for those who need it.
+    fn spare(&mut self, size: usize) -> Option<Vec<u8>> {
+        let fits = |spare: &Vec<u8>| spare.capacity() >= size && spare.capacity() / 4 <= size;
+        self.large.iter().rposition(fits).map(|at| self.large.remove(at))
     }
 }
 
-impl DerefMut for Body<'_> {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
+impl Body<'_> {
+    /// Whether it has its share of the budget for large bodies.
+    pub fn is_large(&self) -> bool {
+        self.charge > 0
     }
 }
 
 impl Drop for Body<'_> {
     fn drop(&mut self) {
-        self.bodies
-            .give_back(self.charge, std::mem::take(&mut self.buffer));
+        let buffers = [std::mem::take(&mut self.bytes), std::mem::take(&mut self.lines)];
+        self.bodies.give_back(self.charge, buffers);
     }
 }
 
@@ -219,39 +214,39 @@ mod tests {
 
     #[test]
     fn a_small_body_never_waits() {
-        let bodies = bodies(LARGE);
-        let _all = bodies.take(LARGE, soon()).unwrap();
-        assert!(bodies.take(SMALL, Instant::now()).is_some());
+        let bodies = bodies(LARGE + ROOM);
+        let _all = bodies.take(LARGE, 0, soon()).unwrap();
+        assert!(bodies.take(SMALL, 0, Instant::now()).is_some());
     }
 
     #[test]
     fn a_large_body_that_does_not_fit_is_refused_at_its_deadline_and_leaves_no_trace() {
-        let bodies = bodies(2 * LARGE);
-        let first = bodies.take(2 * LARGE, soon()).unwrap();
-        assert!(bodies.take(LARGE, Instant::now()).is_none());
+        let bodies = bodies(2 * LARGE + ROOM);
+        let first = bodies.take(2 * LARGE, 0, soon()).unwrap();
+        assert!(bodies.take(LARGE, 0, Instant::now()).is_none());
         drop(first);
-        assert!(bodies.take(2 * LARGE, Instant::now()).is_some());
+        assert!(bodies.take(2 * LARGE, 0, Instant::now()).is_some());
     }
 
     #[test]
     fn a_body_larger_than_the_budget_is_served_alone() {
-        let bodies = bodies(LARGE);
-        let giant = bodies.take(5 * LARGE, Instant::now()).unwrap();
-        assert!(bodies.take(LARGE, Instant::now()).is_none());
+        let bodies = bodies(LARGE + ROOM);
+        let giant = bodies.take(5 * LARGE, 0, Instant::now()).unwrap();
+        assert!(bodies.take(LARGE, 0, Instant::now()).is_none());
         drop(giant);
-        assert!(bodies.take(LARGE, Instant::now()).is_some());
+        assert!(bodies.take(LARGE, 0, Instant::now()).is_some());
     }
 
     #[test]
     fn large_bodies_are_served_in_the_order_they_asked() {
-        let bodies = bodies(4 * LARGE);
+        let bodies = bodies(4 * LARGE + 2 * ROOM);
         let (served, order) = mpsc::channel();
         std::thread::scope(|scope| {
-            let all = bodies.take(4 * LARGE, soon()).unwrap();
+            let all = bodies.take(4 * LARGE, 0, soon()).unwrap();
             for (number, size) in [3 * LARGE, LARGE, 3 * LARGE, LARGE].into_iter().enumerate() {
                 let (bodies, served) = (&bodies, served.clone());
                 scope.spawn(move || {
-                    let body = bodies.take(size, soon()).unwrap();
+                    let body = bodies.take(size, 0, soon()).unwrap();
                     served.send(number).unwrap();
                     drop(body);
                 });
@@ -275,9 +270,9 @@ mod tests {
 
     #[test]
     fn buffers_are_used_again_and_given_back_when_nobody_needs_them() {
-        let bodies = bodies(4 * LARGE);
-        let address = bodies.take(LARGE, soon()).unwrap().as_ptr();
-        assert_eq!(bodies.take(LARGE - 1000, soon()).unwrap().as_ptr(), address);
+        let bodies = bodies(4 * LARGE + 2 * ROOM);
+        let address = bodies.take(LARGE, 0, soon()).unwrap().bytes.as_ptr();
+        assert_eq!(bodies.take(LARGE - 1000, 0, soon()).unwrap().bytes.as_ptr(), address);
         bodies.trim();
         assert_eq!(bodies.lock().large.len(), 1, "used since the last trim");
         bodies.trim();
@@ -286,15 +281,15 @@ mod tests {
 
     #[test]
     fn granted_and_spare_bytes_stay_under_the_budget_together() {
-        let bodies = bodies(4 * LARGE);
+        let bodies = bodies(4 * LARGE + 2 * ROOM);
         drop((
-            bodies.take(LARGE, soon()),
-            bodies.take(LARGE, soon()),
-            bodies.take(LARGE, soon()),
+            bodies.take(LARGE, 0, soon()),
+            bodies.take(LARGE, 0, soon()),
+            bodies.take(LARGE, 0, soon()),
         ));
-        let big = bodies.take(3 * LARGE, soon()).unwrap();
+        let big = bodies.take(3 * LARGE, 0, soon()).unwrap();
         let state = bodies.lock();
-        assert!(state.granted + spare_bytes(&state.large) <= 4 * LARGE);
+        assert!(state.granted + spare_bytes(&state.large) <= 4 * LARGE + 2 * ROOM);
         drop(state);
         drop(big);
     }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::sync::Mutex;
-use std::time::SystemTime;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::timestamp;
 
@@ -152,6 +152,50 @@ impl Diagnostics {
     }
 }
 
+/// Keeps a flood of equal messages down to a few, and counts what it left out.
+#[derive(Debug)]
+pub struct RateLimit {
+    state: Mutex<RateState>,
+}
+
+#[derive(Debug)]
+struct RateState {
+    window: Instant,
+    written: u64,
+    left_out: u64,
+}
+
+impl RateLimit {
+    /// Messages let through in each window.
+    const MOST: u64 = 10;
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    /// The first window begins now.
+    pub fn new() -> Self {
+        Self { state: Mutex::new(RateState { window: Instant::now(), written: 0, left_out: 0 }) }
+    }
+
+    /// Whether a message may be written at `now`: then how many were left out since the last one that was.
+    pub fn admit(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(state.window) >= Self::WINDOW {
+            (state.window, state.written) = (now, 0);
+        }
+        if state.written >= Self::MOST {
+            state.left_out += 1;
+            return None;
+        }
+        state.written += 1;
+        Some(std::mem::take(&mut state.left_out))
+    }
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 fn json_line(level: Level, time: &str, msg: &str, fields: &[(&str, Value<'_>)]) -> String {
     let mut line = format!(
         "{{\"level\":\"{}\",\"time\":\"{time}\",\"msg\":{}",
@@ -208,6 +252,15 @@ mod tests {
         assert_eq!(value["msg"], "a \"quoted\"\nmsg");
         assert_eq!(value["path"], "x\r\ny\u{1}");
         assert_eq!(value["n"], 7);
+    }
+
+    #[test]
+    fn a_flood_of_messages_is_cut_to_a_few_and_the_rest_counted() {
+        let (limit, start) = (RateLimit::new(), Instant::now());
+        let let_through = (0..100).filter(|_| limit.admit(start).is_some()).count();
+        assert_eq!(let_through, 10);
+        assert_eq!(limit.admit(start + Duration::from_secs(11)), Some(90));
+        assert_eq!(limit.admit(start + Duration::from_secs(11)), Some(0));
     }
 
     #[test]

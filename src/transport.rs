@@ -16,9 +16,6 @@ use rustls::unbuffered::{
 /// Holds the largest TLS record (RFC 8446, section 5.2: 5 + 16,384 + 256 bytes), so that it is read at once.
 const INCOMING: usize = 17 * 1024;
 
-/// While a large body comes in: four records a read.
-const INCOMING_BULK: usize = 4 * INCOMING;
-
 /// Handshake messages may span records (a client's certificate chain); rustls refuses those over 64 KiB itself.
 const INCOMING_MAX: usize = 96 * 1024;
 
@@ -253,20 +250,12 @@ impl<'w> Transport<'w> {
         }
     }
 
-    /// Reads in larger steps from now on (`true`, for a large body), or in ordinary ones again.
-    pub fn set_bulk(&mut self, bulk: bool) {
-        if bulk {
-            self.incoming
-                .resize(INCOMING_BULK.max(self.incoming.len()), 0);
-        } else if self.end <= INCOMING && self.incoming.len() > INCOMING {
+    /// Gives back what only an unusual request needed. For a connection that turns idle.
+    pub fn shrink(&mut self) {
+        if self.incoming.len() > INCOMING && self.end <= INCOMING {
             self.incoming.truncate(INCOMING);
             self.incoming.shrink_to_fit();
         }
-    }
-
-    /// Gives back what only an unusual request needed. For a connection that turns idle.
-    pub fn shrink(&mut self) {
-        self.set_bulk(false);
         self.shrink_outgoing();
         if self.plain.capacity() > PLAIN_KEPT && self.plain.len() <= OUTGOING {
             self.plain.shrink_to(OUTGOING);
@@ -327,6 +316,17 @@ impl<'w> Transport<'w> {
             self.flush(used, deadline)?;
         }
         Ok(())
+    }
+
+    /// For a peer that does not speak TLS where it should: sends `reply` as it is, ends our writing side and reads on
+    /// until the peer has closed or `deadline`, so that it comes to read the reply.
+    pub fn end_in_plain(&mut self, reply: &[u8], deadline: Instant) {
+        if write_by(&self.wire.stream, reply, deadline, &mut self.write_timeout).is_ok() {
+            let _ = self.wire.stream.shutdown(Shutdown::Write);
+            while self.receive(deadline).is_ok_and(|count| count > 0) {
+                (self.start, self.end) = (0, 0);
+            }
+        }
     }
 
     /// Ends our writing side, after close_notify where TLS is spoken.
