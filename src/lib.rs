@@ -11,10 +11,14 @@
 
 pub mod bodies;
 pub mod diagnostics;
+pub mod event_list;
 pub mod expiry;
 pub mod handshake_failure;
 pub mod http;
+pub mod invalid;
+pub mod json;
 pub mod metrics;
+pub mod review;
 pub mod roster;
 pub mod routes;
 pub mod sources;

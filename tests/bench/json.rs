@@ -1,0 +1,90 @@
+//! The JSON pass beside serde_json's and a plain copy, in nanoseconds a byte: `cargo bench --bench json`.
+//!
+//! Each round measures all of them, one after the other, and the best round counts: a neighbour on the machine
+//! disturbs a round, not the figure.
+#![allow(missing_docs)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use kube_audit_rest::json::Compactor;
+use serde::de::IgnoredAny;
+
+const ROUNDS: usize = 40;
+
+fn main() {
+    let admission: Vec<Vec<u8>> = lines(include_bytes!("../data/admission.jsonl"));
+    let events: Vec<Vec<u8>> = lines(include_bytes!("../data/eventlist.jsonl"));
+    let pretty = admission
+        .iter()
+        .map(|body| {
+            let value: serde_json::Value = serde_json::from_slice(body).unwrap();
+            serde_json::to_vec_pretty(&value).unwrap()
+        })
+        .collect();
+    let of = |text: &str| vec![format!("[\"{}\"]", text.repeat(1 << 14)).into_bytes()];
+    let sets: [(&str, Vec<Vec<u8>>); 7] = [
+        ("AdmissionReviews", admission),
+        ("the same, pretty", pretty),
+        ("EventLists", events),
+        (
+            "long ASCII",
+            of("Grumpy wizards make toxic brew for the evil queen. "),
+        ),
+        ("escaped <", of("\\u003c\\u003c\\u003c\\u003c")),
+        (
+            "embedded JSON",
+            of("{\\\"name\\\":\\\"value\\\",\\\"next\\\":1}\\n"),
+        ),
+        (
+            "CJK",
+            of("\u{77e5}\u{8005}\u{4e0d}\u{8a00}\u{ff0c}\u{8a00}\u{8005}\u{4e0d}\u{77e5}\u{3002}"),
+        ),
+    ];
+    println!(
+        "{:18} {:>9} {:>10} {:>10} {:>10}   ns/byte",
+        "", "bytes", "ours", "serde_json", "copy"
+    );
+    for (name, bodies) in &sets {
+        let bytes: usize = bodies.iter().map(Vec::len).sum();
+        let mut best = [f64::MAX; 3];
+        let mut buffer = Vec::with_capacity(1 << 20);
+        for _ in 0..ROUNDS {
+            for (best, work) in best.iter_mut().zip([ours, theirs, copy]) {
+                let mut seconds = 0.0;
+                for body in bodies {
+                    buffer.clear();
+                    buffer.extend_from_slice(body);
+                    let start = Instant::now();
+                    work(&mut buffer, body);
+                    seconds += start.elapsed().as_secs_f64();
+                }
+                *best = best.min(seconds);
+            }
+        }
+        let [ours, theirs, copy] = best.map(|seconds| seconds * 1e9 / bytes as f64);
+        println!("{name:18} {bytes:9} {ours:10.3} {theirs:10.3} {copy:10.3}");
+    }
+}
+
+fn lines(packed: &[u8]) -> Vec<Vec<u8>> {
+    packed
+        .split_inclusive(|&byte| byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+fn ours(buffer: &mut Vec<u8>, _: &[u8]) {
+    let mut json = Compactor::new(black_box(buffer));
+    json.skip().unwrap();
+    black_box(json.finish().unwrap());
+}
+
+fn theirs(buffer: &mut Vec<u8>, _: &[u8]) {
+    let text = std::str::from_utf8(black_box(buffer)).unwrap();
+    black_box(serde_json::from_str::<IgnoredAny>(text).unwrap());
+}
+
+fn copy(buffer: &mut Vec<u8>, body: &[u8]) {
+    black_box(buffer).copy_from_slice(black_box(body));
+}
