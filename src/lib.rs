@@ -9,6 +9,7 @@
     )
 )]
 
+pub mod cli;
 pub mod diagnostics;
 pub mod metrics;
 pub mod timestamp;
