@@ -10,6 +10,7 @@
 )]
 
 pub mod bodies;
+pub mod cli;
 pub mod diagnostics;
 pub mod event_list;
 pub mod expiry;
