@@ -58,7 +58,12 @@ pub struct Body<'b> {
 impl Bodies {
     /// `budget`: bytes that all large bodies may take together.
     pub fn new(budget: usize, metrics: Arc<Metrics>) -> Self {
-        Self { budget, metrics, state: Mutex::default(), returned: Condvar::new() }
+        Self {
+            budget,
+            metrics,
+            state: Mutex::default(),
+            returned: Condvar::new(),
+        }
     }
 
     /// Room for a body of `size` bytes and for what is spliced into it, or `None` if its turn has not come by
@@ -70,7 +75,11 @@ impl Bodies {
         state.used = true;
         if size <= SMALL {
             let bytes = state.small.pop();
-            let lines = if lines > 0 { state.small.pop() } else { Some(Vec::new()) };
+            let lines = if lines > 0 {
+                state.small.pop()
+            } else {
+                Some(Vec::new())
+            };
             drop(state);
             let new = || Vec::with_capacity(SMALL_CAPACITY);
             return Some(Body {
@@ -84,13 +93,25 @@ impl Bodies {
         let charge = size.saturating_add(lines);
         state = self.wait_for_turn(state, charge, deadline)?;
         state.granted = state.granted.saturating_add(charge);
-        self.metrics.inflight_body_bytes.add(i64::try_from(charge).unwrap_or(i64::MAX));
+        self.metrics
+            .inflight_body_bytes
+            .add(i64::try_from(charge).unwrap_or(i64::MAX));
         let bytes = state.spare(size);
         // Events grow by less than a quarter; the rest of `lines` is for what no API server sends.
-        let lines_capacity = if lines > 0 { size.saturating_add(size / 4) } else { 0 };
-        let lines = if lines > 0 { state.spare(lines_capacity) } else { None };
+        let lines_capacity = if lines > 0 {
+            size.saturating_add(size / 4)
+        } else {
+            0
+        };
+        let lines = if lines > 0 {
+            state.spare(lines_capacity)
+        } else {
+            None
+        };
         // Spares and what is granted stay under the budget together.
-        while state.granted.saturating_add(spare_bytes(&state.large)) > self.budget && !state.large.is_empty() {
+        while state.granted.saturating_add(spare_bytes(&state.large)) > self.budget
+            && !state.large.is_empty()
+        {
             state.large.remove(0);
         }
         drop(state);
@@ -147,18 +168,26 @@ impl Bodies {
         state.granted = state.granted.saturating_sub(charge);
         for mut buffer in buffers {
             buffer.clear();
-            let kept = state.granted.saturating_add(spare_bytes(&state.large)).saturating_add(buffer.capacity());
+            let kept = state
+                .granted
+                .saturating_add(spare_bytes(&state.large))
+                .saturating_add(buffer.capacity());
             if (SMALL_CAPACITY..2 * SMALL_CAPACITY).contains(&buffer.capacity()) {
                 if state.small.len() < SMALL_SPARES {
                     state.small.push(buffer);
                 }
-            } else if buffer.capacity() > SMALL && kept <= self.budget && state.large.len() < LARGE_SPARES {
+            } else if buffer.capacity() > SMALL
+                && kept <= self.budget
+                && state.large.len() < LARGE_SPARES
+            {
                 state.large.push(buffer);
             }
         }
         drop(state);
         if charge > 0 {
-            self.metrics.inflight_body_bytes.add(-i64::try_from(charge).unwrap_or(i64::MAX));
+            self.metrics
+                .inflight_body_bytes
+                .add(-i64::try_from(charge).unwrap_or(i64::MAX));
             self.returned.notify_all();
         }
     }
@@ -177,7 +206,10 @@ impl State {
     /// A kept buffer that fits, the hottest first; one four times too large stays for those who need it.
     fn spare(&mut self, size: usize) -> Option<Vec<u8>> {
         let fits = |spare: &Vec<u8>| spare.capacity() >= size && spare.capacity() / 4 <= size;
-        self.large.iter().rposition(fits).map(|at| self.large.remove(at))
+        self.large
+            .iter()
+            .rposition(fits)
+            .map(|at| self.large.remove(at))
     }
 }
 
@@ -190,7 +222,10 @@ impl Body<'_> {
 
 impl Drop for Body<'_> {
     fn drop(&mut self) {
-        let buffers = [std::mem::take(&mut self.bytes), std::mem::take(&mut self.lines)];
+        let buffers = [
+            std::mem::take(&mut self.bytes),
+            std::mem::take(&mut self.lines),
+        ];
         self.bodies.give_back(self.charge, buffers);
     }
 }
@@ -272,7 +307,10 @@ mod tests {
     fn buffers_are_used_again_and_given_back_when_nobody_needs_them() {
         let bodies = bodies(4 * LARGE + 2 * ROOM);
         let address = bodies.take(LARGE, 0, soon()).unwrap().bytes.as_ptr();
-        assert_eq!(bodies.take(LARGE - 1000, 0, soon()).unwrap().bytes.as_ptr(), address);
+        assert_eq!(
+            bodies.take(LARGE - 1000, 0, soon()).unwrap().bytes.as_ptr(),
+            address
+        );
         bodies.trim();
         assert_eq!(bodies.lock().large.len(), 1, "used since the last trim");
         bodies.trim();

@@ -48,7 +48,6 @@ const DRAIN_BYTES: usize = 256 * 1024 * 1024;
 const REPLY_KEPT: usize = 4 * 1024;
 
 /// What all connections share.
-#[derive(Debug)]
 pub struct Service {
     /// Where lines go.
     pub log: AuditLog,
@@ -68,6 +67,12 @@ pub struct Service {
     pub draining: AtomicBool,
     /// Keeps a flood of failing handshakes out of the messages.
     pub handshake_messages: RateLimit,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("log", &self.log).finish_non_exhaustive()
+    }
 }
 
 impl Service {
@@ -179,9 +184,20 @@ impl Connection<'_> {
             Err(Error::NotTls(http)) => {
                 if http {
                     let why = "this port speaks HTTPS, the request came in plain HTTP";
-                    let refusal = Refusal { status: Status::BadRequest, why };
-                    self.compose(&Request::unreadable(), refusal.status, TEXT, Some(refusal.why), None, true);
-                    self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
+                    let refusal = Refusal {
+                        status: Status::BadRequest,
+                        why,
+                    };
+                    self.compose(
+                        &Request::unreadable(),
+                        refusal.status,
+                        TEXT,
+                        Some(refusal.why),
+                        None,
+                        true,
+                    );
+                    self.transport
+                        .end_in_plain(&self.response, Instant::now() + LINGER);
                 }
                 HandshakeFailure::plain_http()
             }
@@ -189,10 +205,22 @@ impl Connection<'_> {
             Err(Error::Io(error)) => HandshakeFailure::from_io(&error),
             Err(Error::Tls(error)) => HandshakeFailure::from_tls(&error),
         };
-        self.service.metrics.tls_handshake_failures.increment(failure.reason);
+        self.service
+            .metrics
+            .tls_handshake_failures
+            .increment(failure.reason);
         if let Some(left_out) = self.service.handshake_messages.admit(Instant::now()) {
-            let msg = format!("http: TLS handshake error from {}: {}", self.slot.peer, failure.words);
-            self.service.diagnostics.warn(&msg, &[("reason", failure.reason.into()), ("left_out", left_out.into())]);
+            let msg = format!(
+                "http: TLS handshake error from {}: {}",
+                self.slot.peer, failure.words
+            );
+            self.service.diagnostics.warn(
+                &msg,
+                &[
+                    ("reason", failure.reason.into()),
+                    ("left_out", left_out.into()),
+                ],
+            );
         }
         false
     }
@@ -213,7 +241,8 @@ impl Connection<'_> {
             self.mute();
         }
         self.count_request();
-        let head = match http::parse_head(self.transport.unread().get(..length).unwrap_or_default()) {
+        let head = match http::parse_head(self.transport.unread().get(..length).unwrap_or_default())
+        {
             Ok(head) => head,
             Err(refusal) => return self.stop(Stop::Refuse(refusal)),
         };
@@ -222,7 +251,9 @@ impl Connection<'_> {
         let judged = routes::route(self.port, &head, sources.as_deref());
         self.transport.consume(length);
         let outcome = match judged {
-            Ok((route @ (Route::LogRequest | Route::AuditEvents), source)) => self.record(&request, route, source),
+            Ok((route @ (Route::LogRequest | Route::AuditEvents), source)) => {
+                self.record(&request, route, source)
+            }
             Ok((route, _)) => self.report(&request, route),
             Err(refused) => self.refuse(&request, refused),
         };
@@ -255,13 +286,20 @@ impl Connection<'_> {
                 Err(refusal) => return Err(Stop::Refuse(refusal)),
             }
             let begun = seen > 0 || self.transport.is_amid_record();
-            let until = if begun { *head_until.get_or_insert_with(|| Instant::now() + HEAD) } else { idle_until };
+            let until = if begun {
+                *head_until.get_or_insert_with(|| Instant::now() + HEAD)
+            } else {
+                idle_until
+            };
             match self.transport.read(self.bounded(until)) {
                 Ok(Progress::End) => return Err(Stop::Gone),
                 Ok(_) => {}
                 Err(Error::TimedOut) if begun && self.muted_until.is_none() => {
                     let why = "the request's head did not arrive in time";
-                    return Err(Stop::Refuse(Refusal { status: Status::RequestTimeout, why }));
+                    return Err(Stop::Refuse(Refusal {
+                        status: Status::RequestTimeout,
+                        why,
+                    }));
                 }
                 Err(Error::TimedOut) if self.muted_until.is_none() => {
                     // Idle for long: our writing side is closed, and what is on its way is still recorded.
@@ -274,13 +312,18 @@ impl Connection<'_> {
     }
 
     /// The body, the line or lines, the append, the reply. True when the connection is to be closed.
-    fn record(&mut self, request: &Request, route: Route, source: Option<&str>) -> Result<bool, Stop> {
+    fn record(
+        &mut self,
+        request: &Request,
+        route: Route,
+        source: Option<&str>,
+    ) -> Result<bool, Stop> {
         let mut body = self.read_body(request, route)?;
         let metrics = &self.service.metrics;
-        metrics.request_body_bytes.add(as_u64(body.len()));
+        metrics.request_body_bytes.add(as_u64(body.bytes.len()));
         self.reply.clear();
         let made = match route {
-            Route::AuditEvents => event_list::audit_lines(&body, source, &mut body.lines)
+            Route::AuditEvents => event_list::audit_lines(&mut body.bytes, source, &mut body.lines)
                 .map(|events| (events, "Event"))
                 .map_err(|invalid| invalid.to_string()),
             _ => review::audit_line(&mut body.bytes, request.received, source, &mut self.reply)
@@ -294,7 +337,11 @@ impl Connection<'_> {
                 return self.answer(request, Status::BadRequest, TEXT, Some(&why), None, false);
             }
         };
-        let lines = if route == Route::AuditEvents { &body.lines } else { &body.bytes };
+        let lines = if route == Route::AuditEvents {
+            &body.lines
+        } else {
+            &body.bytes
+        };
         if records > 0
             && let Err(error) = self.service.log.append(lines)
         {
@@ -303,8 +350,14 @@ impl Connection<'_> {
             return self.answer(request, Status::Unavailable, TEXT, Some(&why), None, true);
         }
         metrics.audit_lines.add(kind, as_u64(records));
-        let longest = lines.split_inclusive(|&b| b == b'\n').map(<[u8]>::len).max().unwrap_or(0);
-        metrics.audit_line_bytes_max.raise_to(i64::try_from(longest).unwrap_or(i64::MAX));
+        let longest = lines
+            .split_inclusive(|&b| b == b'\n')
+            .map(<[u8]>::len)
+            .max()
+            .unwrap_or(0);
+        metrics
+            .audit_line_bytes_max
+            .raise_to(i64::try_from(longest).unwrap_or(i64::MAX));
         metrics.valid_requests.increment();
         self.slot.mark_proven();
         drop(body);
@@ -321,14 +374,26 @@ impl Connection<'_> {
         self.reply.clear();
         match route {
             Route::Metrics => {
-                let _ = write!(self.reply, "{}{}", self.service.metrics.render(crate::VERSION), process::render());
+                let _ = write!(
+                    self.reply,
+                    "{}{}",
+                    self.service.metrics.render(crate::VERSION),
+                    process::render()
+                );
                 self.answer(request, Status::Ok, EXPOSITION, None, None, false)
             }
             Route::Readyz => {
                 let reasons = self.service.not_ready();
                 if !reasons.is_empty() {
                     let why = reasons.join("\n");
-                    return self.answer(request, Status::Unavailable, TEXT, Some(&why), None, false);
+                    return self.answer(
+                        request,
+                        Status::Unavailable,
+                        TEXT,
+                        Some(&why),
+                        None,
+                        false,
+                    );
                 }
                 self.reply.extend_from_slice(b"ready\n");
                 self.answer(request, Status::Ok, TEXT, None, None, false)
@@ -370,7 +435,9 @@ impl Connection<'_> {
         if self.muted_until.is_some() {
             return Ok(false);
         }
-        let close = close || request.close || (self.service.draining.load(Ordering::Relaxed) && self.port != Port::Metrics);
+        let close = close
+            || request.close
+            || (self.service.draining.load(Ordering::Relaxed) && self.port != Port::Metrics);
         self.compose(request, status, content_type, error, allow, close);
         let sent = self.transport.send(&self.response, Instant::now() + REPLY);
         if self.port != Port::Metrics {
@@ -378,7 +445,11 @@ impl Connection<'_> {
             self.service.metrics.http_responses.increment(status.code());
             self.service.metrics.request_duration.observe(took);
             let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let fields = [("status", status.code().into()), ("error", error.unwrap_or("").into()), ("micros", micros.into())];
+            let fields = [
+                ("status", status.code().into()),
+                ("error", error.unwrap_or("").into()),
+                ("micros", micros.into()),
+            ];
             self.service.diagnostics.debug("request answered", &fields);
         }
         if self.reply.capacity() > REPLY_KEPT {
@@ -417,7 +488,16 @@ impl Connection<'_> {
     /// Ends a connection that cannot go on. Always false, for the caller's caller.
     fn stop(&mut self, stop: Stop) -> bool {
         if let Stop::Refuse(refusal) = stop
-            && self.answer(&Request::unreadable(), refusal.status, TEXT, Some(refusal.why), None, true).is_ok()
+            && self
+                .answer(
+                    &Request::unreadable(),
+                    refusal.status,
+                    TEXT,
+                    Some(refusal.why),
+                    None,
+                    true,
+                )
+                .is_ok()
         {
             return self.close(DRAIN);
         }
@@ -447,17 +527,22 @@ impl Connection<'_> {
 
     /// From now on nothing can be answered; what was on its way is recorded for a little while.
     fn mute(&mut self) {
-        self.muted_until.get_or_insert_with(|| Instant::now() + LINGER);
+        self.muted_until
+            .get_or_insert_with(|| Instant::now() + LINGER);
     }
 
     fn bounded(&self, deadline: Instant) -> Instant {
-        self.muted_until.map_or(deadline, |until| until.min(deadline))
+        self.muted_until
+            .map_or(deadline, |until| until.min(deadline))
     }
 
     fn count_request(&self) {
         if self.port != Port::Metrics {
             self.service.metrics.http_requests.increment();
-            self.service.metrics.listener_requests.increment(self.port.name());
+            self.service
+                .metrics
+                .listener_requests
+                .increment(self.port.name());
         }
     }
 }

@@ -172,7 +172,13 @@ impl RateLimit {
 
     /// The first window begins now.
     pub fn new() -> Self {
-        Self { state: Mutex::new(RateState { window: Instant::now(), written: 0, left_out: 0 }) }
+        Self {
+            state: Mutex::new(RateState {
+                window: Instant::now(),
+                written: 0,
+                left_out: 0,
+            }),
+        }
     }
 
     /// Whether a message may be written at `now`: then how many were left out since the last one that was.

@@ -5,8 +5,13 @@
 use crate::invalid::{Invalid, once};
 use crate::json::{self, Compactor, Fate};
 
-/// Added to twice the size of a list, this is the size that its lines cannot exceed: see [`audit_lines`].
-pub const SLACK: usize = 64 * 1024;
+/// Lets short lists grow, see [`audit_lines`].
+const SLACK: usize = 64 * 1024;
+
+/// Bytes that the lines of a list of `size` bytes take at most, unless it is refused.
+pub const fn most_lines(size: usize) -> usize {
+    size.saturating_mul(2).saturating_add(SLACK)
+}
 
 /// What a line has more than its item, at most, the name of the source left out.
 const ADDED: usize = 64;
@@ -41,7 +46,7 @@ pub fn audit_lines(
 }
 
 fn read(body: &mut [u8], source: Option<&str>, lines: &mut Vec<u8>) -> Result<usize, Invalid> {
-    let most = lines.len() + 2 * body.len() + SLACK;
+    let most = lines.len().saturating_add(most_lines(body.len()));
     lines.reserve(body.len() + body.len() / 8);
     let mut kind = None;
     let mut version = None;

@@ -26,8 +26,13 @@ impl<'s> Connection<'s> {
             Framing::Chunked => 0,
         };
         let body = self.reserve(length, route)?;
-        if request.awaits_continue && self.transport.unread().is_empty() && self.muted_until.is_none() {
-            self.transport.send(http::CONTINUE, Instant::now() + super::REPLY).map_err(|_| Stop::Gone)?;
+        if request.awaits_continue
+            && self.transport.unread().is_empty()
+            && self.muted_until.is_none()
+        {
+            self.transport
+                .send(http::CONTINUE, Instant::now() + super::REPLY)
+                .map_err(|_| Stop::Gone)?;
         }
         let deadline = self.bounded(Instant::now() + BODY);
         match self.pump(request.framing, route, Sink::Keep(body), deadline)? {
@@ -42,7 +47,8 @@ impl<'s> Connection<'s> {
             self.within_limit(length)?;
         }
         let deadline = self.bounded(Instant::now() + BODY);
-        self.pump(request.framing, Route::LogRequest, Sink::Discard, deadline).map(|_| ())
+        self.pump(request.framing, Route::LogRequest, Sink::Discard, deadline)
+            .map(|_| ())
     }
 
     fn within_limit(&self, length: u64) -> Result<usize, Stop> {
@@ -50,16 +56,26 @@ impl<'s> Connection<'s> {
             status: Status::ContentTooLarge,
             why: "the body is larger than --max-request-size",
         });
-        usize::try_from(length).ok().filter(|length| *length <= self.service.max_request).ok_or(too_large)
+        usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= self.service.max_request)
+            .ok_or(too_large)
     }
 
     fn reserve(&self, length: usize, route: Route) -> Result<Body<'s>, Stop> {
-        let lines = if route == Route::AuditEvents { crate::event_list::most_lines(length) } else { 0 };
+        let lines = if route == Route::AuditEvents {
+            crate::event_list::most_lines(length)
+        } else {
+            0
+        };
         let no_room = Stop::Refuse(Refusal {
             status: Status::Unavailable,
             why: "not recorded: the memory for large bodies (--max-inflight-size) did not become free in time",
         });
-        self.service.bodies.take(length, lines, self.bounded(Instant::now() + BODY)).ok_or(no_room)
+        self.service
+            .bodies
+            .take(length, lines, self.bounded(Instant::now() + BODY))
+            .ok_or(no_room)
     }
 
     /// Moves the whole body from the wire into `sink`.
@@ -73,12 +89,21 @@ impl<'s> Connection<'s> {
         let Framing::Length(length) = framing else {
             return self.pump_chunks(route, sink, deadline);
         };
-        self.pump_bytes(usize::try_from(length).unwrap_or(usize::MAX), &mut sink, deadline)?;
+        self.pump_bytes(
+            usize::try_from(length).unwrap_or(usize::MAX),
+            &mut sink,
+            deadline,
+        )?;
         Ok(sink)
     }
 
     /// RFC 9112, section 7.1.
-    fn pump_chunks(&mut self, route: Route, mut sink: Sink<'s>, deadline: Instant) -> Result<Sink<'s>, Stop> {
+    fn pump_chunks(
+        &mut self,
+        route: Route,
+        mut sink: Sink<'s>,
+        deadline: Instant,
+    ) -> Result<Sink<'s>, Stop> {
         let mut total = 0_u64;
         loop {
             let size = self.framed(http::chunk_line, deadline)?;
@@ -98,10 +123,17 @@ impl<'s> Connection<'s> {
                 large.bytes.extend_from_slice(&body.bytes);
                 *body = large;
             }
-            self.pump_bytes(usize::try_from(size).unwrap_or(usize::MAX), &mut sink, deadline)?;
+            self.pump_bytes(
+                usize::try_from(size).unwrap_or(usize::MAX),
+                &mut sink,
+                deadline,
+            )?;
             self.framed(crlf, deadline)?;
         }
-        self.framed(|bytes| Ok(http::trailer_length(bytes)?.map(|length| (length, ()))), deadline)?;
+        self.framed(
+            |bytes| Ok(http::trailer_length(bytes)?.map(|length| (length, ()))),
+            deadline,
+        )?;
         Ok(sink)
     }
 
@@ -121,7 +153,12 @@ impl<'s> Connection<'s> {
         }
     }
 
-    fn pump_bytes(&mut self, count: usize, sink: &mut Sink<'s>, deadline: Instant) -> Result<(), Stop> {
+    fn pump_bytes(
+        &mut self,
+        count: usize,
+        sink: &mut Sink<'s>,
+        deadline: Instant,
+    ) -> Result<(), Stop> {
         let mut left = count;
         let there = self.transport.unread();
         let part = there.get(..left.min(there.len())).unwrap_or_default();
@@ -170,6 +207,9 @@ fn crlf(bytes: &[u8]) -> Result<Option<(usize, ())>, Refusal> {
     match bytes {
         [b'\r', b'\n', ..] => Ok(Some((2, ()))),
         [] | [b'\r'] => Ok(None),
-        _ => Err(Refusal { status: Status::BadRequest, why: "malformed chunk: its data is longer than its size" }),
+        _ => Err(Refusal {
+            status: Status::BadRequest,
+            why: "malformed chunk: its data is longer than its size",
+        }),
     }
 }
