@@ -9,6 +9,7 @@
     )
 )]
 
+pub mod audit_log;
 pub mod diagnostics;
 pub mod metrics;
 pub mod timestamp;
