@@ -1,0 +1,128 @@
+//! What can go wrong with the audit log, in words for an operator.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why an append failed. Nothing of its lines is left in the log, and a later append may succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendError {
+    reason: &'static str,
+    message: String,
+}
+
+impl AppendError {
+    /// The `reason` label of `append_errors_total`: one of `no_space`, `quota`, `io`, `file_too_large`, `read_only`,
+    /// `broken_pipe`, `pipe_full`, `sync`, `open`, `other`.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    pub(super) fn write(target: &str, error: &io::Error) -> Self {
+        Self {
+            reason: known(error).unwrap_or("other"),
+            message: format!("cannot write to {target}: {error}"),
+        }
+    }
+
+    pub(super) fn sync(target: &str, error: &io::Error) -> Self {
+        Self {
+            reason: "sync",
+            message: format!("cannot sync {target} to its disk: {error}"),
+        }
+    }
+
+    pub(super) fn open(target: &str, error: &io::Error) -> Self {
+        Self {
+            reason: "open",
+            message: format!("cannot open {target}: {error}"),
+        }
+    }
+
+    pub(super) fn spoiled(target: &str) -> Self {
+        Self {
+            reason: "io",
+            message: format!(
+                "{target} could not be brought back to its last whole line and could not be rolled, so nothing may be \
+                 appended to it"
+            ),
+        }
+    }
+}
+
+const EIO: i32 = 5;
+
+fn known(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        io::ErrorKind::StorageFull => "no_space",
+        io::ErrorKind::QuotaExceeded => "quota",
+        io::ErrorKind::FileTooLarge => "file_too_large",
+        io::ErrorKind::ReadOnlyFilesystem => "read_only",
+        io::ErrorKind::BrokenPipe => "broken_pipe",
+        io::ErrorKind::WouldBlock => "pipe_full",
+        _ if error.raw_os_error() == Some(EIO) => "io",
+        _ => return None,
+    })
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+/// Why the audit log could not be opened at start. Its text names the path.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process writes to this log: it holds the lock file's lock.
+    InUse {
+        /// The audit log.
+        log: PathBuf,
+        /// The lock file that the other process holds.
+        lock: PathBuf,
+    },
+    /// The log is a FIFO that nobody has opened for reading.
+    NoReader(PathBuf),
+    /// A system call failed.
+    Io {
+        /// What it was called for: the log, its lock file, its directory.
+        path: PathBuf,
+        /// The call's error.
+        error: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Io { path, error }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { log, lock } => write!(
+                f,
+                "{}: in use by another process (it holds the lock on {})",
+                log.display(),
+                lock.display()
+            ),
+            Self::NoReader(path) => {
+                write!(f, "{}: nobody reads from this FIFO", path.display())
+            }
+            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            Self::InUse { .. } | Self::NoReader(_) => None,
+        }
+    }
+}

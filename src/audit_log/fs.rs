@@ -1,0 +1,107 @@
+//! The system calls on the audit log and its directory, one method each. In the program this is nothing but a list of
+//! what the log may do to the file system; in tests each call can be made to fail (see `faults`).
+
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::Path;
+
+/// The file system. Holds nothing, except in tests.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fs {
+    #[cfg(test)]
+    pub(super) faults: std::sync::Arc<super::faults::Faults>,
+}
+
+/// Which call is about to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Open,
+    Write,
+    Sync,
+    SetLen,
+    Rename,
+    Unlink,
+    Stat,
+    Read,
+    MakeDirectory,
+}
+
+impl Fs {
+    #[cfg(not(test))]
+    #[inline(always)]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
+    fn may(&self, _call: Call) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn may(&self, call: Call) -> io::Result<()> {
+        self.faults.may(call)
+    }
+
+    pub(super) fn open(&self, options: &OpenOptions, path: &Path) -> io::Result<File> {
+        self.may(Call::Open)?;
+        options.open(path)
+    }
+
+    pub(super) fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        self.may(Call::Write)?;
+        #[cfg(test)]
+        let bytes = self.faults.shortened(bytes);
+        let mut file = file;
+        file.write(bytes)
+    }
+
+    pub(super) fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.may(Call::Sync)?;
+        file.sync_data()
+    }
+
+    pub(super) fn sync_all(&self, file: &File) -> io::Result<()> {
+        self.may(Call::Sync)?;
+        file.sync_all()
+    }
+
+    /// Makes the names in `directory` durable.
+    pub(super) fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        let directory = self.open(OpenOptions::new().read(true), directory)?;
+        self.sync_all(&directory)
+    }
+
+    pub(super) fn set_len(&self, file: &File, length: u64) -> io::Result<()> {
+        self.may(Call::SetLen)?;
+        file.set_len(length)
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.may(Call::Rename)?;
+        std::fs::rename(from, to)
+    }
+
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        self.may(Call::Unlink)?;
+        std::fs::remove_file(path)
+    }
+
+    pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.may(Call::Stat)?;
+        std::fs::metadata(path)
+    }
+
+    pub(super) fn metadata_of(&self, file: &File) -> io::Result<Metadata> {
+        self.may(Call::Stat)?;
+        file.metadata()
+    }
+
+    pub(super) fn read_exact_at(&self, file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
+        self.may(Call::Read)?;
+        file.read_exact_at(into, at)
+    }
+
+    /// Makes `path` and what is missing above it, with mode 0755.
+    pub(super) fn make_directory(&self, path: &Path) -> io::Result<()> {
+        self.may(Call::MakeDirectory)?;
+        DirBuilder::new().recursive(true).mode(0o755).create(path)
+    }
+}
