@@ -103,6 +103,11 @@ impl HandshakeFailure {
             CertificateError::UnknownIssuer => {
                 ("unknown_ca", "certificate signed by unknown authority")
             }
+            // A CA made anew under its old name; a client without the key to its certificate looks the same to rustls.
+            CertificateError::BadSignature => (
+                "unknown_ca",
+                "certificate signed by unknown authority (possibly because of a bad signature)",
+            ),
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
@@ -210,4 +215,137 @@ fn alert_words(alert: AlertDescription) -> Cow<'static, str> {
         other => return format!("alert({})", u8::from(other)).into(),
     };
     words.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    /// Failures that real handshakes meet are in the tests of [`crate::tls`].
+    #[test]
+    fn alerts_are_told_in_the_words_of_go() {
+        for (alert, reason, words) in [
+            (
+                AlertDescription::BadCertificate,
+                "bad_certificate",
+                "bad certificate",
+            ),
+            (
+                AlertDescription::UnknownCA,
+                "unknown_ca",
+                "unknown certificate authority",
+            ),
+            (
+                AlertDescription::CertificateExpired,
+                "certificate_expired",
+                "expired certificate",
+            ),
+            (
+                AlertDescription::CertificateUnknown,
+                "certificate_unknown",
+                "unknown certificate",
+            ),
+            (
+                AlertDescription::CertificateRevoked,
+                "certificate_revoked",
+                "revoked certificate",
+            ),
+            (
+                AlertDescription::HandshakeFailure,
+                "handshake_failure",
+                "handshake failure",
+            ),
+            (
+                AlertDescription::ProtocolVersion,
+                "protocol_version",
+                "protocol version not supported",
+            ),
+            (
+                AlertDescription::DecodeError,
+                "decode_error",
+                "error decoding message",
+            ),
+            (
+                AlertDescription::DecryptError,
+                "decrypt_error",
+                "error decrypting message",
+            ),
+            (AlertDescription::AccessDenied, "other", "access denied"),
+            (AlertDescription::from(200), "other", "alert(200)"),
+        ] {
+            let failure = HandshakeFailure::from_tls(&Error::AlertReceived(alert));
+            assert_eq!(failure.reason, reason);
+            assert_eq!(failure.words, format!("remote error: tls: {words}"));
+        }
+    }
+
+    #[test]
+    fn a_close_notify_before_the_end_of_the_handshake_is_an_eof() {
+        let close = Error::AlertReceived(AlertDescription::CloseNotify);
+        let failure = HandshakeFailure::from_tls(&close);
+        assert_eq!((failure.reason, &*failure.words), ("eof", "EOF"));
+    }
+
+    #[test]
+    fn failures_of_reading_and_writing_are_told_in_the_words_of_go() {
+        for (kind, reason, words) in [
+            (io::ErrorKind::UnexpectedEof, "eof", "EOF"),
+            (
+                io::ErrorKind::ConnectionReset,
+                "reset",
+                "read: connection reset by peer",
+            ),
+            (io::ErrorKind::BrokenPipe, "reset", "write: broken pipe"),
+            (io::ErrorKind::TimedOut, "timeout", "i/o timeout"),
+            (io::ErrorKind::WouldBlock, "timeout", "i/o timeout"),
+            (io::ErrorKind::OutOfMemory, "other", "out of memory"),
+        ] {
+            let failure = HandshakeFailure::from_io(&kind.into());
+            assert_eq!((failure.reason, &*failure.words), (reason, words));
+        }
+    }
+
+    #[test]
+    fn every_reason_is_in_the_fixed_set_of_the_metric() {
+        let mut failures = vec![
+            HandshakeFailure::end_of_file(true),
+            HandshakeFailure::timeout(),
+            HandshakeFailure::plain_http(),
+        ];
+        let alerts = (0..=u8::MAX).map(AlertDescription::from);
+        failures
+            .extend(alerts.map(|alert| HandshakeFailure::from_tls(&Error::AlertReceived(alert))));
+        let ours = [
+            Error::InvalidMessage(InvalidMessage::InvalidContentType),
+            Error::InvalidMessage(InvalidMessage::MessageTooLarge),
+            Error::InappropriateMessage {
+                expect_types: vec![],
+                got_type: rustls::ContentType::Heartbeat,
+            },
+            Error::DecryptError,
+            Error::PeerSentOversizedRecord,
+            Error::NoApplicationProtocol,
+            Error::NoCertificatesPresented,
+            Error::FailedToGetRandomBytes,
+            CertificateError::UnknownIssuer.into(),
+            CertificateError::Expired.into(),
+            CertificateError::Revoked.into(),
+            CertificateError::InvalidPurpose.into(),
+            CertificateError::BadSignature.into(),
+            PeerIncompatible::Tls12NotOffered.into(),
+            PeerIncompatible::NoCipherSuitesInCommon.into(),
+            PeerIncompatible::NoKxGroupsInCommon.into(),
+        ];
+        failures.extend(ours.iter().map(HandshakeFailure::from_tls));
+        let metrics = Metrics::new();
+        for failure in failures {
+            let mut set = metrics.tls_handshake_failures.iter();
+            assert!(
+                set.any(|(reason, _)| reason == failure.reason),
+                "{failure:?}"
+            );
+            assert!(!failure.words.is_empty());
+        }
+    }
 }

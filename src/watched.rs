@@ -170,3 +170,197 @@ impl<C: PartialEq> Watched<C> {
         None
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use crate::diagnostics::{Diagnostics, Format};
+
+    /// The messages that a test's [`Diagnostics`] wrote.
+    #[derive(Clone, Default)]
+    pub(crate) struct Messages(Arc<Mutex<Vec<u8>>>);
+
+    impl Messages {
+        pub(crate) fn diagnostics(&self) -> Arc<Diagnostics> {
+            Arc::new(Diagnostics::to_sink(Format::Json, Box::new(self.clone())))
+        }
+
+        /// Those written since the last call: `level msg field=value ...`, the fields in alphabetical order.
+        pub(crate) fn take(&self) -> Vec<String> {
+            let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+            let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+            lines.map(plain).collect()
+        }
+    }
+
+    fn plain(line: &[u8]) -> String {
+        let mut fields: serde_json::Map<_, _> = serde_json::from_slice(line).unwrap();
+        fields.remove("time").unwrap();
+        let level = fields.remove("level").unwrap();
+        let msg = fields.remove("msg").unwrap();
+        let mut text = format!("{} {}", level.as_str().unwrap(), msg.as_str().unwrap());
+        for (name, value) in fields {
+            text += &match value {
+                serde_json::Value::String(value) => format!(" {name}={value}"),
+                value => format!(" {name}={value}"),
+            };
+        }
+        text
+    }
+
+    impl Write for Messages {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::testing::Messages;
+    use super::*;
+
+    fn read(path: &Path) -> String {
+        match Content::read("--flag", path) {
+            Ok(content) => format!("{} bytes", content.bytes.len()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_flag_and_the_path() {
+        let missing = Path::new("/nowhere/at/all");
+        assert_eq!(
+            read(missing),
+            "--flag /nowhere/at/all: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        assert!(
+            Command::new("mkfifo")
+                .arg(&fifo)
+                .status()
+                .unwrap()
+                .success()
+        );
+        for path in [directory.path(), &fifo, Path::new("/dev/zero")] {
+            let expected = format!("--flag {}: not a regular file", path.display());
+            assert_eq!(read(path), expected);
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_largest_size_is_read_and_one_byte_more_is_too_large() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let file = File::create(&path).unwrap();
+        file.set_len(MAX_FILE_SIZE).unwrap();
+        assert_eq!(read(&path), "1048576 bytes");
+        file.set_len(MAX_FILE_SIZE + 1).unwrap();
+        let expected = format!("--flag {}: larger than 1048576 bytes", path.display());
+        assert_eq!(read(&path), expected);
+    }
+
+    /// Looks at a number in place of files: an even one can be used.
+    struct Numbers {
+        watched: Watched<u32>,
+        metrics: Metrics,
+        messages: Messages,
+    }
+
+    impl Numbers {
+        fn using(in_use: u32) -> Self {
+            Self {
+                watched: Watched::new("number", in_use),
+                metrics: Metrics::new(),
+                messages: Messages::default(),
+            }
+        }
+
+        fn error(problem: &str) -> Error {
+            Error {
+                flag: "--number",
+                path: "file".into(),
+                problem: Problem::Unusable(problem.to_owned()),
+            }
+        }
+
+        /// What came into use, and what was said.
+        fn look(&mut self, found: Result<u32, &str>) -> (Option<u32>, Vec<String>) {
+            let check = |&number: &u32| match number % 2 {
+                0 => Ok(number),
+                _ => Err(Self::error(&format!("{number} is odd"))),
+            };
+            let diagnostics = self.messages.diagnostics();
+            let found = found.map_err(Self::error);
+            let used = self.watched.look(found, check, &self.metrics, &diagnostics);
+            (used, self.messages.take())
+        }
+
+        fn reloads(&self) -> Vec<u64> {
+            let counts = self.metrics.certificate_reloads.iter();
+            counts.map(|(_, count)| count).collect()
+        }
+    }
+
+    fn failed(why: &str) -> Vec<String> {
+        vec![format!(
+            "error number: reload failed, the old one stays in use error=--number file: {why}"
+        )]
+    }
+
+    #[test]
+    fn what_has_changed_and_can_be_used_is_used_at_once() {
+        let mut numbers = Numbers::using(2);
+        assert_eq!(numbers.look(Ok(2)), (None, vec![]));
+        assert_eq!(numbers.look(Ok(4)), (Some(4), vec![]));
+        assert_eq!(numbers.look(Ok(4)), (None, vec![]));
+        assert_eq!(numbers.reloads(), [1, 0]);
+    }
+
+    #[test]
+    fn what_is_broken_for_one_look_only_is_not_spoken_of() {
+        let mut numbers = Numbers::using(2);
+        assert_eq!(numbers.look(Ok(3)), (None, vec![]));
+        assert_eq!(numbers.look(Ok(4)), (Some(4), vec![]));
+        assert_eq!(numbers.look(Err("gone")), (None, vec![]));
+        assert_eq!(numbers.look(Ok(4)), (None, vec![]));
+        assert_eq!(numbers.reloads(), [1, 0]);
+    }
+
+    #[test]
+    fn what_stays_broken_is_said_and_counted_once_for_each_content() {
+        let mut numbers = Numbers::using(2);
+        assert_eq!(numbers.look(Ok(3)), (None, vec![]));
+        assert_eq!(numbers.look(Ok(3)), (None, failed("3 is odd")));
+        assert_eq!(numbers.look(Ok(3)), (None, vec![]));
+        assert_eq!(numbers.look(Ok(5)), (None, failed("5 is odd")));
+        assert_eq!(numbers.look(Err("gone")), (None, failed("gone")));
+        assert_eq!(numbers.look(Err("gone")), (None, vec![]));
+        assert_eq!(numbers.reloads(), [0, 3]);
+        assert_eq!(numbers.look(Ok(6)), (Some(6), vec![]));
+        assert_eq!(numbers.reloads(), [1, 3]);
+    }
+
+    #[test]
+    fn the_return_of_what_is_in_use_is_said_where_its_loss_was() {
+        let mut numbers = Numbers::using(2);
+        numbers.look(Ok(3));
+        numbers.look(Ok(3));
+        let again = vec!["info number: the file holds again what is in use".to_owned()];
+        assert_eq!(numbers.look(Ok(2)), (None, again));
+        assert_eq!(numbers.look(Ok(2)), (None, vec![]));
+    }
+}
