@@ -66,14 +66,16 @@ impl<'a> Compactor<'a> {
         names: &[&'static str],
         mut member: impl FnMut(&mut Self, Option<&'static str>) -> Result<Fate, E>,
     ) -> Result<(), E> {
-        self.expect(b'{', "an object was expected")?;
+        if !self.next_is(b'{')? {
+            return Err(self.error("an object was expected").into());
+        }
         self.open(true)?;
         let start = self.position();
         let mut end = start;
         if self.token()? != b'}' {
             loop {
                 let name = self.name()?.one_of(names);
-                self.expect(b':', "a colon was expected")?;
+                self.colon()?;
                 match member(self, name)? {
                     Fate::Keep => end = self.position(),
                     Fate::Drop => self.retract(end),
@@ -96,7 +98,9 @@ impl<'a> Compactor<'a> {
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.expect(b'[', "an array was expected")?;
+        if !self.next_is(b'[')? {
+            return Err(self.error("an array was expected").into());
+        }
         self.open(false)?;
         if self.token()? != b']' {
             loop {
@@ -137,16 +141,15 @@ impl<'a> Compactor<'a> {
             match self.token()? {
                 b'"' => self.quoted()?,
                 b'{' => {
-                    self.read += 1;
                     self.open(true)?;
                     if self.token()? != b'}' {
-                        self.name_and_colon()?;
+                        self.name()?;
+                        self.colon()?;
                         continue;
                     }
                     self.close();
                 }
                 b'[' => {
-                    self.read += 1;
                     self.open(false)?;
                     if self.token()? != b']' {
                         continue;
@@ -164,7 +167,8 @@ impl<'a> Compactor<'a> {
                 match (self.token()?, self.in_object()) {
                     (b',', true) => {
                         self.read += 1;
-                        self.name_and_colon()?;
+                        self.name()?;
+                        self.colon()?;
                         break;
                     }
                     (b',', false) => {
@@ -252,6 +256,7 @@ impl<'a> Compactor<'a> {
         self.kept = position;
     }
 
+    /// Reads the bracket that begins an array or object.
     #[inline(always)]
     fn open(&mut self, object: bool) -> Result<(), Error> {
         if self.depth == MAX_DEPTH {
@@ -262,6 +267,7 @@ impl<'a> Compactor<'a> {
             *word = if object { *word | bit } else { *word & !bit };
         }
         self.depth += 1;
+        self.read += 1;
         Ok(())
     }
 
@@ -280,14 +286,6 @@ impl<'a> Compactor<'a> {
         word & (1 << (level % 64)) != 0
     }
 
-    fn expect(&mut self, byte: u8, otherwise: &'static str) -> Result<(), Error> {
-        if self.token()? != byte {
-            return Err(self.error(otherwise));
-        }
-        self.read += 1;
-        Ok(())
-    }
-
     fn name(&mut self) -> Result<Text<'_>, Error> {
         if self.token()? != b'"' {
             return Err(self.error("a member's name was expected"));
@@ -296,11 +294,7 @@ impl<'a> Compactor<'a> {
     }
 
     #[inline(always)]
-    fn name_and_colon(&mut self) -> Result<(), Error> {
-        if self.token()? != b'"' {
-            return Err(self.error("a member's name was expected"));
-        }
-        self.quoted()?;
+    fn colon(&mut self) -> Result<(), Error> {
         if self.token()? != b':' {
             return Err(self.error("a colon was expected"));
         }
