@@ -1,0 +1,63 @@
+//! Bodies recorded from a real API server, each with its trailing newline.
+
+use std::fs;
+use std::path::Path;
+
+/// AdmissionReviews.
+pub fn reviews() -> Vec<Vec<u8>> {
+    bodies("admission.jsonl")
+}
+
+/// EventLists.
+pub fn event_lists() -> Vec<Vec<u8>> {
+    bodies("eventlist.jsonl")
+}
+
+fn bodies(name: &str) -> Vec<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
+    let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let bodies: Vec<Vec<u8>> = text
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
+    assert!(!bodies.is_empty(), "{} is empty", path.display());
+    bodies
+}
+
+/// A small review with this uid, compact, without a newline.
+pub fn review(uid: &str) -> Vec<u8> {
+    let uid = serde_json::Value::from(uid);
+    format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":{uid},"operation":"CREATE"}}}}"#
+    )
+    .into_bytes()
+}
+
+/// A small EventList with one event for each id.
+pub fn event_list(ids: &[&str]) -> Vec<u8> {
+    let events: Vec<String> = ids
+        .iter()
+        .map(|id| format!(r#"{{"level":"Metadata","auditID":"{id}"}}"#))
+        .collect();
+    let events = events.join(",");
+    format!(
+        r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{events}]}}"#
+    )
+    .into_bytes()
+}
+
+/// The uid of a review, found as plain text.
+pub fn uid(review: &[u8]) -> String {
+    const BEFORE: &[u8] = br#""request":{"uid":""#;
+    let at = review
+        .windows(BEFORE.len())
+        .position(|window| window == BEFORE)
+        .expect("a review with its uid first");
+    let uid = review[at + BEFORE.len()..]
+        .split(|byte| *byte == b'"')
+        .next()
+        .expect("a uid");
+    String::from_utf8(uid.to_vec()).expect("a uid in UTF-8")
+}

@@ -1,0 +1,34 @@
+//! What the integration tests share: the program as a child process ([`Server`]), a blocking client that reads answers
+//! strictly ([`Client`]), throw-away certificates, the recorded bodies, and a second opinion on JSON.
+
+// Each test file is a crate of its own and uses its own part of this.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+pub mod certificates;
+pub mod client;
+pub mod corpus;
+pub mod json;
+pub mod server;
+pub mod stage;
+
+pub use certificates::Authority;
+pub use client::{Client, Response, chunked, get, post, request};
+pub use server::{Server, Setup, program};
+
+use std::time::{Duration, Instant};
+
+/// How long anything that must happen may take before a test gives up on it. Far more than is ever needed, because
+/// continuous integration is slow at times; reaching it is a failure.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Polls until `condition` gives something. For what the program does after it has answered, such as counting.
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "gave up waiting for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,133 @@
+//! What comes to the ports beside handshakes and requests in good order: plain HTTP to the TLS port, garbage, half a
+//! hello, and nothing at all for too long.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::stage::assert_refusal;
+use common::{Client, Server, Setup, corpus, get, post};
+
+#[test]
+fn plain_http_on_the_tls_port_is_told_so() {
+    let server = Server::start();
+    for request in [
+        post("/log-request", &corpus::review("u")),
+        get("/healthz"),
+        b"HEAD / HTTP/1.1\r\n\r\n".to_vec(),
+    ] {
+        let mut client = Client::plain(server.https());
+        client.send(&request);
+        let response = client.response();
+        assert_eq!(response.status, 400);
+        assert!(response.text().contains("HTTPS"), "{}", response.text());
+        assert!(response.closes());
+        client.expect_end();
+    }
+    let garbage: [&[u8]; 5] = [
+        b"\0",
+        b"\x16\x03\x01\xff\xff",
+        b"SSH-2.0-OpenSSH_9\r\n",
+        b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+        &[0x80; 20_000],
+    ];
+    for bytes in garbage {
+        let mut tcp = TcpStream::connect(server.https()).unwrap();
+        let _ = tcp.write_all(bytes);
+        let _ = tcp.shutdown(std::net::Shutdown::Write);
+        let _ = tcp.read_to_end(&mut Vec::new());
+    }
+    assert_eq!(
+        server
+            .connect()
+            .exchange(&post("/log-request", &corpus::review("u")))
+            .status,
+        200
+    );
+    assert_eq!(server.lines().len(), 1);
+    let failures = "tls_handshake_failures_total{reason=\"not_tls\"}";
+    common::eventually("not_tls to be counted", || {
+        let page = server.metrics();
+        (page[&format!("kube_audit_rest_{failures}")] >= 3.0).then_some(())
+    });
+}
+
+#[test]
+fn every_prefix_of_a_client_hello_leaves_the_server_well() {
+    let server = Server::start();
+    let hello = client_hello(&server);
+    for end in 0..hello.len() {
+        let mut tcp = TcpStream::connect(server.https()).unwrap();
+        tcp.write_all(&hello[..end]).unwrap();
+    }
+    let response = server
+        .connect()
+        .exchange(&post("/log-request", &corpus::review("u")));
+    assert_eq!(response.status, 200);
+    server.wait_for_metric("connections{listener=\"https\"}", 0.0);
+}
+
+fn client_hello(server: &Server) -> Vec<u8> {
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let config = server.setup().authority().trust();
+    let mut session = rustls::ClientConnection::new(config, name).unwrap();
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// The waits of the contract that are short enough to wait for, side by side.
+#[test]
+fn a_head_or_a_handshake_that_does_not_arrive_in_time_is_ended() {
+    let server = Setup::new().flag("http-port", "0").start();
+    let took = |start: Instant| start.elapsed().as_secs_f64();
+    thread::scope(|scope| {
+        for (name, mut client) in [("TLS", server.connect()), ("plain", server.connect_http())] {
+            scope.spawn(move || {
+                let start = Instant::now();
+                client.send(b"POST /audit-events HTTP/1.1\r\nHost: ");
+                let response = client.response();
+                assert_refusal(name, &response, &[408]);
+                assert!(response.closes());
+                client.expect_end();
+                assert!((4.5..8.0).contains(&took(start)), "{name}: {}", took(start));
+            });
+        }
+        // A byte a second gains nothing.
+        let mut slow = server.connect();
+        scope.spawn(move || {
+            let start = Instant::now();
+            let mut trickle = b"POST /log-request HTTP/1.1\r\nHost: ".iter().cycle();
+            while start.elapsed() < Duration::from_secs(4) {
+                slow.send(&[*trickle.next().unwrap()]);
+                thread::sleep(Duration::from_millis(500));
+            }
+            assert_refusal("a trickle", &slow.response(), &[408]);
+            assert!((4.0..8.0).contains(&took(start)), "{}", took(start));
+        });
+        let hello = client_hello(&server);
+        for length in [0, 40] {
+            let bytes = hello[..length].to_vec();
+            let mut tcp = TcpStream::connect(server.https()).unwrap();
+            tcp.set_read_timeout(Some(common::PATIENCE)).unwrap();
+            scope.spawn(move || {
+                let start = Instant::now();
+                tcp.write_all(&bytes).unwrap();
+                tcp.read_to_end(&mut Vec::new()).unwrap();
+                assert!((9.5..14.0).contains(&took(start)), "{}", took(start));
+            });
+        }
+    });
+    assert_eq!(
+        server
+            .connect()
+            .exchange(&post("/log-request", &corpus::review("u")))
+            .status,
+        200
+    );
+    server.wait_for_metric("tls_handshake_failures_total{reason=\"timeout\"}", 2.0);
+    server.wait_for_metric("http_responses_total{code=\"408\"}", 3.0);
+}

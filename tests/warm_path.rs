@@ -1,0 +1,75 @@
+//! What a request costs on a connection in use: three system calls. That it costs no allocation is asserted beside the
+//! code that would make it.
+
+mod common;
+
+use std::process::Command;
+
+use common::{Setup, corpus, post};
+
+const WARM_UP: usize = 50;
+const COUNTED: usize = 200;
+
+#[test]
+#[ignore = "needs strace; .ci/run installs it and runs this"]
+fn a_request_on_a_warm_connection_is_one_read_one_write_to_the_log_and_one_write_of_the_reply() {
+    let setup = Setup::new();
+    let trace = setup.path("trace");
+    // With -D the program stays the child of this test, and signals reach it.
+    let mut command = Command::new("strace");
+    command
+        .args(["-D", "-f", "-qq", "-y", "-s", "0", "-o"])
+        .arg(&trace)
+        .arg("--");
+    let traced = setup.command();
+    command.arg(traced.get_program()).args(traced.get_args());
+    let mut server = setup.start_as(command);
+    let body = corpus::review(&"u".repeat(1_100));
+    let request = post("/log-request?timeout=1s", &body);
+    let mut client = server.connect();
+    for _ in 0..WARM_UP + COUNTED {
+        assert_eq!(client.exchange(&request).status, 200);
+    }
+    assert!(server.stop().success());
+    let trace = std::fs::read_to_string(&trace).unwrap();
+
+    // The thread that served the connection is the one that wrote to the log.
+    let log = server.log_path();
+    let log = log.file_name().unwrap().to_str().unwrap().to_owned();
+    let appends = |line: &str| line.contains("write(") && line.contains(&format!("/{log}>"));
+    let thread = trace
+        .lines()
+        .find(|line| appends(line))
+        .expect("a write to the log");
+    let thread = thread.split_whitespace().next().unwrap().to_owned();
+    let calls: Vec<&str> = trace
+        .lines()
+        .filter(|line| line.split_whitespace().next() == Some(&thread))
+        .filter(|line| !line.contains("resumed>"))
+        .collect();
+    let appended: Vec<usize> = (0..calls.len()).filter(|at| appends(calls[*at])).collect();
+    assert_eq!(appended.len(), WARM_UP + COUNTED);
+    let warm = &calls[appended[WARM_UP - 1]..appended[WARM_UP + COUNTED - 1]];
+    let name = |call: &&str| {
+        let call = call.split_whitespace().nth(1).unwrap_or_default();
+        call.split('(').next().unwrap_or_default().to_owned()
+    };
+    let expected = format!("{:#?}", &warm[..warm.len().min(12)]);
+    assert_eq!(
+        warm.len(),
+        3 * COUNTED,
+        "of {COUNTED} requests, the first calls: {expected}"
+    );
+    for request in warm.chunks(3) {
+        let names: Vec<String> = request.iter().map(name).collect();
+        assert_eq!(names[0], "write", "{request:#?}");
+        assert!(
+            matches!(names[1].as_str(), "write" | "sendto" | "writev" | "sendmsg"),
+            "{request:#?}"
+        );
+        assert!(
+            matches!(names[2].as_str(), "read" | "recvfrom" | "readv" | "recvmsg"),
+            "{request:#?}"
+        );
+    }
+}
