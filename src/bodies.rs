@@ -1,5 +1,7 @@
 //! Memory for request bodies: a bound on all large ones together, granted first come, first served, and buffers that are
 //! used again so that a warm server neither allocates nor faults pages in.
+//!
+//! Beside them the windows through which connections read what is more than a few kilobytes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +20,9 @@ const SMALL_CAPACITY: usize = SMALL + ROOM;
 
 /// Small buffers kept for the next request; the hottest is used first, so this is more than two cores keep busy.
 const SMALL_SPARES: usize = 16;
+
+/// Bytes of a window: four of the largest TLS records (RFC 8446, section 5.2). Less costs more reads, more gains nothing.
+const WINDOW: usize = 4 * (5 + 16_384 + 256);
 
 /// Large buffers kept for the next request, whatever their sizes; together they stay under the budget.
 const LARGE_SPARES: usize = 16;
@@ -40,6 +45,7 @@ struct State {
     next_ticket: u64,
     small: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
+    windows: Vec<Vec<u8>>,
     /// Whether a buffer was handed out since the last [`Bodies::trim`].
     used: bool,
 }
@@ -123,12 +129,30 @@ impl Bodies {
         })
     }
 
+    /// A buffer to read through: its length is its size, its content whatever was read through it last.
+    pub fn take_window(&self) -> Vec<u8> {
+        let mut state = self.lock();
+        state.used = true;
+        let spare = state.windows.pop();
+        drop(state);
+        spare.unwrap_or_else(|| vec![0; WINDOW])
+    }
+
+    /// Takes a window back.
+    pub fn give_window_back(&self, window: Vec<u8>) {
+        let mut state = self.lock();
+        if state.windows.len() < SMALL_SPARES {
+            state.windows.push(window);
+        }
+    }
+
     /// Gives the buffers that nobody needed since the last call back to the system. Called every few seconds.
     pub fn trim(&self) {
         let mut state = self.lock();
         if !std::mem::take(&mut state.used) {
             state.small = Vec::new();
             state.large = Vec::new();
+            state.windows = Vec::new();
         }
     }
 

@@ -71,7 +71,9 @@ pub struct Service {
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").field("log", &self.log).finish_non_exhaustive()
+        f.debug_struct("Service")
+            .field("log", &self.log)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +98,7 @@ pub fn serve(service: &Service, port: Port, slot: &Slot) {
         service,
         port,
         slot,
-        transport: Transport::new(&slot.wire),
+        transport: Transport::new(&slot.wire, &service.bodies),
         reply: Vec::new(),
         response: Vec::with_capacity(512),
         muted_until: None,
@@ -259,7 +261,10 @@ impl Connection<'_> {
         };
         match outcome {
             Ok(false) => {
-                self.slot.end_request();
+                // Once our writing side is closed it stays so.
+                if self.muted_until.is_none() {
+                    self.slot.end_request();
+                }
                 self.transport.shrink();
                 true
             }

@@ -13,17 +13,16 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
 
-/// Holds the largest TLS record (RFC 8446, section 5.2: 5 + 16,384 + 256 bytes), so that it is read at once.
-const INCOMING: usize = 17 * 1024;
+use crate::bodies::Bodies;
 
-/// Handshake messages may span records (a client's certificate chain); rustls refuses those over 64 KiB itself.
-const INCOMING_MAX: usize = 96 * 1024;
+/// Read at once between requests: the API server's typical request, and no more, for there may be many idle connections.
+const INCOMING: usize = 4 * 1024 + 512;
 
 /// Holds our handshake flight with one ECDSA certificate, and every reply.
 const OUTGOING: usize = 2 * 1024;
 
 /// Head bytes kept between requests; more is given back when a connection turns idle.
-const PLAIN_KEPT: usize = 20 * 1024;
+const PLAIN_KEPT: usize = 8 * 1024;
 
 /// How far a read or write may overshoot its deadline, in exchange for fewer calls to setsockopt.
 const SLACK: Duration = Duration::from_millis(250);
@@ -132,8 +131,11 @@ impl Wire {
 #[derive(Debug)]
 pub struct Transport<'w> {
     wire: &'w Wire,
+    bodies: &'w Bodies,
     /// Bytes off the wire: `start..end` are not processed yet.
     incoming: Vec<u8>,
+    /// The small `incoming` while a window from `bodies` stands in its place.
+    set_aside: Option<Vec<u8>>,
     start: usize,
     end: usize,
     outgoing: Vec<u8>,
@@ -147,10 +149,12 @@ pub struct Transport<'w> {
 
 impl<'w> Transport<'w> {
     /// Nothing is read or sent yet.
-    pub fn new(wire: &'w Wire) -> Self {
+    pub fn new(wire: &'w Wire, bodies: &'w Bodies) -> Self {
         Self {
             wire,
+            bodies,
             incoming: vec![0; INCOMING],
+            set_aside: None,
             start: 0,
             end: 0,
             outgoing: vec![0; if wire.tls.is_some() { OUTGOING } else { 0 }],
@@ -250,11 +254,40 @@ impl<'w> Transport<'w> {
         }
     }
 
-    /// Gives back what only an unusual request needed. For a connection that turns idle.
+    /// Reads through a window from now on if as many as `count` bytes are still to come.
+    pub fn expect(&mut self, count: usize) {
+        if count > INCOMING {
+            self.widen();
+        }
+    }
+
+    fn widen(&mut self) {
+        if self.set_aside.is_none() {
+            let window = self.bodies.take_window();
+            let small = std::mem::replace(&mut self.incoming, window);
+            self.move_unprocessed_from(&small);
+            self.set_aside = Some(small);
+        }
+    }
+
+    /// Puts the unprocessed bytes of `other`, which was `incoming` until now, to the front of `incoming`.
+    fn move_unprocessed_from(&mut self, other: &[u8]) {
+        let unprocessed = other.get(self.start..self.end).unwrap_or_default();
+        self.incoming
+            .iter_mut()
+            .zip(unprocessed)
+            .for_each(|(to, from)| *to = *from);
+        (self.start, self.end) = (0, unprocessed.len());
+    }
+
+    /// Gives back what only a large request needed. For a connection that turns idle.
     pub fn shrink(&mut self) {
-        if self.incoming.len() > INCOMING && self.end <= INCOMING {
-            self.incoming.truncate(INCOMING);
-            self.incoming.shrink_to_fit();
+        if self.end - self.start <= INCOMING
+            && let Some(small) = self.set_aside.take()
+        {
+            let window = std::mem::replace(&mut self.incoming, small);
+            self.move_unprocessed_from(&window);
+            self.bodies.give_window_back(window);
         }
         self.shrink_outgoing();
         if self.plain.capacity() > PLAIN_KEPT && self.plain.len() <= OUTGOING {
@@ -422,10 +455,11 @@ impl<'w> Transport<'w> {
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.end == self.incoming.len() {
-            if self.end >= INCOMING_MAX {
+            // A window holds every record, and every handshake message that rustls would take (64 KiB).
+            if self.set_aside.is_some() {
                 return Err(Error::Tls(rustls::Error::PeerSentOversizedRecord));
             }
-            self.incoming.resize((2 * self.end).min(INCOMING_MAX), 0);
+            self.widen();
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -444,6 +478,15 @@ impl<'w> Transport<'w> {
         };
         self.end += count;
         Ok(count)
+    }
+}
+
+impl Drop for Transport<'_> {
+    fn drop(&mut self) {
+        if self.set_aside.is_some() {
+            self.bodies
+                .give_window_back(std::mem::take(&mut self.incoming));
+        }
     }
 }
 

@@ -168,6 +168,7 @@ impl<'s> Connection<'s> {
         left -= part.len();
         let part = part.len();
         self.transport.consume(part);
+        self.transport.expect(left);
         match sink {
             Sink::Keep(body) => {
                 body.bytes.reserve(left.saturating_add(review::ROOM));
