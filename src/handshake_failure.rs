@@ -33,6 +33,14 @@ impl HandshakeFailure {
         Self::new("not_tls", "client sent an HTTP request to an HTTPS server")
     }
 
+    /// Neither TLS nor plain HTTP came to the TLS port.
+    pub fn not_tls() -> Self {
+        Self::new(
+            "not_tls",
+            "tls: first record does not look like a TLS handshake",
+        )
+    }
+
     /// Reading or writing failed.
     pub fn from_io(error: &io::Error) -> Self {
         match error.kind() {
@@ -57,10 +65,7 @@ impl HandshakeFailure {
             },
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
-            ) => Self::new(
-                "not_tls",
-                "tls: first record does not look like a TLS handshake",
-            ),
+            ) => Self::not_tls(),
             Error::InvalidMessage(_) => Self::ours("decode_error", error),
             Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
                 Self::ours("unexpected_message", error)

@@ -119,9 +119,9 @@ impl Tls {
             metrics,
             diagnostics,
         };
-        tls.say_certificate("certificate loaded", identity.validity);
+        tls.announce_certificate("certificate loaded", identity.validity);
         if let Some(path) = &tls.settings.client_ca {
-            tls.say_client_ca("client CA loaded", path);
+            tls.announce_client_ca("client CA loaded", path);
         }
         tls.warn_of_expiry(&mut tls.lock_state(), SystemTime::now());
         Ok(tls)
@@ -185,10 +185,10 @@ impl Tls {
         }
         if let Some(identity) = identity {
             self.not_after.store(identity.validity.not_after, Relaxed);
-            self.say_certificate("certificate reloaded", identity.validity);
+            self.announce_certificate("certificate reloaded", identity.validity);
         }
         if let (Some(_), Some(path)) = (verifier, &self.settings.client_ca) {
-            self.say_client_ca("client CA reloaded", path);
+            self.announce_client_ca("client CA reloaded", path);
         }
         self.warn_of_expiry(&mut state, now);
     }
@@ -202,7 +202,8 @@ impl Tls {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say_certificate(&self, msg: &str, validity: Validity) {
+    /// By message and by metric.
+    fn announce_certificate(&self, msg: &str, validity: Validity) {
         self.metrics.certificate_expiry.set(validity.not_after);
         let path = self.settings.certificate.to_string_lossy();
         let expires = rfc3339(validity.not_after);
@@ -210,7 +211,7 @@ impl Tls {
         self.diagnostics.info(msg, &fields);
     }
 
-    fn say_client_ca(&self, msg: &str, path: &Path) {
+    fn announce_client_ca(&self, msg: &str, path: &Path) {
         let path = path.to_string_lossy();
         self.diagnostics.info(msg, &[("path", (&*path).into())]);
     }
@@ -291,11 +292,10 @@ fn check_identity(files: &IdentityFiles) -> Result<Identity, Error> {
         .ok_or_else(|| certificate.unusable("holds no PEM certificate"))?;
     let validity =
         expiry::validity(own).map_err(|error| certificate.unusable(error.to_string()))?;
-    let key_der = rustls_pemfile::private_key(&mut key.bytes.as_slice());
     if is_encrypted(&key.bytes) {
         return Err(key.unusable("the private key is encrypted; it is needed without a passphrase"));
     }
-    let key_der = key_der
+    let key_der = rustls_pemfile::private_key(&mut key.bytes.as_slice())
         .map_err(|_| key.unusable(DAMAGED_PEM))?
         .ok_or_else(|| key.unusable("holds no PEM private key"))?;
     let signing_key = provider()

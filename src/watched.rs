@@ -106,7 +106,7 @@ pub(crate) struct Watched<C> {
     broken: Option<Broken<C>>,
 }
 
-/// Since the look before last at the latest, the files hold nothing that can be used.
+/// The last look found nothing that can be used.
 struct Broken<C> {
     /// The content, or why it could not be read, that has been complained about.
     said: Option<Result<C, String>>,
