@@ -12,7 +12,12 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, Error> {
         at = end_of_plain(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => at = escape(bytes, at)?,
+            // Where Go writes `<<<`, escape follows escape: the largest bodies that were seen consist of little else.
+            Some(b'\\') => {
+                while bytes.get(at) == Some(&b'\\') {
+                    at = escape(bytes, at)?;
+                }
+            }
             Some(0x80..) => at = not_ascii(bytes, at)?,
             Some(_) => return error("a control character stands in a string", at),
             None => return error(Error::END, at),
