@@ -8,6 +8,8 @@
 //! [`Compactor::members`] and [`Compactor::elements`] and lets [`Compactor::skip`] run over the rest, which is nearly
 //! all of it.
 
+mod scan;
+
 use std::fmt;
 
 /// How many arrays and objects may stand open at once, as in Go's `encoding/json`.
@@ -74,7 +76,10 @@ impl<'a> Compactor<'a> {
         let mut end = start;
         if self.token()? != b'}' {
             loop {
-                let name = self.name()?.one_of(names);
+                if !self.next_is(b'"')? {
+                    return Err(self.error("a member's name was expected").into());
+                }
+                let name = self.string()?.one_of(names);
                 self.colon()?;
                 match member(self, name)? {
                     Fate::Keep => end = self.position(),
@@ -119,10 +124,15 @@ impl<'a> Compactor<'a> {
 
     /// Reads a string.
     pub fn string(&mut self) -> Result<Text<'_>, Error> {
-        if self.token()? != b'"' {
+        if !self.next_is(b'"')? {
             return Err(self.error("a string was expected"));
         }
-        self.quoted_text()
+        let (start, position) = (self.read, self.position());
+        self.read = scan::string(self.bytes, start)?;
+        Ok(Text {
+            quoted: self.bytes.get(start..self.read).unwrap_or_default(),
+            position,
+        })
     }
 
     /// Reads a value of any kind; gives the one of `texts` that it is, if it is a string and among them.
@@ -138,50 +148,42 @@ impl<'a> Compactor<'a> {
     pub fn skip(&mut self) -> Result<(), Error> {
         let outside = self.depth;
         loop {
-            match self.token()? {
-                b'"' => self.quoted()?,
-                b'{' => {
-                    self.open(true)?;
-                    if self.token()? != b'}' {
-                        self.name()?;
-                        self.colon()?;
+            let first = self.token()?;
+            match first {
+                b'"' => self.read = scan::string(self.bytes, self.read)?,
+                b'{' | b'[' => {
+                    let object = first == b'{';
+                    self.open(object)?;
+                    let empty = self.token()? == if object { b'}' } else { b']' };
+                    if !empty {
+                        if object {
+                            self.skip_name()?;
+                        }
                         continue;
                     }
                     self.close();
                 }
-                b'[' => {
-                    self.open(false)?;
-                    if self.token()? != b']' {
-                        continue;
-                    }
-                    self.close();
-                }
-                b'-' | b'0'..=b'9' => self.number()?,
-                b't' => self.literal(b"true")?,
-                b'f' => self.literal(b"false")?,
-                b'n' => self.literal(b"null")?,
-                _ => return Err(self.error("a value was expected")),
+                _ => self.read = scan::scalar(self.bytes, self.read)?,
             }
-            // A value has been read: up to the next one, or out.
-            while self.depth > outside {
-                match (self.token()?, self.in_object()) {
-                    (b',', true) => {
+            // A value has been read: on to the next one, or out.
+            loop {
+                if self.depth == outside {
+                    return Ok(());
+                }
+                let object = self.in_object();
+                match self.token()? {
+                    b',' => {
                         self.read += 1;
-                        self.name()?;
-                        self.colon()?;
+                        if object {
+                            self.skip_name()?;
+                        }
                         break;
                     }
-                    (b',', false) => {
-                        self.read += 1;
-                        break;
-                    }
-                    (b'}', true) | (b']', false) => self.close(),
-                    (_, true) => return Err(self.error("a comma or } was expected")),
-                    (_, false) => return Err(self.error("a comma or ] was expected")),
+                    b'}' if object => self.close(),
+                    b']' if !object => self.close(),
+                    _ if object => return Err(self.error("a comma or } was expected")),
+                    _ => return Err(self.error("a comma or ] was expected")),
                 }
-            }
-            if self.depth == outside {
-                return Ok(());
             }
         }
     }
@@ -221,7 +223,7 @@ impl<'a> Compactor<'a> {
         self.white_space();
         match self.bytes.get(self.read) {
             Some(&byte) => Ok(byte),
-            None => Err(self.error("the text ends too early")),
+            None => Err(self.error(Error::END)),
         }
     }
 
@@ -286,11 +288,13 @@ impl<'a> Compactor<'a> {
         word & (1 << (level % 64)) != 0
     }
 
-    fn name(&mut self) -> Result<Text<'_>, Error> {
+    #[inline(always)]
+    fn skip_name(&mut self) -> Result<(), Error> {
         if self.token()? != b'"' {
             return Err(self.error("a member's name was expected"));
         }
-        self.quoted_text()
+        self.read = scan::string(self.bytes, self.read)?;
+        self.colon()
     }
 
     #[inline(always)]
@@ -302,108 +306,6 @@ impl<'a> Compactor<'a> {
         Ok(())
     }
 
-    fn quoted_text(&mut self) -> Result<Text<'_>, Error> {
-        let (start, position) = (self.read, self.position());
-        self.quoted()?;
-        Ok(Text {
-            quoted: self.bytes.get(start..self.read).unwrap_or_default(),
-            position,
-        })
-    }
-
-    /// Reads a string from its opening quote on.
-    #[inline(always)]
-    fn quoted(&mut self) -> Result<(), Error> {
-        self.read += 1;
-        loop {
-            self.read = end_of_plain(self.bytes, self.read);
-            match self.bytes.get(self.read) {
-                Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                Some(0x80..) => self.not_ascii()?,
-                Some(_) => return Err(self.error("a control character stands in a string")),
-                None => return Err(self.error("the text ends too early")),
-            }
-        }
-        self.read += 1;
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn escape(&mut self) -> Result<(), Error> {
-        let rest = self.bytes.get(self.read..).unwrap_or_default();
-        self.read += match rest {
-            [
-                _,
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
-                ..,
-            ] => 2,
-            [_, b'u', a, b, c, d, ..] if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) => 6,
-            _ => return Err(self.error("a broken escape")),
-        };
-        Ok(())
-    }
-
-    /// Characters of two bytes and more consist of such bytes alone, so that they can be checked apart from the rest.
-    #[inline(never)]
-    fn not_ascii(&mut self) -> Result<(), Error> {
-        let rest = self.bytes.get(self.read..).unwrap_or_default();
-        let ascii = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
-        let characters = rest.get(..ascii).unwrap_or_default();
-        match std::str::from_utf8(characters) {
-            Ok(_) => {
-                self.read += ascii;
-                Ok(())
-            }
-            Err(error) => {
-                self.read += error.valid_up_to();
-                Err(self.error("not UTF-8"))
-            }
-        }
-    }
-
-    fn number(&mut self) -> Result<(), Error> {
-        if self.bytes.get(self.read) == Some(&b'-') {
-            self.read += 1;
-        }
-        match self.bytes.get(self.read) {
-            Some(b'0') => self.read += 1,
-            _ => self.digits()?,
-        }
-        if self.bytes.get(self.read) == Some(&b'.') {
-            self.read += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.bytes.get(self.read) {
-            self.read += 1;
-            if let Some(b'+' | b'-') = self.bytes.get(self.read) {
-                self.read += 1;
-            }
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    /// One digit or more.
-    fn digits(&mut self) -> Result<(), Error> {
-        let rest = self.bytes.get(self.read..).unwrap_or_default();
-        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.read += count;
-        if count == 0 {
-            return Err(self.error("a digit was expected"));
-        }
-        Ok(())
-    }
-
-    fn literal(&mut self, word: &[u8]) -> Result<(), Error> {
-        let rest = self.bytes.get(self.read..).unwrap_or_default();
-        if !rest.starts_with(word) {
-            return Err(self.error("a value was expected"));
-        }
-        self.read += word.len();
-        Ok(())
-    }
-
     #[cold]
     fn error(&self, what: &'static str) -> Error {
         Error {
@@ -411,30 +313,6 @@ impl<'a> Compactor<'a> {
             at: self.read,
         }
     }
-}
-
-/// Where the plain ASCII text from `at` on ends: at a quote, a backslash, a control character, a byte that is not
-/// ASCII, or the end of the bytes.
-///
-/// Eight bytes at a time: in each byte of the three terms the highest bit is set for what ends the text. With `^ 2`
-/// the quote becomes 0x20 and changes places with no control character, so that one subtraction finds both. A borrow
-/// disturbs only bytes behind one that ends the text, and the first is the one that counts.
-#[inline(always)]
-fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let eight = u64::from_le_bytes(*eight);
-        let quote_or_control = (eight ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
-        let backslash = (eight ^ (EACH * 0x5c)).wrapping_sub(EACH);
-        let ends = (quote_or_control | backslash | eight) & (EACH * 0x80);
-        if ends != 0 {
-            return at + (ends.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    let ends = |byte: &u8| matches!(byte, ..0x20 | b'"' | b'\\' | 0x80..);
-    at + rest.iter().position(ends).unwrap_or(rest.len())
 }
 
 /// A string as it stands in the text.
@@ -487,6 +365,10 @@ pub struct Error {
     pub what: &'static str,
     /// The byte, counted from 0, at which it was seen.
     pub at: usize,
+}
+
+impl Error {
+    const END: &str = "the text ends too early";
 }
 
 impl fmt::Display for Error {

@@ -1,0 +1,41 @@
+//! The warm path from body to line allocates nothing. A test binary of its own: the counter counts all threads.
+
+use std::alloc::System;
+use std::time::SystemTime;
+
+use kube_audit_rest::{event_list, review};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const ADMISSION: &[u8] = include_bytes!("data/admission.jsonl");
+const EVENT_LISTS: &[u8] = include_bytes!("data/eventlist.jsonl");
+
+#[test]
+fn recorded_requests_become_lines_without_an_allocation() {
+    let longest_name = "a".repeat(63);
+    let mut lines = Vec::with_capacity(2 * EVENT_LISTS.len());
+    let mut reply = Vec::with_capacity(4096);
+    let mut largest = Vec::with_capacity(1 << 20);
+    for source in [None, Some(longest_name.as_str())] {
+        for body in ADMISSION.split_inclusive(|byte| *byte == b'\n') {
+            let mut exact = Vec::with_capacity(body.len() + review::ROOM);
+            exact.extend_from_slice(body);
+            reply.clear();
+            let region = Region::new(ALLOCATOR);
+            review::audit_line(&mut exact, SystemTime::now(), source, &mut reply).unwrap();
+            let change = region.change();
+            assert_eq!((change.allocations, change.reallocations), (0, 0));
+        }
+        for body in EVENT_LISTS.split_inclusive(|byte| *byte == b'\n') {
+            largest.clear();
+            largest.extend_from_slice(body);
+            lines.clear();
+            let region = Region::new(ALLOCATOR);
+            event_list::audit_lines(&mut largest, source, &mut lines).unwrap();
+            let change = region.change();
+            assert_eq!((change.allocations, change.reallocations), (0, 0));
+        }
+    }
+}
