@@ -213,10 +213,6 @@ impl LogFile {
         &self.names
     }
 
-    pub(super) fn fs(&self) -> &Fs {
-        &self.fs
-    }
-
     /// Of a file that nothing else uses, hidden from shippers.
     pub(super) fn scratch_path(&self) -> PathBuf {
         let mut name = OsString::from(".");

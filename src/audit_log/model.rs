@@ -197,8 +197,9 @@ impl World {
     }
 
     fn check_file(&self, text: &str, is_log: bool, name: &str, context: &str) {
-        if self.crashed && name.contains("moved-") {
-            // The next start does not know of it.
+        let uncut = self.crashed || context.contains("cannot cut off a failed write");
+        if uncut && name.contains("moved-") {
+            // It was gone before it could be mended.
             return;
         }
         let whole = text.is_empty() || text.ends_with('\n');
