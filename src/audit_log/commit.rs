@@ -1,10 +1,11 @@
 //! Group commit: threads that wait while one writes have their lines written by one of them in a single write.
 //!
-//! An append that finds nobody writing and nobody waiting writes its own lines, without a copy. Otherwise it joins the
-//! group that waits: it copies its lines to the group's buffer, and the first of the group, its leader, waits for the
-//! writer, writes the buffer and tells the others. While one group is being written the next gathers behind it, and no
-//! later append overtakes it. A leader writes one group, of bounded size, its own.
+//! Turns to write are taken in the order of their asking. An append that finds nobody writing and nobody waiting has its
+//! turn at once, without a copy. Otherwise it joins the group that waits: it copies its lines to the group's buffer, and
+//! the first of the group, its leader, waits for its turn, writes the buffer and tells the others. While one group is
+//! being written the next gathers behind it. A leader writes one group, of bounded size, its own.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::error::AppendError;
@@ -20,26 +21,38 @@ const LARGEST_GROUP: usize = 256 << 10;
 const LARGEST_COPIED_SYNCED: usize = 1 << 20;
 const LARGEST_GROUP_SYNCED: usize = 4 << 20;
 
+/// Of a group's buffer; what a larger group needed is given back.
+const LARGEST_KEPT: usize = 256 << 10;
+
+/// Places where threads wait for their turns, so that the end of a turn wakes hardly more than the next.
+const WAITING_PLACES: usize = 8;
+
 #[derive(Debug)]
 pub(super) struct GroupCommit {
-    /// Whoever holds this writes. Taken before `queue` by those who wait for it; those who hold `queue` only try it.
+    /// Locked by the thread whose turn it is, and so never waited for.
     writer: Mutex<Writer>,
     queue: Mutex<Queue>,
+    /// Where threads wait for their turns, by the turn's number.
+    turns: [Condvar; WAITING_PLACES],
     /// Where the members of a group wait for its outcome: those of even groups at the first, of odd ones at the second,
     /// so that the end of one group does not wake the next.
-    decided: [Condvar; 2],
+    outcomes: [Condvar; 2],
     largest_copied: usize,
     largest_group: usize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// The turn that writes now, or, if it equals `next_turn`, the first that will.
+    turn: u64,
+    /// The turn that the next to ask will get.
+    next_turn: u64,
     /// The waiting group's lines.
     lines: Vec<u8>,
     /// How many appends those are. The waiting group exists if there are any.
     members: u32,
     /// The waiting group's number, or the number that the next group will have.
-    number: u64,
+    group: u64,
     /// Groups with lower numbers have been written, or have failed.
     decided: u64,
     /// Those of them that failed, until each member knows.
@@ -50,10 +63,74 @@ struct Queue {
 
 #[derive(Debug)]
 struct Failed {
-    number: u64,
+    group: u64,
     error: AppendError,
     /// Members that have not been told yet.
     untold: u32,
+}
+
+/// A group on its way to the file.
+struct Group {
+    number: u64,
+    lines: Vec<u8>,
+    members: u32,
+}
+
+impl Queue {
+    /// Nobody writes, and nobody waits to.
+    fn is_idle(&self) -> bool {
+        self.turn == self.next_turn
+    }
+
+    fn ask_turn(&mut self) -> u64 {
+        self.next_turn += 1;
+        self.next_turn - 1
+    }
+
+    /// Takes the waiting group; those who come later make the next.
+    fn take_group(&mut self) -> Group {
+        let spare = std::mem::take(&mut self.spare);
+        let group = Group {
+            number: self.group,
+            lines: std::mem::replace(&mut self.lines, spare),
+            members: std::mem::take(&mut self.members),
+        };
+        self.group += 1;
+        group
+    }
+
+    /// Makes a group's outcome known. Groups are decided in the order of their numbers, since that is the order of
+    /// their turns.
+    fn decide(&mut self, group: Group, outcome: &Result<(), AppendError>) {
+        self.decided = group.number + 1;
+        if let Err(error) = outcome
+            && group.members > 1
+        {
+            self.failed.push(Failed {
+                group: group.number,
+                error: error.clone(),
+                untold: group.members - 1,
+            });
+        }
+        self.spare = group.lines;
+        self.spare.clear();
+        self.spare.shrink_to(LARGEST_KEPT);
+    }
+
+    /// What became of a decided group, for one of its members.
+    fn tell(&mut self, group: u64) -> Result<(), AppendError> {
+        let Some(index) = self.failed.iter().position(|failed| failed.group == group) else {
+            return Ok(());
+        };
+        let Some(failed) = self.failed.get_mut(index) else {
+            return Ok(());
+        };
+        failed.untold -= 1;
+        if failed.untold > 0 {
+            return Err(failed.error.clone());
+        }
+        Err(self.failed.swap_remove(index).error)
+    }
 }
 
 impl GroupCommit {
@@ -66,7 +143,8 @@ impl GroupCommit {
         Self {
             writer: Mutex::new(writer),
             queue: Mutex::default(),
-            decided: [Condvar::new(), Condvar::new()],
+            turns: [const { Condvar::new() }; WAITING_PLACES],
+            outcomes: [Condvar::new(), Condvar::new()],
             largest_copied,
             largest_group,
         }
@@ -75,96 +153,112 @@ impl GroupCommit {
     /// Returns when the fate of `lines` is known.
     pub(super) fn append(&self, lines: &[u8]) -> Result<(), AppendError> {
         let mut queue = lock(&self.queue);
-        if queue.members == 0
-            && let Ok(mut writer) = self.writer.try_lock()
-        {
-            drop(queue);
-            return writer.append(lines, 1);
-        }
         let room = self.largest_group.saturating_sub(queue.lines.len());
-        if lines.len() > self.largest_copied.min(room) {
-            drop(queue);
-            return lock(&self.writer).append(lines, 1);
+        if queue.is_idle() || lines.len() > self.largest_copied.min(room) {
+            return self.take_turn(queue).append(lines, 1);
         }
         queue.lines.extend_from_slice(lines);
         queue.members += 1;
         if queue.members == 1 {
-            drop(queue);
-            self.lead()
+            self.lead(queue)
         } else {
             self.follow(queue)
         }
     }
 
-    /// Writes the waiting group, whose first member the caller is.
-    fn lead(&self) -> Result<(), AppendError> {
-        let mut writer = lock(&self.writer);
-        let mut queue = lock(&self.queue);
-        let spare = std::mem::take(&mut queue.spare);
-        let mut lines = std::mem::replace(&mut queue.lines, spare);
-        let members = std::mem::take(&mut queue.members);
-        let number = queue.number;
-        queue.number += 1;
-        drop(queue);
-
-        let outcome = writer.append(&lines, members);
-
-        let mut queue = lock(&self.queue);
-        queue.decided = number + 1;
-        if let Err(error) = &outcome
-            && members > 1
-        {
-            queue.failed.push(Failed {
-                number,
-                error: error.clone(),
-                untold: members - 1,
-            });
+    /// Waits until those who asked before have written.
+    fn take_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> Turn<'a> {
+        let turn = queue.ask_turn();
+        while queue.turn != turn {
+            queue = wait(self.waiting_place(turn), queue);
         }
-        lines.clear();
-        queue.spare = lines;
         drop(queue);
-        // Only now: groups are decided in the order of their numbers.
-        drop(writer);
+        Turn {
+            writer: lock(&self.writer),
+            _end: EndTurn(self),
+        }
+    }
+
+    fn end_turn(&self) {
+        let mut queue = lock(&self.queue);
+        queue.turn += 1;
+        let next = (!queue.is_idle()).then_some(queue.turn);
+        drop(queue);
+        if let Some(next) = next {
+            self.waiting_place(next).notify_all();
+        }
+    }
+
+    /// Writes the waiting group, whose first member the caller is.
+    fn lead(&self, queue: MutexGuard<'_, Queue>) -> Result<(), AppendError> {
+        let mut turn = self.take_turn(queue);
+        let group = lock(&self.queue).take_group();
+        let outcome = turn.append(&group.lines, group.members);
+        let (number, members) = (group.number, group.members);
+        lock(&self.queue).decide(group, &outcome);
+        drop(turn);
         if members > 1 {
-            self.waiting_place(number).notify_all();
+            self.outcome_place(number).notify_all();
         }
         outcome
     }
 
     /// Waits for what becomes of the group that the caller has just joined.
     fn follow(&self, mut queue: MutexGuard<'_, Queue>) -> Result<(), AppendError> {
-        let number = queue.number;
-        while queue.decided <= number {
-            queue = self
-                .waiting_place(number)
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+        let group = queue.group;
+        while queue.decided <= group {
+            queue = wait(self.outcome_place(group), queue);
         }
-        let Some(index) = queue.failed.iter().position(|group| group.number == number) else {
-            return Ok(());
-        };
-        let Some(group) = queue.failed.get_mut(index) else {
-            return Ok(());
-        };
-        group.untold -= 1;
-        if group.untold > 0 {
-            return Err(group.error.clone());
-        }
-        Err(queue.failed.swap_remove(index).error)
+        queue.tell(group)
     }
 
-    fn waiting_place(&self, number: u64) -> &Condvar {
-        let [even, odd] = &self.decided;
-        if number.is_multiple_of(2) { even } else { odd }
+    fn waiting_place(&self, turn: u64) -> &Condvar {
+        let [first, ..] = &self.turns;
+        let index = usize::try_from(turn % WAITING_PLACES as u64).unwrap_or(0);
+        self.turns.get(index).unwrap_or(first)
     }
 
-    /// Before any thread appends.
-    pub(super) fn with_writer<T>(&self, read: impl FnOnce(&Writer) -> T) -> T {
-        read(&lock(&self.writer))
+    fn outcome_place(&self, group: u64) -> &Condvar {
+        let [even, odd] = &self.outcomes;
+        if group.is_multiple_of(2) { even } else { odd }
     }
 
-    /// The writer, unless somebody is writing.
-    pub(super) fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
-        self.writer.try_lock().ok()
+    /// The writer, unless somebody writes or waits to write.
+    pub(super) fn try_turn(&self) -> Option<Turn<'_>> {
+        let queue = lock(&self.queue);
+        queue.is_idle().then(|| self.take_turn(queue))
     }
+}
+
+/// The right to write, until it is dropped.
+pub(super) struct Turn<'a> {
+    // Dropped first, so that the next turn finds the writer free.
+    writer: MutexGuard<'a, Writer>,
+    _end: EndTurn<'a>,
+}
+
+impl Deref for Turn<'_> {
+    type Target = Writer;
+
+    fn deref(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+impl DerefMut for Turn<'_> {
+    fn deref_mut(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+}
+
+struct EndTurn<'a>(&'a GroupCommit);
+
+impl Drop for EndTurn<'_> {
+    fn drop(&mut self) {
+        self.0.end_turn();
+    }
+}
+
+fn wait<'a>(place: &Condvar, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    place.wait(queue).unwrap_or_else(PoisonError::into_inner)
 }

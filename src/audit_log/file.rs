@@ -80,7 +80,10 @@ pub(super) struct LogFile {
     /// No later rolled file is named earlier, even if the clock is set back: the newest must not be taken for the
     /// oldest.
     last_rolled: Stamp,
+    /// Said already, and not to be said again until it works.
     reopen_failed: bool,
+    /// Likewise.
+    replace_failed: bool,
 }
 
 /// Whether the open file may be written.
@@ -172,6 +175,7 @@ impl LogFile {
             directory_unsynced: created,
             rotation_pause: None,
             reopen_failed: false,
+            replace_failed: false,
             fs,
             rules,
             status,
@@ -207,10 +211,6 @@ impl LogFile {
 
     pub(super) fn names(&self) -> &Names {
         &self.names
-    }
-
-    pub(super) fn fs(&self) -> &Fs {
-        &self.fs
     }
 
     /// Of a file that nothing else uses, hidden from shippers.
@@ -428,19 +428,28 @@ impl LogFile {
     }
 
     /// Gives the open file a successor and returns it: rolls it, or, if its path names another file by now or none,
-    /// opens what is there. Fails with the open file in use as before, and said and counted.
+    /// opens what is there. Fails with the open file in use as before; that is counted, and said once.
     fn replace(&mut self, uncut: u64) -> io::Result<File> {
-        let at_path = self.fs.metadata(&self.path);
-        let ours = at_path.is_ok_and(|metadata| Identity::of(&metadata) == self.identity);
-        if !ours {
-            return self.reopen_leaving(uncut);
-        }
-        let outcome = self.roll();
-        if let Err(error) = &outcome {
-            self.status.metrics.log_rotation_errors.increment();
-            self.warn("cannot roll the audit log; it stays in use", error);
+        let outcome = self.try_replace(uncut);
+        match &outcome {
+            Ok(_) => self.replace_failed = false,
+            Err(error) => {
+                self.status.metrics.log_rotation_errors.increment();
+                if !std::mem::replace(&mut self.replace_failed, true) {
+                    self.warn("cannot roll the audit log; it stays in use", error);
+                }
+            }
         }
         outcome
+    }
+
+    fn try_replace(&mut self, uncut: u64) -> io::Result<File> {
+        match self.fs.metadata(&self.path) {
+            Ok(metadata) if Identity::of(&metadata) == self.identity => {}
+            Err(error) if !missing(&error) => return Err(error),
+            _ => return self.reopen_leaving(uncut),
+        }
+        self.roll()
     }
 
     fn roll(&mut self) -> io::Result<File> {
@@ -581,6 +590,10 @@ impl LogFile {
         }
         self.guard.renew(&self.fs)?;
         let (opened, created) = open_path(&self.fs, &self.path, self.rules.mode)?;
+        let same = Identity::of(&opened.metadata) == self.identity;
+        if same && matches!(self.fitness, Fitness::Spoiled { .. }) {
+            return Err(io::Error::other("is the same spoiled file as before"));
+        }
         let length = opened.length;
         let old = self.adopt(opened)?;
         self.directory_unsynced |= created;

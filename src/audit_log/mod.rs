@@ -111,33 +111,32 @@ impl AuditLog {
             mode: settings.file_mode,
         };
         let sink = match settings.target {
-            Target::Stdout => Sink::Stream(Stream::stdout(fs)?),
+            Target::Stdout => Sink::Stream(Stream::stdout(fs.clone())?),
             Target::File(path) => {
-                let path = resolve(&path).map_err(|error| OpenError::io(&path, error))?;
-                if is_stream(&fs, &path).map_err(|error| OpenError::io(&path, error))? {
-                    Sink::Stream(Stream::open(fs, &path, &status.diagnostics)?)
+                let failed = |error| OpenError::io(&path, error);
+                let resolved = resolve(&path).map_err(failed)?;
+                if is_stream(&fs, &resolved).map_err(failed)? {
+                    Sink::Stream(Stream::open(fs.clone(), &resolved, &status.diagnostics)?)
                 } else {
-                    Sink::File(Box::new(LogFile::open(
-                        fs,
-                        path,
-                        rules,
-                        Arc::clone(&status),
-                    )?))
+                    let file = LogFile::open(fs.clone(), resolved, rules, Arc::clone(&status))?;
+                    Sink::File(Box::new(file))
                 }
             }
         };
         let writer = Writer::new(sink, Arc::clone(&status));
+        let rolled = writer.rolled_files();
         let commit = Arc::new(GroupCommit::new(writer, settings.sync));
-        let retention = Retention {
-            max_backups: settings.max_backups,
-            max_age: settings.max_age,
+        let watcher = Watcher {
+            fs,
+            commit: Arc::clone(&commit),
+            status: Arc::clone(&status),
+            rolled,
+            retention: Retention {
+                max_backups: settings.max_backups,
+                max_age: settings.max_age,
+            },
+            sync: settings.sync,
         };
-        let watcher = Watcher::new(
-            Arc::clone(&commit),
-            Arc::clone(&status),
-            retention,
-            settings.sync,
-        );
         let watcher = std::thread::Builder::new()
             .name("audit-log".to_owned())
             .spawn(move || watcher.run())

@@ -75,10 +75,6 @@ impl Stream {
         })
     }
 
-    pub(super) fn fs(&self) -> &Fs {
-        &self.fs
-    }
-
     /// Writes whole lines. What had gone out before a failure cannot be taken back; if that ends within a line, the
     /// line is completed by the next append.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {

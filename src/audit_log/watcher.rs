@@ -26,33 +26,17 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PROBE_BYTES: usize = 64 << 10;
 
 pub(super) struct Watcher {
+    pub(super) fs: Fs,
     pub(super) commit: Arc<GroupCommit>,
     pub(super) status: Arc<Status>,
+    /// Where rolled files are, and how to know them; `None` if the log is never rolled.
+    pub(super) rolled: Option<(PathBuf, Names)>,
     pub(super) retention: Retention,
+    /// Whether a probe must reach the disk.
     pub(super) sync: bool,
-    fs: Fs,
-    rolled: Option<(PathBuf, Names)>,
 }
 
 impl Watcher {
-    pub(super) fn new(
-        commit: Arc<GroupCommit>,
-        status: Arc<Status>,
-        retention: Retention,
-        sync: bool,
-    ) -> Self {
-        let (fs, rolled) =
-            commit.with_writer(|writer| (writer.fs().clone(), writer.rolled_files()));
-        Self {
-            commit,
-            status,
-            retention,
-            sync,
-            fs,
-            rolled,
-        }
-    }
-
     /// Until the log is dropped.
     pub(super) fn run(self) {
         let mut looked = Instant::now();
@@ -73,7 +57,7 @@ impl Watcher {
                 self.status.ask_look(Look::IfMoved);
             }
             // Whoever writes does it otherwise, before the next line.
-            if let Some(mut writer) = self.commit.try_writer() {
+            if let Some(mut writer) = self.commit.try_turn() {
                 writer.look_if_due();
             }
             if wake.prune || pruned.elapsed() >= PRUNE_EVERY {
@@ -116,11 +100,7 @@ impl Watcher {
         let Some(failures) = self.status.failures() else {
             return;
         };
-        let Some(probe) = self
-            .commit
-            .try_writer()
-            .and_then(|mut writer| writer.probe())
-        else {
+        let Some(probe) = self.commit.try_turn().and_then(|mut writer| writer.probe()) else {
             return;
         };
         let works = match probe {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::backups::Names;
 use super::error::AppendError;
 use super::file::LogFile;
-use super::fs::Fs;
 use super::status::{Look, Status};
 use super::stream::Stream;
 
@@ -114,17 +114,10 @@ impl Writer {
     }
 
     /// Where rolled files are, and how to know them; `None` if the log is never rolled.
-    pub(super) fn rolled_files(&self) -> Option<(PathBuf, super::backups::Names)> {
+    pub(super) fn rolled_files(&self) -> Option<(PathBuf, Names)> {
         match &self.sink {
             Sink::File(file) => Some((file.directory().to_owned(), file.names().clone())),
             Sink::Stream(_) => None,
-        }
-    }
-
-    pub(super) fn fs(&self) -> &Fs {
-        match &self.sink {
-            Sink::File(file) => file.fs(),
-            Sink::Stream(stream) => stream.fs(),
         }
     }
 }

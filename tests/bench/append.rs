@@ -1,0 +1,315 @@
+//! What an append costs: lines a second and CPU per line with 1, 8 and 32 threads beside a plain write(2) loop, lines a
+//! second with fdatasync beside plain fdatasync, and the longest pause that a rotation with retention puts on one.
+//!
+//! `cargo bench --bench append [-- DIRECTORY]`; the file system of DIRECTORY (a temporary one by default) is what is
+//! measured. Runs of the variants alternate, and the median of the rounds is shown.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use kube_audit_rest::audit_log::{AuditLog, Settings, Target};
+use kube_audit_rest::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::metrics::Metrics;
+
+const ROUNDS: usize = 5;
+const LINES: usize = 200_000;
+
+fn main() {
+    let parent = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"))
+        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let directory = tempfile::tempdir_in(parent).expect("a directory to measure in");
+    let directory = directory.path();
+    for length in [1200, 20_000, 200_000] {
+        compare(directory, length);
+    }
+    fairness(directory);
+    synced(directory);
+    pauses(directory);
+}
+
+fn settings(directory: &Path) -> Settings {
+    Settings {
+        target: Target::File(directory.join("audit.log")),
+        max_size: 0,
+        max_backups: 1,
+        max_age: Duration::ZERO,
+        sync: false,
+        file_mode: 0o600,
+    }
+}
+
+fn open(settings: Settings) -> (AuditLog, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new());
+    let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(std::io::sink()));
+    let log = AuditLog::open(settings, Arc::clone(&metrics), Arc::new(diagnostics));
+    (log.expect("the log opens"), metrics)
+}
+
+/// A line of `length` bytes with its newline.
+fn line(length: usize) -> Vec<u8> {
+    let mut line = vec![b'x'; length];
+    line[length - 1] = b'\n';
+    line
+}
+
+/// Time that this process has spent on a CPU.
+fn cpu() -> Duration {
+    let usage = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(usage.tv_sec as u64, usage.tv_nsec as u32)
+}
+
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: f64,
+    cpu: f64,
+}
+
+fn measured(lines: usize, run: impl FnOnce()) -> Cost {
+    let (began, cpu_before) = (Instant::now(), cpu());
+    run();
+    let (wall, cpu) = (began.elapsed(), cpu() - cpu_before);
+    Cost {
+        wall: wall.as_secs_f64() / lines as f64,
+        cpu: cpu.as_secs_f64() / lines as f64,
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn compare(directory: &Path, length: usize) {
+    let lines = (LINES * 1200 / length).max(2000);
+    let line = line(length);
+    let plain = |_: usize| {
+        let path = directory.join("plain");
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .expect("a file");
+        let cost = measured(lines, || {
+            for _ in 0..lines {
+                file.write_all(&line).expect("a write");
+            }
+        });
+        fs::remove_file(path).expect("removed");
+        (cost, 1.0)
+    };
+    let log = |threads: usize| {
+        let (log, metrics) = open(settings(directory));
+        let cost = measured(lines, || {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        for _ in 0..lines / threads {
+                            log.append(&line).expect("an append");
+                        }
+                    });
+                }
+            });
+        });
+        let group =
+            metrics.append_group_lines.value() as f64 / metrics.append_groups.value() as f64;
+        drop(log);
+        fs::remove_file(directory.join("audit.log")).expect("removed");
+        (cost, group)
+    };
+    let variants = [0, 1, 2, 8, 32];
+    let mut costs: Vec<Vec<(Cost, f64)>> = vec![Vec::new(); variants.len()];
+    for _ in 0..ROUNDS {
+        for (threads, costs) in variants.iter().zip(&mut costs) {
+            costs.push(if *threads == 0 {
+                plain(0)
+            } else {
+                log(*threads)
+            });
+        }
+    }
+    println!(
+        "lines of {length} bytes   lines/s   of write(2)   CPU us/line   of 1 thread   lines/group"
+    );
+    let figure =
+        |index: usize, of: fn(&(Cost, f64)) -> f64| median(costs[index].iter().map(of).collect());
+    for (index, threads) in variants.iter().enumerate() {
+        let name = if *threads == 0 {
+            "write(2)".to_owned()
+        } else {
+            format!("{threads} threads")
+        };
+        let wall = figure(index, |(cost, _)| cost.wall);
+        let cpu = figure(index, |(cost, _)| cost.cpu);
+        println!(
+            "{name:20} {:>10.0} {:>13.2} {:>13.3} {:>13.2} {:>13.1}",
+            1.0 / wall,
+            figure(0, |(cost, _)| cost.wall) / wall,
+            cpu * 1e6,
+            cpu / figure(1, |(cost, _)| cost.cpu),
+            figure(index, |(_, group)| *group),
+        );
+    }
+}
+
+/// One thread with small lines beside seven with large ones that never pause.
+fn fairness(directory: &Path) {
+    let (log, _) = open(settings(directory));
+    let stop = AtomicBool::new(false);
+    let (small, large) = (line(1200), line(200_000));
+    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
+        for _ in 0..7 {
+            scope.spawn(|| {
+                for _ in 0..4000 {
+                    if stop.load(Relaxed) {
+                        return;
+                    }
+                    log.append(&large).expect("an append");
+                }
+            });
+        }
+        let mut waits = Vec::new();
+        for _ in 0..500 {
+            let began = Instant::now();
+            log.append(&small).expect("an append");
+            waits.push(began.elapsed());
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        stop.store(true, Relaxed);
+        waits
+    });
+    drop(log);
+    fs::remove_file(directory.join("audit.log")).expect("removed");
+    println!(
+        "a line of 1200 bytes beside 7 threads of 200,000 without a pause: {}",
+        quantiles(&mut waits)
+    );
+}
+
+fn quantiles(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    format!(
+        "p50 {:?}, p99 {:?}, longest {:?}",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    )
+}
+
+fn synced(directory: &Path) {
+    const SYNCS: usize = 300;
+    const THREADS: usize = 32;
+    let line = line(1200);
+    let raw = || {
+        let path = directory.join("plain");
+        let mut file = File::create(&path).expect("a file");
+        let began = Instant::now();
+        for _ in 0..SYNCS {
+            file.write_all(&line).expect("a write");
+            file.sync_data().expect("a sync");
+        }
+        let rate = SYNCS as f64 / began.elapsed().as_secs_f64();
+        fs::remove_file(path).expect("removed");
+        rate
+    };
+    let mut rates = (Vec::new(), Vec::new(), Vec::new());
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        rates.0.push(raw());
+        let mut settings = settings(directory);
+        settings.sync = true;
+        let (log, metrics) = open(settings);
+        let began = Instant::now();
+        let round: Vec<Duration> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let append = |_| {
+                            let began = Instant::now();
+                            log.append(&line).expect("an append");
+                            began.elapsed()
+                        };
+                        (0..SYNCS / 2).map(append).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().expect("a thread"))
+                .collect()
+        });
+        rates
+            .1
+            .push(round.len() as f64 / began.elapsed().as_secs_f64());
+        rates
+            .2
+            .push(round.len() as f64 / metrics.append_groups.value() as f64);
+        times.extend(round);
+        drop(log);
+        fs::remove_file(directory.join("audit.log")).expect("removed");
+    }
+    let (raw, lines, share) = (median(rates.0), median(rates.1), median(rates.2));
+    println!(
+        "synced: plain write and fdatasync {raw:.0}/s; {THREADS} threads {lines:.0} lines/s ({:.1} of it), {share:.1} lines a sync, {}",
+        lines / raw,
+        quantiles(&mut times)
+    );
+}
+
+/// Appends while files of 500 MB are rolled and deleted.
+fn pauses(directory: &Path) {
+    const LARGE: u64 = 500 << 20;
+    let names: Vec<PathBuf> = (0..2)
+        .map(|n| directory.join(format!("audit-2020-01-0{}T00-00-00.000.log", n + 1)))
+        .collect();
+    for name in &names {
+        let mut file = File::create(name).expect("a file");
+        for _ in 0..LARGE >> 20 {
+            file.write_all(&vec![b'x'; 1 << 20]).expect("a write");
+        }
+        file.sync_all().expect("a sync");
+    }
+    let line = line(1200);
+    let removal = {
+        let began = Instant::now();
+        fs::remove_file(&names[0]).expect("removed");
+        began.elapsed()
+    };
+    let mut settings = settings(directory);
+    settings.max_size = LARGE;
+    let old = File::create(directory.join("audit.log")).expect("a file");
+    old.set_len(LARGE - 100 * 1200).expect("a length");
+    let mut tail = OpenOptions::new()
+        .append(true)
+        .open(directory.join("audit.log"))
+        .expect("a file");
+    tail.write_all(b"\n").expect("a write");
+    let (log, metrics) = open(settings);
+    let (mut quiet, mut around) = (Vec::new(), Vec::new());
+    let mut after = 0;
+    while after < 200_000 {
+        let began = Instant::now();
+        log.append(&line).expect("an append");
+        let time = began.elapsed();
+        let rolled = metrics.log_rotations.value() > 0;
+        if rolled {
+            after += 1;
+        }
+        if !rolled || names[1].exists() || after < 2000 {
+            around.push(time);
+        } else {
+            quiet.push(time);
+        }
+    }
+    println!(
+        "an append while a file of 500 MB is rolled and another deleted (which alone takes {removal:?}): {}; later: {}",
+        quantiles(&mut around),
+        quantiles(&mut quiet)
+    );
+}
