@@ -139,8 +139,9 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn run(config: &Config, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
-    let server = Server::start(config, Arc::clone(diagnostics))?;
+    // First, so that an order to end that comes during the start is not lost (as PID 1) and does not end it half-way.
     let signals = Signals::catch().map_err(StartError::System)?;
+    let server = Server::start(config, Arc::clone(diagnostics))?;
     let delay = loop {
         match signals.wait(RELOAD) {
             None => server.look_after(),

@@ -12,7 +12,8 @@ use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion
 /// The names that [`Authority::server`]'s certificates are good for, beside 127.0.0.1.
 pub const SERVICE_NAME: &str = "kube-audit-rest.kube-audit-rest.svc";
 
-/// A certification authority of our own.
+/// A certification authority of our own, with a name that no other has: a client that trusts another one must not even
+/// find this one by its name.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -31,9 +32,10 @@ impl Authority {
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "throw-away CA");
+        params.distinguished_name.push(
+            DnType::CommonName,
+            format!("throw-away CA {:x?}", &key.public_key_raw()[1..9]),
+        );
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let certificate = params.self_signed(&key).unwrap();

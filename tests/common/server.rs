@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -289,13 +289,26 @@ impl Server {
     }
 
     fn announced(&self, listener: &str) -> SocketAddr {
-        let message = self.wait_for_message(&format!("the {listener} listener"), |message| {
-            message["msg"] == "listening" && message["listener"] == listener
-        });
-        let address = message["address"].as_str().unwrap_or_default();
-        address
-            .parse()
-            .unwrap_or_else(|error| panic!("{error}: {message}"))
+        let what = format!("the {listener} listener");
+        self.messages.wait_for(&what, |line| {
+            if !line.contains("listening") {
+                return None;
+            }
+            // With -v the messages are not JSON, but name="value".
+            let plain = line.replace(['"', '{', '}'], "").replace(':', "=");
+            let mut fields = plain.split([' ', ',']);
+            fields
+                .clone()
+                .any(|field| field == format!("listener={listener}"))
+                .then_some(())?;
+            let address = fields.find_map(|field| field.strip_prefix("address="))?;
+            let address = address.replace('=', ":");
+            Some(
+                address
+                    .parse()
+                    .unwrap_or_else(|error| panic!("{error}: {line}")),
+            )
+        })
     }
 
     fn listening_on(&self, flag: &str) -> SocketAddr {
@@ -359,7 +372,8 @@ impl Lines {
     }
 
     fn lock(&self) -> MutexGuard<'_, (Vec<String>, bool)> {
-        self.state.lock().expect("the collector lives")
+        // A test that gave up while it waited has spoilt nothing.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn so_far(&self) -> Vec<String> {

@@ -16,15 +16,17 @@ mod corpus;
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use certificates::Authority;
 use client::{Client, get, post};
 use kube_audit_rest::Server;
 use kube_audit_rest::cli::Config;
 use kube_audit_rest::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::routes::Port;
 use serde_json::Value;
 
 /// Operation, resource and subresource of the recorded requests that are played.
@@ -65,9 +67,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let authority = Authority::new();
     let config = configuration(directory.path(), &authority, &log)?;
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(File::create(&messages)?));
-    let server = Server::start(config, diagnostics)?;
-    println!("   webhooks   https://{}", server.https());
-    println!("   metrics    http://{}/metrics", server.metrics());
+    let server = Server::start(&config, Arc::new(diagnostics))?;
+    let https = server.address(Port::Https).ok_or("no HTTPS port")?;
+    let metrics = server.address(Port::Metrics).ok_or("no metrics port")?;
+    println!("   webhooks   https://{}", https);
+    println!("   metrics    http://{}/metrics", metrics);
     println!("   audit log  {}", log.display());
     println!("   messages   {}\n", messages.display());
 
@@ -75,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "2. AdmissionReviews recorded from a real API server, posted to /log-request over TLS\n"
     );
     let reviews = corpus::reviews();
-    let mut client = Client::tls(server.https(), &authority.trust());
+    let mut client = Client::tls(https, &authority.trust());
     for wanted in PLAYED {
         play_review(&mut client, &reviews, wanted)?;
     }
@@ -98,7 +102,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     println!("\n5. Some of the metrics\n");
-    let page = Client::plain(server.metrics()).exchange(&get("/metrics"));
+    let page = Client::plain(metrics).exchange(&get("/metrics"));
     for line in page.text().lines() {
         if SHOWN.iter().any(|name| line.starts_with(name)) {
             println!("   {line}");
@@ -106,9 +110,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     if serve {
-        stay(&server, directory.path(), &log)?;
+        stay(https, metrics, directory.path(), &log)?;
     }
-    server.stop();
+    server.stop(Duration::ZERO, &|| false);
     directory.close()?;
     println!("\nStopped, and all that it made is deleted again. Where to go next:\n");
     println!(
@@ -181,7 +185,12 @@ fn play_review(
 }
 
 /// Keeps the server running until Ctrl-C, and says how to talk to it.
-fn stay(server: &Server, directory: &Path, log: &Path) -> Result<(), Box<dyn Error>> {
+fn stay(
+    https: SocketAddr,
+    metrics: SocketAddr,
+    directory: &Path,
+    log: &Path,
+) -> Result<(), Box<dyn Error>> {
     let review = directory.join("review.json");
     fs::write(
         &review,
@@ -196,12 +205,12 @@ fn stay(server: &Server, directory: &Path, log: &Path) -> Result<(), Box<dyn Err
         "   curl --cacert {} -H 'Content-Type: application/json' --data-binary @{} https://{}/log-request\n",
         directory.join("ca.crt").display(),
         review.display(),
-        server.https()
+        https
     );
     println!("and look at what it does:\n");
     println!("   tail -f {}", log.display());
-    println!("   curl http://{}/metrics", server.metrics());
-    println!("   curl http://{}/readyz", server.metrics());
+    println!("   curl http://{}/metrics", metrics);
+    println!("   curl http://{}/readyz", metrics);
     signals.forever().next();
     Ok(())
 }
