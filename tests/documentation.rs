@@ -106,6 +106,19 @@ fn the_metric_table_and_the_metrics_page_have_the_same_families() {
 }
 
 #[test]
+fn every_documented_message_stands_in_the_code() {
+    let mut code = String::new();
+    for path in files(&root().join("src"), "rs") {
+        code.push_str(&fs::read_to_string(path).unwrap());
+    }
+    for row in table(&read("README.md"), "| `msg` | level |") {
+        for message in row[0].split('`').skip(1).step_by(2) {
+            assert!(code.contains(message), "{message}");
+        }
+    }
+}
+
+#[test]
 fn the_dependency_table_agrees_with_cargo_toml_and_cargo_lock() {
     let documented: BTreeMap<String, String> =
         table(&read("README.md"), "| dependency | version |")
@@ -235,21 +248,30 @@ fn relative_links_and_paths_in_the_documents_exist() {
     }
 }
 
-/// README.md and SECURITY.md, and every README under k8s.
+/// README.md and SECURITY.md, and every such document under k8s.
 fn documents() -> Vec<PathBuf> {
     let mut documents = vec![root().join("README.md"), root().join("SECURITY.md")];
-    let mut folders = vec![root().join("k8s")];
+    documents.extend(files(&root().join("k8s"), "md"));
+    documents
+}
+
+/// The files under `folder` whose names end in `extension`.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
+        let entries =
+            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                documents.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                files.push(path);
             }
         }
     }
-    documents
+    files
 }
 
 /// The targets of `[text](target)`, outside of code.
