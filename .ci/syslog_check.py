@@ -22,7 +22,7 @@ import time
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 CREDENTIAL = "aHVudGVyMjpob3VzZQ=="
 ROUNDS, LINES_A_ROUND = 6, 150
-DEADLINE_S = 90
+DEADLINE_S = int(os.environ.get("DEADLINE_S", "90"))
 
 
 def line(number: int, size: int) -> bytes:
@@ -190,8 +190,10 @@ action(type="omfile" file="{received}" template="line" flushOnTXEnd="on")
                 text = line(number, size)
                 stream.write(text)
                 expected.append(text[:-1])
+                if index == LINES_A_ROUND - 40:
+                    arrived()
                 if index == LINES_A_ROUND - 20:
-                    # As the receiver rolls: rename, open a new one. What was written just before is not read yet.
+                    # As the receiver rolls: rename, open a new one. The twenty lines before this are not read yet.
                     stream.close()
                     log.rename(log.with_name(f"kube-audit-rest-2026-11-20T21-34-{turn:02}.123.log"))
                     stream = open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab", buffering=0)
