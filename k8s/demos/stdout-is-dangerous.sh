@@ -1,0 +1,72 @@
+#!/bin/sh
+# Why --audit-to-std-log is not the way: plays the creation of a Secret through a cluster whose receiver prints its lines,
+# and then reads the password as somebody who may read pod logs and nothing else. On a cluster for play.
+#
+# With a receiver's binary instead of a cluster:  stdout-is-dangerous.sh --local PATH-TO-kube-audit-rest
+set -eu
+kubectl=${KUBECTL:-kubectl}
+password=correct-horse-battery-staple
+
+find_password() {
+    # What a pod-log reader sees -> the "data" of the Secret -> base64 undone.
+    sed -n 's/.*"kind":"Secret".*"DB_PASSWORD":"\([A-Za-z0-9+/=]*\)".*/\1/p' | sed -n '$p' | openssl base64 -d -A
+}
+
+if [ "${1:-}" = --local ]; then
+    binary=${2:?"--local needs the path to kube-audit-rest"}
+    here=$(cd "$(dirname "$0")" && pwd)
+    work=$(mktemp -d)
+    receiver=
+    trap 'if [ -n "$receiver" ]; then kill "$receiver" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
+    trap 'exit 1' HUP INT TERM
+    "$here/../overlays/openssl/certificate.sh" --output "$work" --san DNS:localhost >/dev/null
+    "$binary" --audit-to-std-log --cert-filename="$work/tls.crt" --cert-key-filename="$work/tls.key" \
+        --server-address=127.0.0.1 --server-port=0 --metrics-address=127.0.0.1 --metrics-port=0 \
+        >"$work/stdout" 2>"$work/stderr" &
+    receiver=$!
+    port=
+    tries=0
+    while [ -z "$port" ]; do
+        port=$(sed -n 's/.*"listener":"https".*"address":"127.0.0.1:\([0-9]*\)".*/\1/p;s/.*"address":"127.0.0.1:\([0-9]*\)".*"listener":"https".*/\1/p' "$work/stderr")
+        tries=$((tries + 1))
+        if [ "$tries" -gt 200 ]; then
+            cat "$work/stderr" >&2
+            exit 1
+        fi
+        sleep 0.05
+    done
+    cat >"$work/review.json" <<JSON
+{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"0df28fbd-5f5f-11e8-bc74-36e6bb280816","kind":{"group":"","version":"v1","kind":"Secret"},"resource":{"group":"","version":"v1","resource":"secrets"},"name":"hacking-creds","namespace":"hacker","operation":"CREATE","userInfo":{"username":"alice"},"object":{"kind":"Secret","apiVersion":"v1","metadata":{"name":"hacking-creds","namespace":"hacker"},"data":{"DB_PASSWORD":"$(printf %s "$password" | openssl base64 -A)"},"type":"Opaque"},"oldObject":null,"dryRun":false,"options":null}}
+JSON
+    curl -sS --cacert "$work/ca.crt" -H 'Content-Type: application/json' --data-binary "@$work/review.json" \
+        "https://localhost:$port/log-request" >/dev/null
+    found=$(find_password <"$work/stdout")
+else
+    "$kubectl" -n kube-audit-rest patch deployment kube-audit-rest --type=json \
+        -p '[{"op":"add","path":"/spec/template/spec/containers/0/args/-","value":"--audit-to-std-log"}]'
+    # Whatever happens from here on, the argument that is last goes again.
+    last=$("$kubectl" -n kube-audit-rest get deployment kube-audit-rest \
+        -o 'jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}' | grep -n . | sed -n '$s/:.*//p')
+    undo() {
+        "$kubectl" delete namespace hacker --ignore-not-found=true --wait=false
+        "$kubectl" -n kube-audit-rest patch deployment kube-audit-rest --type=json \
+            -p "[{\"op\":\"remove\",\"path\":\"/spec/template/spec/containers/0/args/$((last - 1))\"}]"
+    }
+    trap undo EXIT
+    trap 'exit 1' HUP INT TERM
+    "$kubectl" -n kube-audit-rest rollout status deployment kube-audit-rest --timeout=120s
+    "$kubectl" create namespace hacker
+    "$kubectl" -n hacker create secret generic hacking-creds "--from-literal=DB_PASSWORD=$password"
+    sleep 2
+    found=$("$kubectl" -n kube-audit-rest logs --selector app=kube-audit-rest --container kube-audit-rest --tail=-1 |
+        find_password)
+fi
+
+if [ "$found" = "$password" ]; then
+    echo "read from the pod's log: DB_PASSWORD=$found"
+    echo 'Whoever may "get pods/log" reads every Secret that is written while this flag is on, and so does every log'
+    echo 'collector on the node. Without the flag the lines are in a file that only the receiver and its sidecar see.'
+else
+    echo "the password was not found in what the receiver printed" >&2
+    exit 1
+fi
