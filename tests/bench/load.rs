@@ -34,6 +34,8 @@ pub(crate) struct Figures {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
+    /// Requests whose latency was taken.
+    pub(crate) samples: f64,
     /// Largest resident set, in bytes.
     pub(crate) peak: f64,
     /// Share of one core that the server took, that the generator took, and of two that others took.
@@ -52,6 +54,7 @@ impl Figures {
             p50: of(|round| round.p50),
             p99: of(|round| round.p99),
             p999: of(|round| round.p999),
+            samples: of(|round| round.samples),
             peak: of(|round| round.peak),
             server: of(|round| round.server),
             generator: of(|round| round.generator),
@@ -192,6 +195,7 @@ impl Load {
             p50: quantile(0.5),
             p99: quantile(0.99),
             p999: quantile(0.999),
+            samples: latencies.len() as f64,
             peak: server.memory("VmHWM")? as f64,
             server: cpu / seconds,
             generator: generator / seconds,

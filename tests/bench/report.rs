@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cases::{Outcome, Row};
 use crate::footprint::Footprint;
 use crate::history::Kept;
+use crate::load::Figures;
 use crate::reference;
 
 /// More than this share of the cores taken by others makes a figure doubtful.
@@ -62,12 +63,12 @@ pub(crate) fn outcome(outcome: &Outcome) {
     ) in outcome.rows.iter().enumerate()
     {
         println!(
-            "{:<26} {who:<9} {:>8.0} {:>9.3} {:>9.3} {:>9.3} {:>10.2} {to_floor:>9.2} {:>9} {:>8.1} {:>15}{}",
+            "{:<26} {who:<9} {:>8.0} {:>9.3} {:>9.3} {:>9} {:>10.2} {to_floor:>9.2} {:>9} {:>8.1} {:>15}{}",
             if at == 0 { &outcome.name } else { "" },
             figures.rate,
             figures.p50 * 1e3,
             figures.p99 * 1e3,
-            figures.p999 * 1e3,
+            p999(figures),
             figures.cpu * 1e6,
             to_original.map_or(String::from("-"), |ratio| format!("{ratio:.2}")),
             figures.peak / 1e6,
@@ -94,6 +95,15 @@ pub(crate) fn outcome(outcome: &Outcome) {
             "1.00",
             original.peak / 1e6
         );
+    }
+}
+
+/// The 99.9th percentile in milliseconds, where ten requests at least were slower.
+fn p999(figures: &Figures) -> String {
+    if figures.samples < 10_000.0 {
+        String::from("-")
+    } else {
+        format!("{:.3}", figures.p999 * 1e3)
     }
 }
 
@@ -166,7 +176,7 @@ pub(crate) fn footprints(footprints: &[Footprint]) {
             Some(reference::BINARY),
         );
     }
-    println!();
+    println!("The floor is tuned for time, not for memory.\n");
 }
 
 /// What the history keeps of a run: our own figures that another machine would reproduce.
@@ -206,7 +216,7 @@ pub(crate) fn write(outcomes: &[Outcome], footprints: &[Footprint]) -> io::Resul
                 "case": outcome.name, "who": who, "requests_per_second": figures.rate,
                 "cpu_seconds_per_request": figures.cpu, "cpu_to_floor": to_floor, "cpu_to_original": to_original,
                 "latency_seconds": { "p50": figures.p50, "p99": figures.p99, "p99.9": figures.p999 },
-                "peak_resident_bytes": figures.peak,
+                "samples_each_round": figures.samples, "peak_resident_bytes": figures.peak,
                 "core_share": { "server": figures.server, "generator": figures.generator, "others": figures.others },
             })
         })
