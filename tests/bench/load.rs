@@ -74,6 +74,10 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// Requests that a measurement waits for, and how many times its length it waits for them.
+const ENOUGH: u64 = 100;
+const LONGER: usize = 10;
+
 const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
 const ENDING: u8 = 2;
@@ -150,7 +154,13 @@ impl Load {
             thread::sleep(warm);
             let before = now();
             phase.store(MEASURING, Relaxed);
-            thread::sleep(measured);
+            // Few large requests fit into the time that is enough for small ones.
+            for _ in 0..LONGER {
+                thread::sleep(measured);
+                if done.load(Relaxed) - before.as_ref().map_or(0, |before| before.done) >= ENOUGH {
+                    break;
+                }
+            }
             let after = now();
             phase.store(ENDING, Relaxed);
             let mut latencies = Vec::new();
