@@ -1,0 +1,165 @@
+//! The main table: bodies of four sizes at 1, 8 and 64 connections, and full handshakes.
+
+use std::io;
+use std::path::Path;
+
+use crate::Bench;
+use crate::certificate::Certificate;
+use crate::client;
+use crate::load::{Figures, Load, median};
+use crate::payload::{self, SMALL};
+use crate::reference::{HANDSHAKES, ORIGINAL, Original};
+use crate::report;
+
+/// Sizes of bodies, with their names.
+pub(crate) const BODIES: [(usize, &str); 4] = [
+    (SMALL, "1.2 KB"),
+    (20_000, "20 KB"),
+    (200_000, "200 KB"),
+    (1_500_000, "1.5 MB"),
+];
+const CONNECTIONS: [usize; 3] = [1, 8, 64];
+const HANDSHAKE_CONNECTIONS: usize = 8;
+
+/// One load, put on every contestant.
+pub(crate) struct Case<'a> {
+    pub(crate) name: String,
+    pub(crate) load: Load,
+    pub(crate) certificate: &'a Certificate,
+    /// What was recorded of the original: CPU seconds for each request.
+    pub(crate) recorded_cpu: Option<f64>,
+    /// The recorded row, where there is one.
+    pub(crate) recorded: Option<&'static Original>,
+}
+
+/// What a case gave.
+pub(crate) struct Outcome {
+    pub(crate) name: String,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) recorded: Option<&'static Original>,
+}
+
+/// One contestant in one case.
+pub(crate) struct Row {
+    pub(crate) who: &'static str,
+    pub(crate) figures: Figures,
+    /// CPU time as a ratio to the floor's.
+    pub(crate) to_floor: f64,
+    /// CPU time as a ratio to the baseline's; without one, to what was recorded of the original.
+    pub(crate) to_original: Option<f64>,
+}
+
+/// Measures every case, printing each as it is done.
+pub(crate) fn run(bench: &Bench, place: &Path, quick: bool) -> io::Result<Vec<Outcome>> {
+    let ecdsa = Certificate::ecdsa(place)?;
+    let rsa = match Certificate::rsa(place) {
+        Ok(rsa) => Some(rsa),
+        Err(error) => {
+            println!("No handshakes with RSA: {error}.");
+            None
+        }
+    };
+    let mut cases = Vec::new();
+    for (body, size) in BODIES {
+        for connections in CONNECTIONS {
+            if quick && connections != 8 {
+                continue;
+            }
+            let recorded = ORIGINAL
+                .iter()
+                .find(|row| (row.body, row.connections) == (body, connections));
+            cases.push(Case {
+                name: format!(
+                    "{size}, {connections} connection{}",
+                    if connections == 1 { "" } else { "s" }
+                ),
+                load: Load {
+                    requests: payload::requests(body)?,
+                    connections,
+                    fresh: false,
+                },
+                certificate: &ecdsa,
+                recorded_cpu: recorded.map(|row| row.cpu),
+                recorded,
+            });
+        }
+    }
+    let keys = [("ECDSA", Some(&ecdsa)), ("RSA-2048", rsa.as_ref())];
+    for ((name, certificate), recorded_cpu) in keys.into_iter().zip(HANDSHAKES) {
+        if let Some(certificate) = certificate {
+            cases.push(Case {
+                name: format!("new connection, {name}"),
+                load: Load {
+                    requests: payload::requests(SMALL)?,
+                    connections: HANDSHAKE_CONNECTIONS,
+                    fresh: true,
+                },
+                certificate,
+                recorded_cpu: Some(recorded_cpu),
+                recorded: None,
+            });
+        }
+    }
+    report::heading();
+    let mut outcomes = Vec::new();
+    for case in cases.iter().filter(|case| case.name.contains(&bench.only)) {
+        let outcome = measure(bench, place, case)?;
+        report::outcome(&outcome);
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+fn measure(bench: &Bench, place: &Path, case: &Case<'_>) -> io::Result<Outcome> {
+    let config = client::config();
+    let mut rounds: Vec<Vec<Figures>> = vec![Vec::new(); bench.contestants.len()];
+    for _ in 0..bench.rounds {
+        for (contestant, figures) in bench.contestants.iter().zip(&mut rounds) {
+            let mut server = contestant.start(case.certificate, &place.join("audit.log"), false)?;
+            let run = case
+                .load
+                .run(&mut server, &config, bench.warm, bench.measured);
+            figures.push(run.map_err(|error| {
+                io::Error::other(format!("{}, {}: {error}", case.name, contestant.name))
+            })?);
+        }
+    }
+    let of = |name: &str| {
+        bench
+            .contestants
+            .iter()
+            .position(|contestant| contestant.name == name)
+    };
+    let ratio = |figures: &[Figures], other: Option<usize>| {
+        let other = rounds.get(other?)?;
+        Some(median(
+            figures
+                .iter()
+                .zip(other)
+                .map(|(ours, theirs)| ours.cpu / theirs.cpu),
+        ))
+    };
+    let rows = bench
+        .contestants
+        .iter()
+        .zip(&rounds)
+        .map(|(contestant, figures)| {
+            let median = Figures::median(figures);
+            let to_recorded = case.recorded_cpu.map(|cpu| median.cpu / cpu);
+            Row {
+                who: contestant.name,
+                figures: median,
+                to_floor: ratio(figures, of("floor")).unwrap_or(f64::NAN),
+                to_original: if of("baseline").is_some() {
+                    ratio(figures, of("baseline"))
+                } else {
+                    to_recorded
+                },
+            }
+        });
+    Ok(Outcome {
+        name: case.name.clone(),
+        rows: rows.collect(),
+        recorded: case.recorded,
+    })
+}
