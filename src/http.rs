@@ -226,27 +226,29 @@ fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends in `HTTP/` digit `.` digit.
+/// Whether the request line is three words of which the last is `HTTP/` digit `.` digit.
 fn names_a_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|&b| b == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
+    let mut words = line.split(|&b| b == b' ').skip(2);
+    let (Some(version), None) = (words.next(), words.next()) else {
+        return false;
+    };
     matches!(version.strip_prefix(b"HTTP/"), Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// The path of an origin-form or absolute-form target (RFC 9112, section 3.2).
+/// The path of an origin-form or absolute-form target (RFC 9112, section 3.2). An absolute form may leave it out.
 fn path_of(target: &str) -> &str {
-    let path = match target.split_once("://") {
+    let (path, when_empty) = match target.split_once("://") {
         Some((scheme, rest))
             if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") =>
         {
-            rest.find(['/', '?'])
-                .and_then(|at| rest.get(at..))
-                .unwrap_or("/")
+            let path = rest.find(['/', '?']).and_then(|at| rest.get(at..));
+            (path.unwrap_or_default(), "/")
         }
-        _ => target,
+        _ => (target, ""),
     };
     match path.split_once('?').map_or(path, |(path, _)| path) {
-        "" => "/",
+        "" => when_empty,
         path => path,
     }
 }
@@ -560,6 +562,8 @@ mod tests {
         assert_eq!(status(parse("GET / HTTP/1.2\r\nHost: a\r\n\r\n")), "505");
         assert_eq!(status(parse("GET / HTP/1.1\r\nHost: a\r\n\r\n")), "400");
         assert_eq!(status(parse("GET /\r\nHost: a\r\n\r\n")), "400");
+        assert_eq!(status(parse("GET / x HTTP/1.1\r\nHost: a\r\n\r\n")), "400");
+        assert_eq!(status(parse("GET / HTTP/1.1 \r\nHost: a\r\n\r\n")), "400");
     }
 
     #[test]
@@ -601,7 +605,7 @@ mod tests {
             ("*", "*"),
             ("/a?b?c", "/a"),
             ("/a/../b", "/a/../b"),
-            ("?", "/"),
+            ("?", ""),
             ("ftp://a/b", "ftp://a/b"),
         ] {
             assert_eq!(path_of(target), path);
