@@ -297,7 +297,11 @@ impl Connection<'_> {
                 idle_until
             };
             match self.transport.read(self.bounded(until)) {
-                Ok(Progress::End) => return Err(Stop::Gone),
+                Ok(Progress::End) => {
+                    // Whoever ends in order may wait for our close_notify.
+                    self.transport.say_goodbye();
+                    return Err(Stop::Gone);
+                }
                 Ok(_) => {}
                 Err(Error::TimedOut) if begun && self.muted_until.is_none() => {
                     let why = "the request's head did not arrive in time";

@@ -309,46 +309,57 @@ impl<'w> Transport<'w> {
         };
         // The largest plain text of one record, so that a long reply needs no buffer of its own length.
         for piece in data.chunks(16 * 1024) {
-            let mut tls = lock(tls);
-            let mut used = 0;
-            loop {
-                let incoming = self
-                    .incoming
-                    .get_mut(self.start..self.end)
-                    .unwrap_or_default();
-                let UnbufferedStatus { mut discard, state } =
-                    tls.connection.process_tls_records(incoming);
-                let mut done = false;
-                match state.map_err(Error::Tls)? {
-                    // A pipelined request.
-                    ConnectionState::ReadTraffic(mut traffic) => {
-                        while let Some(record) = traffic.next_record() {
-                            let record = record.map_err(Error::Tls)?;
-                            discard += record.discard;
-                            self.plain.extend_from_slice(record.payload);
-                        }
-                    }
-                    ConnectionState::EncodeTlsData(mut data) => {
-                        used += encode(&mut self.outgoing, used, |to| data.encode(to))?
-                    }
-                    ConnectionState::TransmitTlsData(data) => data.done(),
-                    ConnectionState::WriteTraffic(mut traffic) => {
-                        used += encrypt(&mut self.outgoing, used, |to| traffic.encrypt(piece, to))?;
-                        done = true;
-                    }
-                    ConnectionState::PeerClosed => self.ended = true,
-                    _ => return Err(Error::Io(ErrorKind::BrokenPipe.into())),
-                }
-                self.start = self.end.min(self.start.saturating_add(discard));
-                if done {
-                    break;
-                }
-            }
-            tls.between_records = self.start == self.end;
-            drop(tls);
-            self.flush(used, deadline)?;
+            self.send_record(Some(piece), deadline)?;
         }
         Ok(())
+    }
+
+    /// Sends one record: plain text, or the close_notify.
+    fn send_record(&mut self, piece: Option<&[u8]>, deadline: Instant) -> Result<(), Error> {
+        let Some(tls) = &self.wire.tls else {
+            return Ok(());
+        };
+        let mut tls = lock(tls);
+        let mut used = 0;
+        loop {
+            let incoming = self
+                .incoming
+                .get_mut(self.start..self.end)
+                .unwrap_or_default();
+            let UnbufferedStatus { mut discard, state } =
+                tls.connection.process_tls_records(incoming);
+            let mut done = false;
+            match state.map_err(Error::Tls)? {
+                // A pipelined request.
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(Error::Tls)?;
+                        discard += record.discard;
+                        self.plain.extend_from_slice(record.payload);
+                    }
+                }
+                ConnectionState::EncodeTlsData(mut data) => {
+                    used += encode(&mut self.outgoing, used, |to| data.encode(to))?
+                }
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::WriteTraffic(mut traffic) => {
+                    used += encrypt(&mut self.outgoing, used, |to| match piece {
+                        Some(piece) => traffic.encrypt(piece, to),
+                        None => traffic.queue_close_notify(to),
+                    })?;
+                    done = true;
+                }
+                ConnectionState::PeerClosed => self.ended = true,
+                _ => return Err(Error::Io(ErrorKind::BrokenPipe.into())),
+            }
+            self.start = self.end.min(self.start.saturating_add(discard));
+            if done {
+                break;
+            }
+        }
+        tls.between_records = self.start == self.end;
+        drop(tls);
+        self.flush(used, deadline)
     }
 
     /// For a peer that does not speak TLS where it should: sends `reply` as it is, ends our writing side and reads on
@@ -362,9 +373,10 @@ impl<'w> Transport<'w> {
         }
     }
 
-    /// Ends our writing side, after close_notify where TLS is spoken.
+    /// Ends our writing side, after close_notify where TLS is spoken, be it amid a record of the peer's.
     pub fn say_goodbye(&mut self) {
-        self.wire.say_goodbye();
+        let _ = self.send_record(None, Instant::now() + SLACK);
+        let _ = self.wire.stream.shutdown(Shutdown::Write);
     }
 
     /// Processes what has come, up to the first plain text.
