@@ -69,7 +69,7 @@ pub mod watched;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -169,6 +169,8 @@ pub enum StartError {
         flag: &'static str,
         /// What was asked for.
         port: u16,
+        /// The flag that sets the address, with what was asked for.
+        address: Option<(&'static str, IpAddr)>,
         /// What the system said.
         error: io::Error,
     },
@@ -181,8 +183,18 @@ impl fmt::Display for StartError {
         match self {
             Self::Tls(error) => error.fmt(f),
             Self::Sources(error) => error.fmt(f),
-            Self::Log(error) => error.fmt(f),
-            Self::Bind { flag, port, error } => write!(f, "{flag} {port}: {error}"),
+            Self::Log(error) => write!(f, "--logger-filename {error}"),
+            Self::Bind {
+                flag,
+                port,
+                address,
+                error,
+            } => {
+                if let Some((flag, address)) = address {
+                    write!(f, "{flag} {address}, ")?;
+                }
+                write!(f, "{flag} {port}: {error}")
+            }
             Self::System(error) => write!(
                 f,
                 "the system refused a thread or a signal handler: {error}"
@@ -230,31 +242,28 @@ impl Server {
             Arc::clone(&diagnostics),
         )
         .map_err(StartError::Log)?;
-        let bind = |flag, port, address, number| {
+        let bind = |flag, port, (address_flag, address): (_, Option<IpAddr>), number| {
             Listener::bind(port, address, number).map_err(|error| StartError::Bind {
                 flag,
                 port: number,
+                address: address.map(|address| (address_flag, address)),
                 error,
             })
         };
+        let audit_address = ("--server-address", config.server_address);
         let mut audit = vec![bind(
             "--server-port",
             Port::Https,
-            config.server_address,
+            audit_address,
             config.server_port,
         )?];
         if let Some(number) = config.http_port {
-            audit.push(bind(
-                "--http-port",
-                Port::Http,
-                config.server_address,
-                number,
-            )?);
+            audit.push(bind("--http-port", Port::Http, audit_address, number)?);
         }
         let probes = bind(
             "--metrics-port",
             Port::Metrics,
-            config.metrics_address,
+            ("--metrics-address", config.metrics_address),
             config.metrics_port,
         )?;
 
