@@ -304,9 +304,9 @@ impl<'w> Transport<'w> {
 
     /// Sends all of `data`.
     pub fn send(&mut self, data: &[u8], deadline: Instant) -> Result<(), Error> {
-        let Some(tls) = &self.wire.tls else {
+        if self.wire.tls.is_none() {
             return self.transmit(data, deadline);
-        };
+        }
         // The largest plain text of one record, so that a long reply needs no buffer of its own length.
         for piece in data.chunks(16 * 1024) {
             self.send_record(Some(piece), deadline)?;
