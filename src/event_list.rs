@@ -27,7 +27,7 @@ const SOURCE: &str = "source";
 /// come first where the item does not have them, as the API server's own log backend writes it; `source`, if one is
 /// given, comes last, and an item's own top-level member of that name is dropped. Each line ends with `\n`.
 ///
-/// No more than twice the body and [`SLACK`] is appended: in a list of millions of `{}`, what is added to each would
+/// No more than [`most_lines`] allows is appended: in a list of millions of `{}`, what is added to each would
 /// be many times what came. After an error `lines` is as it was. `body` is of no use any more in either case.
 pub fn audit_lines(
     body: &mut [u8],

@@ -1,0 +1,39 @@
+//! Any bytes as the body of `POST /audit-events`.
+#![no_main]
+
+mod oracle;
+
+use kube_audit_rest::event_list;
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+fuzz_target!(|body: &[u8]| {
+    oracle::agrees(body);
+    for source in [None, Some("source")] {
+        let mut lines = Vec::new();
+        let Ok(count) = event_list::audit_lines(&mut body.to_vec(), source, &mut lines) else {
+            assert!(lines.is_empty());
+            continue;
+        };
+        assert!(oracle::takes(body) && oracle::are_lines(&lines));
+        assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), count);
+        assert!(lines.len() <= event_list::most_lines(body.len()));
+        // Where a Value can hold it (no lone surrogates, no 1e400), the lines are the items as data.
+        if let Ok(Value::Object(list)) = serde_json::from_slice(body) {
+            let items = list["items"].as_array().expect("items were taken");
+            assert_eq!(items.len(), count);
+            for (item, line) in items.iter().zip(lines.split(|byte| *byte == b'\n')) {
+                let mut wanted = item.as_object().expect("an item was taken").clone();
+                wanted.entry("kind").or_insert("Event".into());
+                wanted
+                    .entry("apiVersion")
+                    .or_insert("audit.k8s.io/v1".into());
+                if let Some(source) = source {
+                    wanted.insert("source".to_owned(), source.into());
+                }
+                let line: Value = serde_json::from_slice(line).expect("a line is JSON");
+                assert_eq!(line, Value::Object(wanted));
+            }
+        }
+    }
+});
