@@ -8,10 +8,11 @@ use std::io::{Read, Seek};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use super::AuditLog;
 use super::faults::Plan;
 use super::fs::Call;
+use super::names::Names;
 use super::tests::Place;
-use super::{AuditLog, backups};
 
 const THREADS: u32 = 3;
 const APPENDS: u32 = 6;
@@ -221,7 +222,7 @@ impl World {
 
     /// The log, its rolled files, and those moved away. Nothing else may be there.
     fn files(&self) -> Vec<PathBuf> {
-        let names = backups::Names::of_log("audit.log".as_ref());
+        let names = Names::of_log("audit.log".as_ref());
         let mut files = Vec::new();
         let directories = self.moved.iter().filter(|path| path.is_dir());
         for directory in directories.chain([&self.place.directory()]) {
