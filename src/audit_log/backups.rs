@@ -1,137 +1,71 @@
-//! Rolled files: their names, and which of them may go.
+//! Rolled files: which there are, a name for the next, and which may go.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::DirEntry;
+use std::fs::{DirEntry, OpenOptions};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use time::{Date, Month, PrimitiveDateTime, Time};
-
 use super::fs::Fs;
-use crate::timestamp;
+use super::names::{Names, Stamp};
 
-/// How the rolled files of one log are called: `NAME-2026-11-20T21-34-38.123.EXT`, or `NAME-2026-11-20T21-34-38.123-1.EXT`
-/// (`-2`, ...) where that name was taken. Nothing else is ever taken for a rolled file.
+/// The rolled files of one log.
 #[derive(Debug, Clone)]
-pub(super) struct Names {
-    /// The log's name up to its last dot.
-    stem: OsString,
-    /// The last dot and what follows, or nothing.
-    extension: OsString,
+pub(super) struct Backups {
+    directory: PathBuf,
+    names: Names,
+    /// No later one is named earlier, even if the clock is set back: the newest must not be taken for the oldest.
+    newest: Stamp,
 }
 
-/// What a rolled file's name says. Later ones are greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stamp {
-    /// Since the Unix epoch.
-    pub(super) milliseconds: u64,
-    /// 0 for a name without a number at its end.
-    pub(super) number: u32,
-}
+impl Backups {
+    /// Those that are there. A file without content is what a crash has left between the reservation of its name and
+    /// the rename; it is removed, which is safe while nobody else may write to the log.
+    pub(super) fn find(fs: &Fs, directory: &Path, names: Names) -> io::Result<Self> {
+        let mut found = Self {
+            directory: directory.to_owned(),
+            names,
+            newest: Stamp::default(),
+        };
+        for backup in found.list()? {
+            if !backup.empty || fs.remove(&backup.path).is_err() {
+                found.newest = found.newest.max(backup.stamp);
+            }
+        }
+        Ok(found)
+    }
 
-impl Stamp {
-    pub(super) fn of(time: SystemTime) -> Self {
-        let since_epoch = time
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            milliseconds: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
-            number: 0,
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Oldest first.
+    pub(super) fn list(&self) -> io::Result<Vec<Backup>> {
+        let mut backups = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            backups.extend(backup(&entry?, &self.names));
+        }
+        backups.sort_unstable_by_key(|backup| backup.stamp);
+        Ok(backups)
+    }
+
+    /// Makes an empty file of a name that nobody has, for a rename to put the log in its place.
+    pub(super) fn reserve(&mut self, fs: &Fs, mode: u32, now: SystemTime) -> io::Result<PathBuf> {
+        let mut stamp = Stamp::of(now).max(self.newest.next());
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(mode);
+        loop {
+            let path = self.directory.join(self.names.name(stamp));
+            match fs.open(&options, &path) {
+                Ok(_) => {
+                    self.newest = stamp;
+                    return Ok(path);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => stamp = stamp.next(),
+                Err(error) => return Err(error),
+            }
         }
     }
-
-    /// The next one that a name can say.
-    pub(super) fn next(self) -> Self {
-        match self.number.checked_add(1) {
-            Some(number) => Self { number, ..self },
-            None => Self {
-                milliseconds: self.milliseconds.saturating_add(1),
-                number: 0,
-            },
-        }
-    }
-
-    fn time(self) -> SystemTime {
-        SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_millis(self.milliseconds))
-            .unwrap_or(SystemTime::UNIX_EPOCH)
-    }
-}
-
-/// Length of `2026-11-20T21-34-38.123`.
-const STAMP_LENGTH: usize = 23;
-
-impl Names {
-    pub(super) fn of_log(name: &OsStr) -> Self {
-        let bytes = name.as_bytes();
-        let dot = bytes.iter().rposition(|byte| *byte == b'.');
-        let (stem, extension) = bytes.split_at(dot.unwrap_or(bytes.len()));
-        Self {
-            stem: OsStr::from_bytes(stem).to_owned(),
-            extension: OsStr::from_bytes(extension).to_owned(),
-        }
-    }
-
-    pub(super) fn name(&self, stamp: Stamp) -> OsString {
-        let text = timestamp::rfc3339(stamp.time());
-        let mut name = self.stem.as_bytes().to_vec();
-        name.push(b'-');
-        name.extend(text.iter().take(STAMP_LENGTH).map(|byte| match byte {
-            b':' => b'-',
-            other => *other,
-        }));
-        if stamp.number > 0 {
-            name.extend_from_slice(format!("-{}", stamp.number).as_bytes());
-        }
-        name.extend_from_slice(self.extension.as_bytes());
-        OsString::from_vec(name)
-    }
-
-    pub(super) fn parse(&self, name: &OsStr) -> Option<Stamp> {
-        let middle = name
-            .as_bytes()
-            .strip_prefix(self.stem.as_bytes())?
-            .strip_prefix(b"-")?
-            .strip_suffix(self.extension.as_bytes())?;
-        let (time, number) = middle.split_at_checked(STAMP_LENGTH)?;
-        Some(Stamp {
-            milliseconds: parse_time(time)?,
-            number: match number {
-                [] => 0,
-                [b'-', b'1'..=b'9', ..] => str::from_utf8(number.get(1..)?).ok()?.parse().ok()?,
-                _ => return None,
-            },
-        })
-    }
-}
-
-/// `2026-11-20T21-34-38.123` in milliseconds since the epoch, if there is such a time.
-fn parse_time(text: &[u8]) -> Option<u64> {
-    let shape = b"dddd-dd-ddTdd-dd-dd.ddd";
-    let fits = |(byte, shape): (&u8, &u8)| match shape {
-        b'd' => byte.is_ascii_digit(),
-        other => byte == other,
-    };
-    if text.len() != shape.len() || !text.iter().zip(shape).all(fits) {
-        return None;
-    }
-    let number = |from: usize, to: usize| -> Option<u16> {
-        str::from_utf8(text.get(from..to)?).ok()?.parse().ok()
-    };
-    let small = |from: usize| -> Option<u8> { u8::try_from(number(from, from + 2)?).ok() };
-    let date = Date::from_calendar_date(
-        i32::from(number(0, 4)?),
-        Month::try_from(small(5)?).ok()?,
-        small(8)?,
-    )
-    .ok()?;
-    let time = Time::from_hms_milli(small(11)?, small(14)?, small(17)?, number(20, 23)?).ok()?;
-    let nanoseconds = PrimitiveDateTime::new(date, time)
-        .assume_utc()
-        .unix_timestamp_nanos();
-    u64::try_from(nanoseconds / 1_000_000).ok()
 }
 
 /// A rolled file.
@@ -141,16 +75,6 @@ pub(super) struct Backup {
     pub(super) path: PathBuf,
     /// Without content: a name reserved for a rotation that is under way, or that a crash cut short.
     pub(super) empty: bool,
-}
-
-/// The rolled files in `directory`, oldest first.
-pub(super) fn list(directory: &Path, names: &Names) -> io::Result<Vec<Backup>> {
-    let mut backups = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        backups.extend(backup(&entry?, names));
-    }
-    backups.sort_unstable_by_key(|backup| backup.stamp);
-    Ok(backups)
 }
 
 fn backup(entry: &DirEntry, names: &Names) -> Option<Backup> {
@@ -220,97 +144,37 @@ impl Retention {
 mod tests {
     use super::*;
 
-    fn names() -> Names {
-        Names::of_log(OsStr::new("kube-audit-rest.log"))
-    }
-
-    fn parsed(name: &str) -> Option<Stamp> {
-        names().parse(OsStr::new(name))
-    }
-
-    const SOME: u64 = 1_795_210_478_123;
-
     #[test]
-    fn a_name_is_the_logs_with_the_time_before_the_extension() {
-        let stamp = Stamp {
-            milliseconds: SOME,
-            number: 0,
-        };
+    fn names_reserved_in_one_millisecond_or_after_the_clock_was_set_back_are_new_and_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let fs = Fs::default();
+        let names = Names::of_log("audit.log".as_ref());
+        let mut backups = Backups::find(&fs, directory.path(), names).unwrap();
+        let time = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
+        // Somebody has the second name already.
+        let taken = directory.path().join("audit-1970-01-01T00-00-05.000-1.log");
+        std::fs::write(taken, "taken").unwrap();
+        let reserved = [5000, 5000, 5000, 1000, 6000].map(|now| {
+            let path = backups.reserve(&fs, 0o600, time(now)).unwrap();
+            path.file_name().unwrap().to_str().unwrap().to_owned()
+        });
         assert_eq!(
-            names().name(stamp),
-            "kube-audit-rest-2026-11-20T21-34-38.123.log"
+            reserved,
+            [
+                "audit-1970-01-01T00-00-05.000.log",
+                "audit-1970-01-01T00-00-05.000-2.log",
+                "audit-1970-01-01T00-00-05.000-3.log",
+                "audit-1970-01-01T00-00-05.000-4.log",
+                "audit-1970-01-01T00-00-06.000.log",
+            ]
         );
-        let again = Stamp {
-            number: 12,
-            ..stamp
-        };
-        assert_eq!(
-            names().name(again),
-            "kube-audit-rest-2026-11-20T21-34-38.123-12.log"
-        );
-        let bare = Names::of_log(OsStr::new("audit"));
-        assert_eq!(bare.name(stamp), "audit-2026-11-20T21-34-38.123");
-        let hidden = Names::of_log(OsStr::new(".log"));
-        assert_eq!(hidden.name(stamp), "-2026-11-20T21-34-38.123.log");
-    }
-
-    #[test]
-    fn every_name_is_read_back_as_what_it_was_made_of() {
-        for log in [
-            "kube-audit-rest.log",
-            "audit",
-            ".log",
-            "a.b.c",
-            "x-2026-11-20T21-34-38.123.log",
-        ] {
-            let names = Names::of_log(OsStr::new(log));
-            for milliseconds in [0, SOME, 951_827_696_000, 253_402_300_799_999] {
-                for number in [0, 1, 10, u32::MAX] {
-                    let stamp = Stamp {
-                        milliseconds,
-                        number,
-                    };
-                    assert_eq!(names.parse(&names.name(stamp)), Some(stamp));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn only_the_exact_pattern_is_a_backup() {
-        assert!(parsed("kube-audit-rest-2024-02-29T00-00-00.000.log").is_some());
-        for other in [
-            "kube-audit-rest.log",
-            "kube-audit-rest-.log",
-            "kube-audit-rest-2026-11-20T21-34-38.123.log.gz",
-            "kube-audit-rest-2026-11-20T21-34-38.123.txt",
-            "kube-audit-rest-2026-11-20T21-34-38.12.log",
-            "kube-audit-rest-2026-11-20T21-34-38.1234.log",
-            "kube-audit-rest-2026-11-20T21:34:38.123.log",
-            "kube-audit-rest-2026-11-20T21-34-38.123-.log",
-            "kube-audit-rest-2026-11-20T21-34-38.123-0.log",
-            "kube-audit-rest-2026-11-20T21-34-38.123-01.log",
-            "kube-audit-rest-2026-11-20T21-34-38.123-+1.log",
-            "kube-audit-rest-2026-11-20T21-34-38.123--1.log",
-            "kube-audit-rest-2026-11-20T21-34-38.123-4294967296.log",
-            "kube-audit-rest-2026-13-20T21-34-38.123.log",
-            "kube-audit-rest-2026-02-29T21-34-38.123.log",
-            "kube-audit-rest-2026-00-20T21-34-38.123.log",
-            "kube-audit-rest-2026-11-20T24-34-38.123.log",
-            "kube-audit-rest-2026-11-20T21-60-38.123.log",
-            "kube-audit-rest-+026-11-20T21-34-38.123.log",
-            "my-kube-audit-rest-2026-11-20T21-34-38.123.log",
-            "kube-audit-rest2-2026-11-20T21-34-38.123.log",
-        ] {
-            assert_eq!(parsed(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn names_of_the_same_millisecond_are_ordered_by_number_not_as_text() {
-        let second = parsed("kube-audit-rest-2026-11-20T21-34-38.123-2.log");
-        let tenth = parsed("kube-audit-rest-2026-11-20T21-34-38.123-10.log");
-        let next = parsed("kube-audit-rest-2026-11-20T21-34-38.124.log");
-        assert!(second < tenth && tenth < next);
+        let listed = backups.list().unwrap();
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|backup| backup.path.file_name().unwrap())
+            .collect();
+        assert_eq!(listed.len(), 6);
+        assert_eq!(listed[1], "audit-1970-01-01T00-00-05.000-1.log");
+        assert_eq!(listed[5], "audit-1970-01-01T00-00-06.000.log");
     }
 }

@@ -1,4 +1,4 @@
-//! The log as a regular file: appending whole lines or nothing, rolling it, opening it anew when it was moved.
+//! The log as a regular file: appending whole lines or none.
 //!
 //! Invariants, whatever fails:
 //! - what was acknowledged is in a file, whole and once;
@@ -6,25 +6,24 @@
 //!   that does not work is rolled and not written any more;
 //! - nobody's file is overwritten: a rolled file gets a name that was reserved for it.
 
-use std::ffi::OsString;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+mod succession;
 
-use super::backups::{self, Names, Stamp};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backups::Backups;
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
 use super::guard::Guard;
-use super::status::{Look, Status};
+use super::names::Names;
+use super::place::{Identity, open_or_make};
+use super::status::Status;
 use super::tail;
 use crate::diagnostics::Value;
-
-/// Pause after a rotation that failed; doubled with each further one, up to the second.
-const ROTATION_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_ROTATION_PAUSE: Duration = Duration::from_secs(60);
 
 /// How the file is to be kept.
 #[derive(Debug, Clone, Copy)]
@@ -37,22 +36,6 @@ pub(super) struct Rules {
     pub(super) mode: u32,
 }
 
-/// Tells a file from any other that its path may come to name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
-    }
-}
-
 /// The file being appended to, and all it takes to give it a successor.
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -63,7 +46,7 @@ pub(super) struct LogFile {
     /// The path in messages.
     name: String,
     directory: PathBuf,
-    names: Names,
+    backups: Backups,
     guard: Guard,
     file: File,
     identity: Identity,
@@ -76,14 +59,9 @@ pub(super) struct LogFile {
     deleted: Vec<DeletedFile>,
     /// New names in the directory are not known to be on the disk.
     directory_unsynced: bool,
+    /// After a rotation that failed: no other before then, and how long that was put off.
     rotation_pause: Option<(Instant, Duration)>,
-    /// No later rolled file is named earlier, even if the clock is set back: the newest must not be taken for the
-    /// oldest.
-    last_rolled: Stamp,
-    /// Said already, and not to be said again until it works.
-    reopen_failed: bool,
-    /// Likewise.
-    replace_failed: bool,
+    said: Said,
 }
 
 /// Whether the open file may be written.
@@ -115,11 +93,12 @@ struct Batch {
     earlier: Vec<(File, u64)>,
 }
 
-/// A file just opened at the log's path.
-struct Opened {
-    file: File,
-    metadata: Metadata,
-    length: u64,
+/// What has been said, and is not to be said again until it works.
+#[derive(Debug, Default)]
+struct Said {
+    cannot_roll: bool,
+    cannot_reopen: bool,
+    cannot_lock: bool,
 }
 
 impl LogFile {
@@ -131,63 +110,62 @@ impl LogFile {
         rules: Rules,
         status: Arc<Status>,
     ) -> Result<Self, OpenError> {
-        let failed = |path: &Path, error| OpenError::io(path, error);
         let Some(file_name) = path.file_name() else {
-            return Err(failed(&path, io::ErrorKind::IsADirectory.into()));
+            return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
         };
-        let names = Names::of_log(file_name);
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
+        let in_directory = |error| OpenError::io(&directory, error);
         if !directory.is_dir() {
-            fs.make_directory(&directory)
-                .map_err(|error| failed(&directory, error))?;
+            fs.make_directory(&directory).map_err(in_directory)?;
         }
-        let guard =
-            Guard::take(&fs, &directory, file_name).map_err(|error| match error.kind() {
+        let guard = Guard::take(&fs, &directory, file_name).map_err(|error| {
+            let lock = Guard::path(&directory, file_name);
+            match error.kind() {
                 io::ErrorKind::ResourceBusy => OpenError::InUse {
                     log: path.clone(),
-                    lock: Guard::path(&directory, file_name),
+                    lock,
                 },
-                _ => failed(&Guard::path(&directory, file_name), error),
-            })?;
+                _ => OpenError::io(&lock, error),
+            }
+        })?;
         if guard.unsupported() {
             status.diagnostics.warn(
                 "the audit log's file system has no locks: nothing keeps a second process from writing to it",
                 &[("path", (&path.display().to_string()).into())],
             );
         }
-        let last_rolled = clear_reservations(&fs, &directory, &names)
-            .map_err(|error| failed(&directory, error))?;
-        let (opened, created) =
-            open_path(&fs, &path, rules.mode).map_err(|error| failed(&path, error))?;
-        let torn =
-            tail::cut(&fs, &opened.file, opened.length).map_err(|error| failed(&path, error))?;
+        let names = Names::of_log(file_name);
+        let backups = Backups::find(&fs, &directory, names).map_err(in_directory)?;
+        let at_path = |error| OpenError::io(&path, error);
+        let opened = open_or_make(&fs, &path, rules.mode).map_err(at_path)?;
+        let torn = tail::cut(&fs, &opened.file, opened.length).map_err(at_path)?;
+        let length = opened.length - torn;
         let mut log = Self {
-            identity: Identity::of(&opened.metadata),
-            length: opened.length - torn,
-            length_at_path: opened.length - torn,
-            file: opened.file,
             name: path.display().to_string(),
+            identity: opened.identity,
+            length,
+            length_at_path: length,
+            file: opened.file,
             fitness: Fitness::Good,
             deleted: Vec::new(),
-            directory_unsynced: created,
+            directory_unsynced: opened.created,
             rotation_pause: None,
-            reopen_failed: false,
-            replace_failed: false,
+            said: Said::default(),
             fs,
             rules,
             status,
             path,
             directory,
-            names,
+            backups,
             guard,
-            last_rolled,
         };
         log.say_torn(torn);
         if log.rules.max_size > 0 && log.length >= log.rules.max_size {
-            log.try_rotate(&mut Batch::default());
+            // If that fails it has been said, and the first append goes on with it.
+            let _ = log.rotate(&mut Batch::default());
         }
         log.status.ask_prune();
         Ok(log)
@@ -205,12 +183,8 @@ impl LogFile {
         self.length
     }
 
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    pub(super) fn names(&self) -> &Names {
-        &self.names
+    pub(super) fn backups(&self) -> &Backups {
+        &self.backups
     }
 
     /// Of a file that nothing else uses, hidden from shippers.
@@ -281,11 +255,6 @@ impl LogFile {
         }
     }
 
-    fn rotation_paused(&self) -> bool {
-        self.rotation_pause
-            .is_some_and(|(until, _)| Instant::now() < until)
-    }
-
     fn sync(&mut self) -> Result<(), AppendError> {
         if !self.rules.sync {
             return Ok(());
@@ -333,291 +302,6 @@ impl LogFile {
         }
     }
 
-    /// Rolls a spoiled file. What does not belong to it is cut off if that has come to work.
-    fn close_off(&mut self) {
-        let Fitness::Spoiled { uncut } = self.fitness else {
-            return;
-        };
-        let Ok(old) = self.replace(uncut) else {
-            return;
-        };
-        if uncut > 0
-            && let Err(error) = cut_off(&self.fs, &old, uncut)
-        {
-            self.warn("a rolled file ends in a torn line", &error);
-        }
-    }
-
-    /// Makes the open file fit for writing again, if it is not, and finishes the rescue of deleted files.
-    pub(super) fn repair(&mut self) -> Result<(), AppendError> {
-        if self.fitness == Fitness::Deleted {
-            self.reopen()
-                .map_err(|error| AppendError::open(&self.name, &error))?;
-        }
-        self.close_off();
-        if self.fitness != Fitness::Good {
-            return Err(AppendError::spoiled(&self.name));
-        }
-        while let Some(mut deleted) = self.deleted.pop() {
-            let outcome = self.rescue(&mut deleted);
-            if outcome.is_err() {
-                self.deleted.push(deleted);
-                return outcome;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the lines of a deleted file again that were acknowledged after it had been deleted.
-    fn rescue(&mut self, deleted: &mut DeletedFile) -> Result<(), AppendError> {
-        let began = deleted.from;
-        while deleted.from < deleted.to {
-            let lines = match tail::lines(&self.fs, &deleted.file, deleted.from, deleted.to) {
-                Ok(lines) => lines,
-                Err(error) => {
-                    self.warn(
-                        "cannot read the deleted audit log: its last lines are lost",
-                        &error,
-                    );
-                    return Ok(());
-                }
-            };
-            self.append_here(&lines)?;
-            deleted.from += lines.len() as u64;
-        }
-        let bytes = deleted.to - began;
-        self.info(
-            "the last lines of the deleted audit log were written again",
-            &[("bytes", bytes.into())],
-        );
-        Ok(())
-    }
-
-    /// Rolls the file before the write that would make it too large. If that fails, the open file stays in use, and the
-    /// next try is put off. Fails only if the file cannot be synced.
-    fn rotate(&mut self, batch: &mut Batch) -> Result<(), AppendError> {
-        // Somebody may have truncated it.
-        if let Ok(metadata) = self.fs.metadata_of(&self.file)
-            && metadata.len() < self.length
-        {
-            self.length = metadata.len();
-            return Ok(());
-        }
-        if self.rules.sync
-            && let Err(error) = self.fs.sync_all(&self.file)
-        {
-            return Err(self.sync_failed(&error));
-        }
-        self.try_rotate(batch);
-        Ok(())
-    }
-
-    fn try_rotate(&mut self, batch: &mut Batch) {
-        match self.replace(0) {
-            Ok(old) => {
-                self.rotation_pause = None;
-                batch.earlier.push((old, std::mem::take(&mut batch.here)));
-            }
-            Err(_) => {
-                let pause = self.rotation_pause.map_or(ROTATION_PAUSE, |(_, pause)| {
-                    pause.saturating_mul(2).min(LONGEST_ROTATION_PAUSE)
-                });
-                self.rotation_pause = Some((Instant::now() + pause, pause));
-            }
-        }
-    }
-
-    /// Gives the open file a successor and returns it: rolls it, or, if its path names another file by now or none,
-    /// opens what is there. Fails with the open file in use as before; that is counted, and said once.
-    fn replace(&mut self, uncut: u64) -> io::Result<File> {
-        let outcome = self.try_replace(uncut);
-        match &outcome {
-            Ok(_) => self.replace_failed = false,
-            Err(error) => {
-                self.status.metrics.log_rotation_errors.increment();
-                if !std::mem::replace(&mut self.replace_failed, true) {
-                    self.warn("cannot roll the audit log; it stays in use", error);
-                }
-            }
-        }
-        outcome
-    }
-
-    fn try_replace(&mut self, uncut: u64) -> io::Result<File> {
-        match self.fs.metadata(&self.path) {
-            Ok(metadata) if Identity::of(&metadata) == self.identity => {}
-            Err(error) if !missing(&error) => return Err(error),
-            _ => return self.reopen_leaving(uncut),
-        }
-        self.roll()
-    }
-
-    fn roll(&mut self) -> io::Result<File> {
-        let rolled = self.reserve_name(SystemTime::now())?;
-        if let Err(error) = self.fs.rename(&self.path, &rolled) {
-            // The reservation: an empty file of ours.
-            let _ = self.fs.remove(&rolled);
-            return Err(error);
-        }
-        let (opened, _) = match open_path(&self.fs, &self.path, self.rules.mode) {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.undo_rename(&rolled);
-                return Err(error);
-            }
-        };
-        let length = opened.length;
-        let old = self.adopt(opened)?;
-        self.directory_unsynced = true;
-        self.status.metrics.log_rotations.increment();
-        self.status.ask_prune();
-        let rolled = rolled.display().to_string();
-        self.info("audit log rolled", &[("to", (&rolled).into())]);
-        self.say_torn(length - self.length);
-        Ok(old)
-    }
-
-    /// Makes an empty file of a name that nobody has, for the rename to put the log in its place.
-    fn reserve_name(&mut self, now: SystemTime) -> io::Result<PathBuf> {
-        let mut stamp = Stamp::of(now).max(self.last_rolled.next());
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(self.rules.mode);
-        loop {
-            let path = self.directory.join(self.names.name(stamp));
-            match self.fs.open(&options, &path) {
-                Ok(_) => {
-                    self.last_rolled = stamp;
-                    return Ok(path);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => stamp = stamp.next(),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Gives the log its path back, unless somebody else has taken it.
-    fn undo_rename(&self, rolled: &Path) {
-        let free = std::fs::symlink_metadata(&self.path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if !free {
-            return;
-        }
-        // If this fails the open file has the rolled file's name, and is treated as moved at the next look.
-        if let Err(error) = self.fs.rename(rolled, &self.path) {
-            self.warn("cannot give the audit log its name back", &error);
-        }
-    }
-
-    /// Makes `opened` the file being written, and returns the one before.
-    fn adopt(&mut self, opened: Opened) -> io::Result<File> {
-        let torn = tail::cut(&self.fs, &opened.file, opened.length)?;
-        self.identity = Identity::of(&opened.metadata);
-        self.length = opened.length - torn;
-        self.length_at_path = self.length;
-        self.fitness = Fitness::Good;
-        Ok(std::mem::replace(&mut self.file, opened.file))
-    }
-
-    /// Looks whether the path still names the open file, which somebody may also have truncated.
-    pub(super) fn look(&mut self, look: Look) {
-        if matches!(self.fitness, Fitness::Spoiled { .. }) {
-            // Not to be opened again if it is what the path names.
-            self.close_off();
-            return;
-        }
-        match self.fs.metadata(&self.path) {
-            Ok(metadata) if Identity::of(&metadata) == self.identity => {
-                self.length = metadata.len();
-                self.length_at_path = metadata.len();
-                if look == Look::Reopen {
-                    let _ = self.reopen();
-                }
-            }
-            Err(error) if !missing(&error) => {}
-            _ => {
-                let _ = self.reopen();
-            }
-        }
-        if let Err(error) = self.guard.renew(&self.fs) {
-            self.warn("cannot lock the audit log again", &error);
-        }
-        if !self.deleted.is_empty() {
-            let _ = self.repair();
-        }
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        let uncut = match self.fitness {
-            Fitness::Spoiled { uncut } => uncut,
-            Fitness::Good | Fitness::Deleted => 0,
-        };
-        self.reopen_leaving(uncut).map(|_| ())
-    }
-
-    /// Opens what the path names now, or makes it, and returns the file before. If that fails, the open file stays in
-    /// use as long as it has a name at all.
-    fn reopen_leaving(&mut self, uncut: u64) -> io::Result<File> {
-        let before = self.fs.metadata_of(&self.file);
-        let deleted = before.as_ref().is_ok_and(|metadata| metadata.nlink() == 0);
-        let end = before.map_or(self.length, |metadata| metadata.len());
-        let from = self.length_at_path;
-        match self.open_again() {
-            Ok((old, torn)) => {
-                if deleted {
-                    self.keep_deleted(&old, from, end.saturating_sub(uncut));
-                }
-                self.reopen_failed = false;
-                self.status.metrics.log_reopens.increment();
-                self.info("audit log opened anew", &[]);
-                self.say_torn(torn);
-                Ok(old)
-            }
-            Err(error) => {
-                if deleted && self.fitness == Fitness::Good {
-                    self.fitness = Fitness::Deleted;
-                }
-                if !std::mem::replace(&mut self.reopen_failed, true) {
-                    self.warn("cannot open the audit log anew", &error);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn open_again(&mut self) -> io::Result<(File, u64)> {
-        if !self.directory.is_dir() {
-            self.fs.make_directory(&self.directory)?;
-        }
-        self.guard.renew(&self.fs)?;
-        let (opened, created) = open_path(&self.fs, &self.path, self.rules.mode)?;
-        let same = Identity::of(&opened.metadata) == self.identity;
-        if same && matches!(self.fitness, Fitness::Spoiled { .. }) {
-            return Err(io::Error::other("is the same spoiled file as before"));
-        }
-        let length = opened.length;
-        let old = self.adopt(opened)?;
-        self.directory_unsynced |= created;
-        Ok((old, length - self.length))
-    }
-
-    fn keep_deleted(&mut self, file: &File, from: u64, to: u64) {
-        let kept = tail::line_start(&self.fs, file, from.min(to)).and_then(|from| {
-            Ok(DeletedFile {
-                file: file.try_clone()?,
-                from,
-                to,
-            })
-        });
-        match kept {
-            Ok(deleted) if deleted.from < deleted.to => self.deleted.push(deleted),
-            Ok(_) => {}
-            Err(error) => self.warn(
-                "cannot read the deleted audit log: its last lines are lost",
-                &error,
-            ),
-        }
-    }
-
     fn say_torn(&self, bytes: u64) {
         if bytes > 0 {
             self.status.diagnostics.warn(
@@ -661,60 +345,4 @@ fn cut_off(fs: &Fs, file: &File, written: u64) -> io::Result<u64> {
         fs.set_len(file, whole)?;
     }
     Ok(whole - tail::cut(fs, file, whole)?)
-}
-
-/// Removes what a crash between the reservation of a rolled file's name and the rename has left: an empty file. Returns
-/// the newest of the others.
-fn clear_reservations(fs: &Fs, directory: &Path, names: &Names) -> io::Result<Stamp> {
-    let mut newest = Stamp {
-        milliseconds: 0,
-        number: 0,
-    };
-    for backup in backups::list(directory, names)? {
-        if backup.empty && fs.remove(&backup.path).is_ok() {
-            continue;
-        }
-        newest = newest.max(backup.stamp);
-    }
-    Ok(newest)
-}
-
-/// Opens `path` for appending, or makes it, and tells which. Only a regular file will do.
-fn open_path(fs: &Fs, path: &Path, mode: u32) -> io::Result<(Opened, bool)> {
-    let mut options = OpenOptions::new();
-    // Reading is for finding the end of the last whole line.
-    options.read(true).append(true).mode(mode);
-    let mut new = options.clone();
-    new.create_new(true);
-    let (file, created) = match fs.open(&new, path) {
-        Ok(file) => (file, true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            (fs.open(&options, path)?, false)
-        }
-        Err(error) => return Err(error),
-    };
-    let metadata = fs.metadata_of(&file)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("is not a regular file any more"));
-    }
-    if created && metadata.permissions().mode() & 0o7777 != mode {
-        // The umask took some away. Where the file system has no modes, the file is as good as can be.
-        let _ = file.set_permissions(std::fs::Permissions::from_mode(mode));
-    }
-    let length = metadata.len();
-    Ok((
-        Opened {
-            file,
-            metadata,
-            length,
-        },
-        created,
-    ))
-}
-
-fn missing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }

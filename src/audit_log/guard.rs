@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::file::Identity;
 use super::fs::Fs;
+use super::place::Identity;
 
 /// Held as long as the log is open.
 #[derive(Debug)]

@@ -2,13 +2,15 @@
 //!
 //! | file | owns | must not know |
 //! |---|---|---|
-//! | mod | the interface; what kind of thing the log's path names | how it is written |
+//! | mod | the interface | how lines are written |
 //! | commit | one writer at a time, and the lines of those who wait | what lines are written to |
 //! | writer | metrics and outages of what is written | who waits |
-//! | file | a regular file: whole lines or nothing, rolling, opening anew | threads |
+//! | file | a regular file: whole lines or none | threads |
+//! | file/succession | the file that comes after it: rolled, moved, deleted | who appends |
+//! | place | what kind of thing a path names | what it is for |
 //! | tail | where whole lines end | whose file it is |
 //! | guard | the lock against a second process | the log's content |
-//! | backups | names of rolled files, and which may go | the file being written |
+//! | names, backups | rolled files: their names, and which may go | the file being written |
 //! | stream | FIFOs, devices, standard output | files |
 //! | watcher | the thread that looks after the path, deletes, and probes | how lines are written |
 //! | status | what these tell each other and `/readyz` | files |
@@ -24,6 +26,8 @@ mod fs;
 mod guard;
 #[cfg(test)]
 mod model;
+mod names;
+mod place;
 mod status;
 mod stream;
 mod tail;
@@ -32,7 +36,6 @@ mod tests;
 mod watcher;
 mod writer;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -46,6 +49,7 @@ use backups::Retention;
 use commit::GroupCommit;
 use file::{LogFile, Rules};
 use fs::Fs;
+use place::{is_stream, resolve};
 use status::{Look, Status};
 use stream::Stream;
 use watcher::Watcher;
@@ -124,13 +128,13 @@ impl AuditLog {
             }
         };
         let writer = Writer::new(sink, Arc::clone(&status));
-        let rolled = writer.rolled_files();
+        let backups = writer.backups();
         let commit = Arc::new(GroupCommit::new(writer, settings.sync));
         let watcher = Watcher {
             fs,
             commit: Arc::clone(&commit),
             status: Arc::clone(&status),
-            rolled,
+            backups,
             retention: Retention {
                 max_backups: settings.max_backups,
                 max_age: settings.max_age,
@@ -185,50 +189,6 @@ impl Drop for AuditLog {
             // Its panic has been said by the panic hook.
             let _ = watcher.join();
         }
-    }
-}
-
-/// Symbolic links followed as long as any.
-const MOST_LINKS: usize = 40;
-
-/// The path with a symbolic link at its end followed, since rotation renames the file and not the link. A link to what
-/// is no regular file (`/dev/stdout`) stays.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
-    let mut resolved = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        if is_special_place(&resolved) {
-            return Ok(resolved);
-        }
-        match std::fs::symlink_metadata(&resolved) {
-            Ok(metadata) if metadata.is_symlink() => {
-                let target = std::fs::read_link(&resolved)?;
-                resolved = match resolved.parent() {
-                    Some(parent) => parent.join(target),
-                    None => target,
-                };
-            }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => return Ok(resolved),
-        }
-    }
-    Err(io::Error::other("too many symbolic links"))
-}
-
-/// What is there is the kernel's, even if it looks like a regular file.
-fn is_special_place(path: &Path) -> bool {
-    path.starts_with("/proc") || (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
-}
-
-/// Whether `path` is to be written and nothing else. A directory is neither, and an error.
-fn is_stream(fs: &Fs, path: &Path) -> io::Result<bool> {
-    if is_special_place(path) {
-        return Ok(true);
-    }
-    match fs.metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(metadata) => Ok(!metadata.is_file()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the audit log's threads tell each other and the outside: is it failing, and what is due.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ pub(super) struct Status {
     /// Whether `outage` holds one: read on every append, so it costs no lock.
     failing: AtomicBool,
     outage: Mutex<Option<Outage>>,
+    /// Bytes appended when [`Status::note_appends`] was last called.
+    noted: AtomicU64,
     due: Mutex<Due>,
     changed: Condvar,
     /// Whether `due.look` or `due.reopen` is set: read on every append.
@@ -67,6 +69,7 @@ impl Status {
             diagnostics,
             failing: AtomicBool::new(false),
             outage: Mutex::default(),
+            noted: AtomicU64::new(0),
             due: Mutex::default(),
             changed: Condvar::new(),
             look_due: AtomicBool::new(false),
@@ -137,6 +140,15 @@ impl Status {
         lock(&self.outage)
             .as_ref()
             .map(|outage| outage.error.clone())
+    }
+
+    /// Marks the time of the last append, if there was one since the last call: often enough for a metric in seconds,
+    /// and no append has to look at the clock for it.
+    pub(super) fn note_appends(&self) {
+        let written = self.metrics.log_bytes_written.value();
+        if self.noted.swap(written, Relaxed) != written {
+            self.metrics.mark_append();
+        }
     }
 
     /// Asks the watcher to delete rolled files over the limits.

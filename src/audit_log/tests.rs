@@ -1,13 +1,14 @@
 //! What the log does as a whole, on a real file system.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::fs::Call;
+use super::names::Names;
 use super::*;
 use crate::diagnostics::Format;
 use std::fs;
@@ -109,13 +110,18 @@ impl Place {
         fs::read_to_string(self.log()).unwrap()
     }
 
-    /// Rolled files by name, with their content, oldest first.
+    /// Contents of the rolled files, oldest first.
     pub(super) fn rolled(&self) -> Vec<String> {
-        let names = backups::Names::of_log("audit.log".as_ref());
-        backups::list(&self.directory(), &names)
+        let names = Names::of_log("audit.log".as_ref());
+        let mut rolled: Vec<_> = fs::read_dir(self.directory())
             .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter_map(|entry| Some((names.parse(&entry.file_name())?, entry.path())))
+            .collect();
+        rolled.sort();
+        rolled
             .iter()
-            .map(|backup| fs::read_to_string(&backup.path).unwrap())
+            .map(|(_, path)| fs::read_to_string(path).unwrap())
             .collect()
     }
 }

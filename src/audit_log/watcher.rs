@@ -4,11 +4,11 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::backups::{self, Names, Retention};
+use super::backups::{Backups, Retention};
 use super::commit::GroupCommit;
 use super::fs::Fs;
 use super::status::{Look, Status};
@@ -29,8 +29,8 @@ pub(super) struct Watcher {
     pub(super) fs: Fs,
     pub(super) commit: Arc<GroupCommit>,
     pub(super) status: Arc<Status>,
-    /// Where rolled files are, and how to know them; `None` if the log is never rolled.
-    pub(super) rolled: Option<(PathBuf, Names)>,
+    /// `None` if the log is never rolled.
+    pub(super) backups: Option<Backups>,
     pub(super) retention: Retention,
     /// Whether a probe must reach the disk.
     pub(super) sync: bool,
@@ -54,6 +54,7 @@ impl Watcher {
             }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
+                self.status.note_appends();
                 self.status.ask_look(Look::IfMoved);
             }
             // Whoever writes does it otherwise, before the next line.
@@ -72,19 +73,19 @@ impl Watcher {
     }
 
     fn prune(&self) {
-        let Some((directory, names)) = &self.rolled else {
+        let Some(backups) = &self.backups else {
             return;
         };
         let metrics = &self.status.metrics;
-        let backups = match backups::list(directory, names) {
-            Ok(backups) => backups,
+        let list = match backups.list() {
+            Ok(list) => list,
             Err(error) => {
                 metrics.log_retention_errors.increment();
-                self.warn("cannot list rolled files", directory, &error);
+                self.warn("cannot list rolled files", backups.directory(), &error);
                 return;
             }
         };
-        let pruned = self.retention.enforce(&self.fs, backups, SystemTime::now());
+        let pruned = self.retention.enforce(&self.fs, list, SystemTime::now());
         metrics
             .log_backups
             .set(i64::try_from(pruned.left).unwrap_or(i64::MAX));

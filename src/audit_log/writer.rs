@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::backups::Names;
+use super::backups::Backups;
 use super::error::AppendError;
 use super::file::LogFile;
 use super::status::{Look, Status};
@@ -63,7 +63,6 @@ impl Writer {
         match &outcome {
             Ok(()) => {
                 metrics.log_bytes_written.add(lines.len() as u64);
-                metrics.mark_append();
                 self.status.succeeded();
             }
             Err(error) => {
@@ -113,10 +112,10 @@ impl Writer {
         }
     }
 
-    /// Where rolled files are, and how to know them; `None` if the log is never rolled.
-    pub(super) fn rolled_files(&self) -> Option<(PathBuf, Names)> {
+    /// `None` if the log is never rolled.
+    pub(super) fn backups(&self) -> Option<Backups> {
         match &self.sink {
-            Sink::File(file) => Some((file.directory().to_owned(), file.names().clone())),
+            Sink::File(file) => Some(file.backups().clone()),
             Sink::Stream(_) => None,
         }
     }

@@ -1,0 +1,230 @@
+//! What rolled files are called.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::{Duration, SystemTime};
+
+use time::{Date, Month, PrimitiveDateTime, Time};
+
+use crate::timestamp;
+
+/// How the rolled files of one log are called: `NAME-2026-11-20T21-34-38.123.EXT`, or `NAME-2026-11-20T21-34-38.123-1.EXT`
+/// (`-2`, ...) where that name was taken. Nothing else is ever taken for a rolled file.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// The log's name up to its last dot.
+    stem: OsString,
+    /// The last dot and what follows, or nothing.
+    extension: OsString,
+}
+
+/// What a rolled file's name says. Later ones are greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stamp {
+    /// Since the Unix epoch.
+    pub(super) milliseconds: u64,
+    /// 0 for a name without a number at its end.
+    pub(super) number: u32,
+}
+
+impl Stamp {
+    pub(super) fn of(time: SystemTime) -> Self {
+        let since_epoch = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            milliseconds: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+            number: 0,
+        }
+    }
+
+    /// The next one that a name can say.
+    pub(super) fn next(self) -> Self {
+        match self.number.checked_add(1) {
+            Some(number) => Self { number, ..self },
+            None => Self {
+                milliseconds: self.milliseconds.saturating_add(1),
+                number: 0,
+            },
+        }
+    }
+
+    pub(super) fn time(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_millis(self.milliseconds))
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+/// Length of `2026-11-20T21-34-38.123`.
+const STAMP_LENGTH: usize = 23;
+
+impl Names {
+    pub(super) fn of_log(name: &OsStr) -> Self {
+        let bytes = name.as_bytes();
+        let dot = bytes.iter().rposition(|byte| *byte == b'.');
+        let (stem, extension) = bytes.split_at(dot.unwrap_or(bytes.len()));
+        Self {
+            stem: OsStr::from_bytes(stem).to_owned(),
+            extension: OsStr::from_bytes(extension).to_owned(),
+        }
+    }
+
+    pub(super) fn name(&self, stamp: Stamp) -> OsString {
+        let text = timestamp::rfc3339(stamp.time());
+        let mut name = self.stem.as_bytes().to_vec();
+        name.push(b'-');
+        name.extend(text.iter().take(STAMP_LENGTH).map(|byte| match byte {
+            b':' => b'-',
+            other => *other,
+        }));
+        if stamp.number > 0 {
+            name.extend_from_slice(format!("-{}", stamp.number).as_bytes());
+        }
+        name.extend_from_slice(self.extension.as_bytes());
+        OsString::from_vec(name)
+    }
+
+    pub(super) fn parse(&self, name: &OsStr) -> Option<Stamp> {
+        let middle = name
+            .as_bytes()
+            .strip_prefix(self.stem.as_bytes())?
+            .strip_prefix(b"-")?
+            .strip_suffix(self.extension.as_bytes())?;
+        let (time, number) = middle.split_at_checked(STAMP_LENGTH)?;
+        Some(Stamp {
+            milliseconds: parse_time(time)?,
+            number: match number {
+                [] => 0,
+                [b'-', b'1'..=b'9', ..] => str::from_utf8(number.get(1..)?).ok()?.parse().ok()?,
+                _ => return None,
+            },
+        })
+    }
+}
+
+/// `2026-11-20T21-34-38.123` in milliseconds since the epoch, if there is such a time.
+fn parse_time(text: &[u8]) -> Option<u64> {
+    let shape = b"dddd-dd-ddTdd-dd-dd.ddd";
+    let fits = |(byte, shape): (&u8, &u8)| match shape {
+        b'd' => byte.is_ascii_digit(),
+        other => byte == other,
+    };
+    if text.len() != shape.len() || !text.iter().zip(shape).all(fits) {
+        return None;
+    }
+    let number = |from: usize, to: usize| -> Option<u16> {
+        str::from_utf8(text.get(from..to)?).ok()?.parse().ok()
+    };
+    let small = |from: usize| -> Option<u8> { u8::try_from(number(from, from + 2)?).ok() };
+    let date = Date::from_calendar_date(
+        i32::from(number(0, 4)?),
+        Month::try_from(small(5)?).ok()?,
+        small(8)?,
+    )
+    .ok()?;
+    let time = Time::from_hms_milli(small(11)?, small(14)?, small(17)?, number(20, 23)?).ok()?;
+    let nanoseconds = PrimitiveDateTime::new(date, time)
+        .assume_utc()
+        .unix_timestamp_nanos();
+    u64::try_from(nanoseconds / 1_000_000).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Names::of_log(OsStr::new("kube-audit-rest.log"))
+    }
+
+    fn parsed(name: &str) -> Option<Stamp> {
+        names().parse(OsStr::new(name))
+    }
+
+    const SOME: u64 = 1_795_210_478_123;
+
+    #[test]
+    fn a_name_is_the_logs_with_the_time_before_the_extension() {
+        let stamp = Stamp {
+            milliseconds: SOME,
+            number: 0,
+        };
+        assert_eq!(
+            names().name(stamp),
+            "kube-audit-rest-2026-11-20T21-34-38.123.log"
+        );
+        let again = Stamp {
+            number: 12,
+            ..stamp
+        };
+        assert_eq!(
+            names().name(again),
+            "kube-audit-rest-2026-11-20T21-34-38.123-12.log"
+        );
+        let bare = Names::of_log(OsStr::new("audit"));
+        assert_eq!(bare.name(stamp), "audit-2026-11-20T21-34-38.123");
+        let hidden = Names::of_log(OsStr::new(".log"));
+        assert_eq!(hidden.name(stamp), "-2026-11-20T21-34-38.123.log");
+    }
+
+    #[test]
+    fn every_name_is_read_back_as_what_it_was_made_of() {
+        for log in [
+            "kube-audit-rest.log",
+            "audit",
+            ".log",
+            "a.b.c",
+            "x-2026-11-20T21-34-38.123.log",
+        ] {
+            let names = Names::of_log(OsStr::new(log));
+            for milliseconds in [0, SOME, 951_827_696_000, 253_402_300_799_999] {
+                for number in [0, 1, 10, u32::MAX] {
+                    let stamp = Stamp {
+                        milliseconds,
+                        number,
+                    };
+                    assert_eq!(names.parse(&names.name(stamp)), Some(stamp));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_exact_pattern_is_a_backup() {
+        assert!(parsed("kube-audit-rest-2024-02-29T00-00-00.000.log").is_some());
+        for other in [
+            "kube-audit-rest.log",
+            "kube-audit-rest-.log",
+            "kube-audit-rest-2026-11-20T21-34-38.123.log.gz",
+            "kube-audit-rest-2026-11-20T21-34-38.123.txt",
+            "kube-audit-rest-2026-11-20T21-34-38.12.log",
+            "kube-audit-rest-2026-11-20T21-34-38.1234.log",
+            "kube-audit-rest-2026-11-20T21:34:38.123.log",
+            "kube-audit-rest-2026-11-20T21-34-38.123-.log",
+            "kube-audit-rest-2026-11-20T21-34-38.123-0.log",
+            "kube-audit-rest-2026-11-20T21-34-38.123-01.log",
+            "kube-audit-rest-2026-11-20T21-34-38.123-+1.log",
+            "kube-audit-rest-2026-11-20T21-34-38.123--1.log",
+            "kube-audit-rest-2026-11-20T21-34-38.123-4294967296.log",
+            "kube-audit-rest-2026-13-20T21-34-38.123.log",
+            "kube-audit-rest-2026-02-29T21-34-38.123.log",
+            "kube-audit-rest-2026-00-20T21-34-38.123.log",
+            "kube-audit-rest-2026-11-20T24-34-38.123.log",
+            "kube-audit-rest-2026-11-20T21-60-38.123.log",
+            "kube-audit-rest-+026-11-20T21-34-38.123.log",
+            "my-kube-audit-rest-2026-11-20T21-34-38.123.log",
+            "kube-audit-rest2-2026-11-20T21-34-38.123.log",
+        ] {
+            assert_eq!(parsed(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_same_millisecond_are_ordered_by_number_not_as_text() {
+        let second = parsed("kube-audit-rest-2026-11-20T21-34-38.123-2.log");
+        let tenth = parsed("kube-audit-rest-2026-11-20T21-34-38.123-10.log");
+        let next = parsed("kube-audit-rest-2026-11-20T21-34-38.124.log");
+        assert!(second < tenth && tenth < next);
+    }
+}
