@@ -19,7 +19,8 @@ def programs(webhook: dict) -> list:
 
 def as_the_api_server(request: dict) -> dict:
     """AdmissionRequest through its `omitempty` members: empty ones are absent, as has() sees it."""
-    request = copy.deepcopy(request)
+    # No condition of ours looks into the objects, whose numbers do not all fit this library's integers.
+    request = {name: copy.deepcopy(value) for name, value in request.items() if name not in ("object", "oldObject", "options")}
     for member in ("subResource", "name", "namespace", "dryRun"):
         if not request.get(member):
             request.pop(member, None)
@@ -85,6 +86,9 @@ def main() -> None:
                     sys.exit(f"{path}: {matching} record {json.dumps(seen)[:400]}")
                 sent += expected
                 left_out += 1 - expected
+            if "less-is-recorded" in path:
+                print(f"{path}: no expression failed")
+                continue
             print(f"{path}: {sent} requests recorded once, {left_out} heartbeats left out, no expression failed")
 
 
