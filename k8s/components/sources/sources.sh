@@ -22,8 +22,8 @@ source=${2:-}
 case $command in
 add | use | prune)
     case $source in
-    '' | *[!a-zA-Z0-9._-]*)
-        echo "sources.sh: a source's name is made of letters, digits, '.', '_' and '-'" >&2
+    '' | *[!a-z0-9.-]* | [.-]* | *[.-])
+        echo "sources.sh: a source's name is made of lowercase letters, digits, '.' and '-'" >&2
         exit 2
         ;;
     esac

@@ -2,7 +2,7 @@
 receiver rotates it, and checks that each line arrives exactly once, megabytes long ones included, and that no
 credential does.
 
-usage: syslog_check.py rsyslog|syslog-ng ROOT     ROOT: a directory with the Debian packages' files in it
+usage: syslog.py rsyslog|syslog-ng ROOT     ROOT: a directory with the Debian packages' files in it
 """
 
 import collections
@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 CREDENTIAL = "aHVudGVyMjpob3VzZQ=="
 ROUNDS, LINES_A_ROUND = 6, 150
 DEADLINE_S = int(os.environ.get("DEADLINE_S", "90"))
@@ -57,7 +57,7 @@ def free_port() -> int:
 
 
 class Receiver(threading.Thread):
-    """Takes octet-counted syslog frames (RFC 6587) and keeps what stands after the RFC 5424 header."""
+    """Takes newline-delimited messages."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -72,18 +72,8 @@ class Receiver(threading.Thread):
             threading.Thread(target=self.read, args=(connection.makefile("rb"),), daemon=True).start()
 
     def read(self, stream) -> None:
-        while True:
-            digits = b""
-            while (byte := stream.read(1)) not in (b" ", b""):
-                digits += byte
-            if not digits:
-                return
-            frame = stream.read(int(digits))
-            # <PRI>1 TIME HOST APP PID MSGID SD MSG; the structured data is "-" or "[...]".
-            _, _, _, _, _, _, rest = frame.split(b" ", 6)
-            message = rest[2:] if rest.startswith(b"- ") else rest[rest.index(b"] ") + 2 :]
-            # syslog-ng begins the text with a byte order mark and ends it with a newline, inside the frame.
-            self.messages.append(message.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n"))
+        for message in stream:
+            self.messages.append(message.removesuffix(b"\n"))
 
 
 def patched(path: pathlib.Path, replacements: dict[str, str]) -> str:
@@ -122,16 +112,14 @@ def main() -> None:
             port = free_port()
             (work / "spool").mkdir()
             (work / "receiver.spool").mkdir()
+            # omrelp's own template has no header, so what the receiver got (%rawmsg%) is the line.
             (work / "receiver.conf").write_text(f"""
 global(maxMessageSize="64m" workDirectory="{work}/receiver.spool" parser.escapeControlCharactersOnReceive="off")
 module(load="imrelp")
-template(name="line" type="string" string="%msg%\\n")
+template(name="line" type="string" string="%rawmsg%\\n")
 input(type="imrelp" port="{port}" address="127.0.0.1" maxDataSize="64m")
 action(type="omfile" file="{received}" template="line" flushOnTXEnd="on")
 """)
-            # omrelp's own template has no header, so the receiver's %rawmsg% is the line.
-            text = (work / "receiver.conf").read_text().replace("%msg%", "%rawmsg%")
-            (work / "receiver.conf").write_text(text)
             configuration = patched(
                 REPOSITORY / "k8s/shippers/rsyslog/rsyslog.conf",
                 {
@@ -159,7 +147,7 @@ action(type="omfile" file="{received}" template="line" flushOnTXEnd="on")
                 {
                     "/var/log/kube-audit-rest": str(log.parent),
                     "/var/lib/syslog-ng/buffer": f"{work}/buffer",
-                    "\"logs.example.com\" port(601)": f"\"127.0.0.1\" port({sink.port})",
+                    "\"logs.example.com\" port(6514)": f"\"127.0.0.1\" port({sink.port})",
                 },
             )
             (work / "sender.conf").write_text(configuration)

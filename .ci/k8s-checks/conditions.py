@@ -1,0 +1,95 @@
+"""Evaluates every matchCondition under k8s/ on recorded AdmissionReviews, as the API server would: what is heartbeat
+is left out, all else is recorded, by exactly one webhook, and no expression ever fails (a failed one is a lost event).
+
+usage: conditions.py ADMISSION.JSONL MANIFEST...     needs cel-python and PyYAML
+"""
+
+import copy
+import json
+import sys
+
+import celpy
+import yaml
+
+
+def programs(webhook: dict) -> list:
+    environment = celpy.Environment()
+    return [(c["name"], environment.program(environment.compile(c["expression"]))) for c in webhook.get("matchConditions", [])]
+
+
+def as_the_api_server(request: dict) -> dict:
+    """AdmissionRequest through its `omitempty` members: empty ones are absent, as has() sees it."""
+    # No condition of ours looks into the objects, whose numbers do not all fit this library's integers.
+    request = {name: copy.deepcopy(value) for name, value in request.items() if name not in ("object", "oldObject", "options")}
+    for member in ("subResource", "name", "namespace", "dryRun"):
+        if not request.get(member):
+            request.pop(member, None)
+    return request
+
+
+def main() -> None:
+    recorded = [json.loads(line)["request"] for line in open(sys.argv[1], encoding="utf-8")]
+
+    def made(resource: str, group: str, operation: str, user: dict, **more) -> dict:
+        return {"uid": "made", "resource": {"group": group, "version": "v1", "resource": resource},
+                "operation": operation, "userInfo": user, **more}
+
+    node = {"username": "system:node:a", "groups": ["system:nodes", "system:authenticated"]}
+    alice = {"username": "alice", "groups": ["system:authenticated"]}
+    bare = {}
+    heartbeats = [
+        made("leases", "coordination.k8s.io", "UPDATE", node, namespace="kube-node-lease"),
+        made("leases", "coordination.k8s.io", "UPDATE", alice, namespace="shop"),
+        made("nodes", "", "UPDATE", node, subResource="status"),
+    ]
+    others = [
+        made("leases", "coordination.k8s.io", "CREATE", node, namespace="kube-node-lease"),
+        made("nodes", "", "UPDATE", alice, subResource="status"),
+        made("nodes", "", "UPDATE", bare, subResource="status"),
+        made("nodes", "", "UPDATE", node),
+        made("pods", "", "CONNECT", alice, subResource="exec", namespace="shop"),
+        made("secrets", "", "CREATE", alice, namespace="kube-system"),
+        made("deployments", "apps", "DELETE", bare, namespace="kube-audit-rest"),
+        made("namespaces", "", "CREATE", alice, namespace="new"),
+    ]
+
+    def heartbeat(request: dict) -> bool:
+        resource = (request["resource"].get("group", ""), request["resource"]["resource"])
+        if resource == ("coordination.k8s.io", "leases"):
+            return request["operation"] == "UPDATE"
+        groups = request["userInfo"].get("groups", [])
+        return resource == ("", "nodes") and request.get("subResource") == "status" and "system:nodes" in groups
+
+    for path in sys.argv[2:]:
+        for document in yaml.safe_load_all(open(path, encoding="utf-8")):
+            if not document or document.get("kind") != "ValidatingWebhookConfiguration":
+                continue
+            webhooks = [(w["name"], w.get("namespaceSelector"), programs(w)) for w in document["webhooks"]]
+            sent = left_out = 0
+            for request in recorded + heartbeats + others:
+                seen = as_the_api_server(request)
+                activation = {"request": celpy.json_to_cel(seen)}
+                matching = []
+                for name, selector, conditions in webhooks:
+                    verdicts = []
+                    for condition, program in conditions:
+                        try:
+                            verdicts.append(bool(program.evaluate(activation)))
+                        except celpy.CELEvalError as why:
+                            sys.exit(f"{path}: {condition} fails on {json.dumps(seen)[:400]}: {why}")
+                    if all(verdicts):
+                        matching.append(name)
+                if "less-is-recorded" in path:
+                    continue
+                expected = 0 if heartbeat(request) else 1
+                if len(matching) != expected:
+                    sys.exit(f"{path}: {matching} record {json.dumps(seen)[:400]}")
+                sent += expected
+                left_out += 1 - expected
+            if "less-is-recorded" in path:
+                print(f"{path}: no expression failed")
+                continue
+            print(f"{path}: {sent} requests recorded once, {left_out} heartbeats left out, no expression failed")
+
+
+main()

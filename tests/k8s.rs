@@ -1,0 +1,702 @@
+//! k8s/ held to the code and to the contract: what the manifests pass to the program it takes, what they ask of it it
+//! serves, every metric that a rule or a panel names exists, and what the scripts make is what the server needs.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Client, Setup, corpus, eventually, post};
+use kube_audit_rest::cli::{self, Action, Config};
+use kube_audit_rest::metrics::Metrics;
+use kube_audit_rest::sources::Sources;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const MIB: u64 = 1024 * 1024;
+/// What a connection costs at its busiest, and the program itself: the README's section on memory.
+const CONNECTION_BYTES: u64 = 150 * 1024;
+const PROGRAM_BYTES: u64 = 8 * MIB;
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s")
+}
+
+/// Every file under k8s/ whose name ends so.
+fn files(ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![directory()];
+    while let Some(next) = left.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.to_str().unwrap().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no {ending} under k8s/");
+    found
+}
+
+/// The documents of a YAML file.
+fn documents(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    serde_norway::Deserializer::from_str(&text)
+        .map(|document| {
+            Value::deserialize(document).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+        })
+        .filter(|document| !document.is_null())
+        .collect()
+}
+
+/// The one object of this kind and name in a file under k8s/.
+fn object(file: &str, kind: &str) -> Value {
+    let mut found: Vec<Value> = documents(&directory().join(file))
+        .into_iter()
+        .filter(|document| document["kind"] == kind)
+        .collect();
+    assert_eq!(found.len(), 1, "{kind} in {file}");
+    found.remove(0)
+}
+
+fn deployment() -> Value {
+    object("base/kube-audit-rest.yaml", "Deployment")
+}
+
+fn container() -> Value {
+    deployment()["spec"]["template"]["spec"]["containers"][0].clone()
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let list = list.as_array().expect("a list");
+    list.iter()
+        .map(|value| value.as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn config(arguments: &[String]) -> Config {
+    match cli::parse(arguments.iter().map(OsString::from)) {
+        Ok(Action::Run(config)) => config,
+        other => panic!("{arguments:?}: {other:?}"),
+    }
+}
+
+/// Arguments that the JSON patches of a component add.
+fn added_arguments(component: &str) -> Vec<String> {
+    let kustomization = documents(&directory().join(component).join("kustomization.yaml"));
+    let patches = kustomization[0]["patches"].as_array().unwrap();
+    let operations = patches
+        .iter()
+        .filter_map(|patch| patch["patch"].as_str())
+        .flat_map(|patch| {
+            let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
+            operations
+        });
+    let arguments = operations
+        .filter(|operation| {
+            operation["op"] != "test"
+                && operation["path"].as_str().unwrap().contains("/args/")
+        })
+        .map(|operation| operation["value"].as_str().unwrap().to_owned());
+    let arguments: Vec<String> = arguments.collect();
+    assert!(!arguments.is_empty(), "{component}");
+    arguments
+}
+
+/// "160Mi" in bytes.
+fn quantity(value: &Value) -> u64 {
+    let text = value.as_str().unwrap();
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap());
+    let factor = match unit {
+        "Mi" => MIB,
+        "Gi" => 1024 * MIB,
+        _ => panic!("{text}"),
+    };
+    number.parse::<u64>().unwrap() * factor
+}
+
+/// Everything that is a string somewhere in a document.
+fn all_strings(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::String(text) => into.push(text.clone()),
+        Value::Array(list) => list.iter().for_each(|item| all_strings(item, into)),
+        Value::Object(members) => members.values().for_each(|item| all_strings(item, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_yaml_and_json_file_parses_and_no_object_is_a_secret() {
+    for path in files(".yaml") {
+        for document in documents(&path) {
+            assert_ne!(document["kind"], "Secret", "{}", path.display());
+        }
+    }
+    for path in files(".json") {
+        let text = fs::read_to_string(&path).unwrap();
+        serde_json::from_str::<Value>(&text)
+            .unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+    }
+}
+
+#[test]
+fn kustomizations_name_files_that_exist_and_overlays_miss_no_component() {
+    let mut used = BTreeSet::new();
+    for path in files("kustomization.yaml") {
+        let here = path.parent().unwrap();
+        for document in documents(&path) {
+            let mut named = Vec::new();
+            for list in ["resources", "components"] {
+                named.extend(document[list].as_array().into_iter().flatten().cloned());
+            }
+            for generator in document["configMapGenerator"].as_array().into_iter().flatten() {
+                let sources = strings(&generator["files"]);
+                let sources = sources
+                    .iter()
+                    .map(|file| file.split_once('=').map_or(file.as_str(), |(_, file)| file));
+                named.extend(sources.map(Value::from));
+            }
+            for patch in document["patches"].as_array().into_iter().flatten() {
+                named.extend(patch.get("path").cloned());
+            }
+            for name in named {
+                let target = here.join(name.as_str().unwrap());
+                assert!(target.exists(), "{}: {name}", path.display());
+                used.insert(target.canonicalize().unwrap());
+            }
+        }
+    }
+    for component in fs::read_dir(directory().join("components")).unwrap() {
+        let component = component.unwrap().path().canonicalize().unwrap();
+        assert!(used.contains(&component), "{}: no overlay", component.display());
+    }
+}
+
+#[test]
+fn the_deployment_s_args_are_taken_and_mean_what_the_manifest_says() {
+    let container = container();
+    let arguments = strings(&container["args"]);
+    let config = config(&arguments);
+    assert_eq!(config.warnings(), Vec::<&str>::new());
+
+    // Ports, by the names that probes, Service and PodMonitor use.
+    let port = |name: &str| {
+        let ports = container["ports"].as_array().unwrap();
+        let port = ports.iter().find(|port| port["name"] == name);
+        port.unwrap_or_else(|| panic!("no port {name}"))["containerPort"].clone()
+    };
+    assert_eq!(port("https"), config.server_port);
+    assert_eq!(port("metrics"), config.metrics_port);
+    let service = object("base/kube-audit-rest.yaml", "Service");
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "https");
+    assert_eq!(
+        object("monitoring/podmonitor.yaml", "PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"],
+        "metrics"
+    );
+
+    // Files stand in volumes, and the log's name differs from pod to pod.
+    let mount = |path: &Path| {
+        let directory = path.parent().unwrap().to_str().unwrap();
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["mountPath"] == directory);
+        mount.unwrap_or_else(|| panic!("{directory} is no volume")).clone()
+    };
+    for path in [&config.cert_filename, &config.cert_key_filename] {
+        let mount = mount(path);
+        assert_eq!(mount["readOnly"], true);
+        assert_eq!(mount.get("subPath"), None, "it would never be updated");
+    }
+    assert_eq!(mount(&config.logger_filename)["name"], "log");
+    let name = config.logger_filename.file_name().unwrap().to_str().unwrap();
+    assert_eq!(name, "$(POD_NAME).log");
+    assert_eq!(
+        container["env"][0],
+        json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
+    );
+}
+
+#[test]
+fn limits_follow_from_the_flags() {
+    let deployment = deployment();
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = container();
+    let config = config(&strings(&container["args"]));
+
+    let bodies = config.max_inflight_size.max(3 * config.max_request_size) as u64;
+    let connections = config.max_connections as u64 * CONNECTION_BYTES * 5 / 4;
+    let bound = bodies + connections + PROGRAM_BYTES;
+    let limit = quantity(&container["resources"]["limits"]["memory"]);
+    assert!(bound <= limit, "{} MiB", bound / MIB);
+    assert!(limit <= bound + 32 * MIB, "{} MiB would do", bound / MIB);
+    assert_eq!(container["resources"]["limits"].get("cpu"), None);
+
+    // The file in use, the rolled ones, one about to be deleted.
+    let log = config.logger_max_size * (config.logger_max_backups as u64 + 2);
+    let volumes = pod["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == "log").unwrap();
+    let room = quantity(&volume["emptyDir"]["sizeLimit"]);
+    assert!(log < room, "{} MiB", log / MIB);
+    assert!(room <= quantity(&container["resources"]["limits"]["ephemeral-storage"]));
+
+    let persistent = &documents(&directory().join("components/persistent-volumes/kustomization.yaml"))[0];
+    let patch = persistent["patches"][0]["patch"].as_str().unwrap();
+    let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
+    let claim = operations
+        .iter()
+        .find(|operation| operation["path"] == "/spec/volumeClaimTemplates")
+        .unwrap();
+    let backups = self::config(&added_arguments("components/persistent-volumes")).logger_max_backups;
+    let log = config.logger_max_size * (backups as u64 + 2);
+    assert!(log < quantity(&claim["value"][0]["spec"]["resources"]["requests"]["storage"]));
+
+    // The delay, 25 s for what is in flight, a second for idle connections.
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(config.shutdown_delay >= Duration::from_secs(5));
+    assert!(Duration::from_secs(grace) > config.shutdown_delay + Duration::from_secs(26));
+}
+
+#[test]
+fn the_pod_is_as_restricted_as_can_be() {
+    let deployment = deployment();
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let security = &pod["securityContext"];
+    for id in ["runAsUser", "runAsGroup", "fsGroup"] {
+        assert_eq!(security[id], 255_999);
+    }
+    assert_eq!(security["runAsNonRoot"], true);
+    assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");
+    let container = container();
+    let mut containers = vec![container.clone()];
+    for shipper in ["vector", "fluent-bit"] {
+        let patch = documents(&directory().join(format!("shippers/{shipper}/sidecar.yaml")));
+        containers.push(patch[0][0]["value"][0].clone());
+    }
+    for container in containers {
+        assert_eq!(
+            container["securityContext"],
+            json!({
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
+            })
+        );
+        assert!(container["resources"]["limits"]["memory"].is_string());
+    }
+    let probe = |name: &str| container[name]["httpGet"].clone();
+    assert_eq!(probe("livenessProbe"), json!({"path": "/healthz", "port": "metrics"}));
+    assert_eq!(probe("readinessProbe"), json!({"path": "/readyz", "port": "metrics"}));
+    let namespace = object("base/kube-audit-rest.yaml", "Namespace");
+    assert_eq!(
+        namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
+        "restricted"
+    );
+}
+
+#[test]
+fn arguments_that_components_add_are_taken() {
+    let base = strings(&container()["args"]);
+    let with = |component: &str| {
+        config(&[base.clone(), added_arguments(component)].concat())
+    };
+    assert_eq!(with("components/audit-webhook").http_port, Some(8080));
+    assert!(with("components/fail-closed").logger_sync);
+    assert_eq!(with("components/persistent-volumes").logger_max_backups, 15);
+    assert_eq!(
+        with("components/sources").sources_filename,
+        Some("/etc/kube-audit-rest/sources".into())
+    );
+}
+
+#[test]
+fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
+    for file in ["base/webhook.yaml", "demos/central-receiver.yaml"] {
+        let configuration = object(file, "ValidatingWebhookConfiguration");
+        let webhook = &configuration["webhooks"][0];
+        assert_eq!(webhook["admissionReviewVersions"], json!(["v1"]));
+        assert_eq!(webhook["sideEffects"], "None");
+        assert_eq!(webhook["matchPolicy"], "Equivalent");
+        assert_eq!(webhook["failurePolicy"], "Ignore");
+        assert_eq!(webhook["timeoutSeconds"], 1);
+        assert_eq!(webhook["rules"][0]["resources"], json!(["*/*"]), "exec is a subresource");
+        assert_eq!(webhook["rules"][0]["operations"], json!(["*"]));
+    }
+    let base = object("base/webhook.yaml", "ValidatingWebhookConfiguration");
+    let service = &base["webhooks"][0]["clientConfig"]["service"];
+    assert_eq!(service["path"], "/log-request");
+    let ports = object("base/kube-audit-rest.yaml", "Service");
+    assert_eq!(service["port"], ports["spec"]["ports"][0]["port"]);
+    assert_eq!(service["name"], ports["metadata"]["name"]);
+    assert_eq!(service["namespace"], ports["metadata"]["namespace"]);
+
+    let closed = object("components/fail-closed/webhook.yaml", "ValidatingWebhookConfiguration");
+    let [refusing, recording] = closed["webhooks"].as_array().unwrap().as_slice() else {
+        panic!("two webhooks");
+    };
+    assert_eq!(refusing["failurePolicy"], "Fail");
+    assert_eq!(recording["failurePolicy"], "Ignore");
+    // No request is in both, and none in neither.
+    let exempt = |webhook: &Value| webhook["matchConditions"][0]["expression"].as_str().unwrap().to_owned();
+    assert_eq!(exempt(refusing), format!("!{}", exempt(recording)));
+}
+
+/// The names of all our metrics.
+fn metrics() -> BTreeSet<String> {
+    let page = Metrics::new().render("1");
+    let series = page.lines().filter(|line| !line.starts_with('#'));
+    series
+        .map(|line| line.split(['{', ' ']).next().unwrap().to_owned())
+        .collect()
+}
+
+/// The metrics that an expression names: ours, and those of the process and the API server.
+fn named_metrics(expression: &str) -> Vec<String> {
+    expression
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':')
+        .filter(|word| {
+            ["kube_", "process_", "apiserver_"]
+                .iter()
+                .any(|prefix| word.starts_with(prefix))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_metric_that_a_rule_or_a_panel_names_exists() {
+    let ours = metrics();
+    let standard: BTreeSet<&str> = [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+        // Of the API server and of kube-state-metrics.
+        "apiserver_admission_webhook_fail_open_count",
+        "apiserver_admission_webhook_rejection_count",
+        "kube_pod_status_ready",
+    ]
+    .into();
+    let rules = object("monitoring/rules.yaml", "PrometheusRule");
+    let mut expressions = Vec::new();
+    let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
+    expressions.extend(rules.iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()));
+    let text = fs::read_to_string(directory().join("monitoring/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let targets = panel["targets"].as_array().unwrap();
+        expressions.extend(targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()));
+    }
+    all_strings(&dashboard["templating"], &mut expressions);
+    let mut used = BTreeSet::new();
+    for expression in &expressions {
+        for name in named_metrics(expression) {
+            assert!(
+                ours.contains(&name) || standard.contains(name.as_str()),
+                "{name} does not exist: {expression}"
+            );
+            used.insert(name);
+        }
+    }
+    // Of the alerts that matter most, none is missing.
+    for name in [
+        "apiserver_admission_webhook_fail_open_count",
+        "kube_audit_rest_append_errors_total",
+        "kube_pod_status_ready",
+        "kube_audit_rest_certificate_expiry_timestamp_seconds",
+        "kube_audit_rest_tls_handshake_failures_total",
+        "kube_audit_rest_connections_evicted_total",
+        "kube_audit_rest_audit_lines_total",
+    ] {
+        let alerts: Vec<String> = rules
+            .iter()
+            .flat_map(|rule| named_metrics(rule["expr"].as_str().unwrap()))
+            .collect();
+        assert!(alerts.iter().any(|alert| alert == name), "no alert on {name}");
+    }
+}
+
+#[test]
+fn handshake_failures_that_alert_are_reasons_that_exist() {
+    let page = Metrics::new().render("1");
+    let rules = object("monitoring/rules.yaml", "PrometheusRule");
+    let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let rule = rules
+        .iter()
+        .find(|rule| rule["alert"] == "KubeAuditRestHandshakeFailures")
+        .unwrap();
+    let expression = rule["expr"].as_str().unwrap();
+    let reasons = expression.split("reason=~\"").nth(1).unwrap();
+    for reason in reasons.split('"').next().unwrap().split('|') {
+        let series = format!("tls_handshake_failures_total{{reason=\"{}", reason.trim_end_matches(".*"));
+        assert!(page.contains(&series), "{reason}");
+    }
+}
+
+#[test]
+fn shippers_take_lines_longer_than_the_largest_request() {
+    let largest = config(&strings(&container()["args"])).max_request_size as u64;
+    let vector = &documents(&directory().join("shippers/vector/vector.yaml"))[0];
+    let limit = vector["sources"]["audit"]["max_line_bytes"].as_u64().unwrap();
+    assert!(limit > largest);
+    let fluent_bit = &documents(&directory().join("shippers/fluent-bit/fluent-bit.yaml"))[0];
+    let tail = &fluent_bit["pipeline"]["inputs"][0];
+    assert_eq!(tail["buffer_max_size"], "64M");
+    for path in [&vector["sources"]["audit"]["include"][0], &tail["path"]] {
+        assert_eq!(path, "/var/log/kube-audit-rest/*.log");
+    }
+    let directory = directory();
+    let rsyslog = fs::read_to_string(directory.join("shippers/rsyslog/rsyslog.conf")).unwrap();
+    assert!(rsyslog.contains("maxMessageSize=\"64m\""));
+    let syslog_ng = fs::read_to_string(directory.join("shippers/syslog-ng/syslog-ng.conf")).unwrap();
+    assert!(syslog_ng.contains("log-msg-size(67108864);"));
+}
+
+/// A directory with a `kubectl` in it that answers from files and records what it is asked to change.
+struct Cluster {
+    directory: TempDir,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let cluster = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        let stub = "#!/bin/sh\n\
+            set -eu\n\
+            cd \"$(dirname \"$0\")\"\n\
+            echo \"$*\" >>calls\n\
+            case \"$*\" in\n\
+            *'get namespace'*) echo namespace/kube-audit-rest ;;\n\
+            *'get secret'*) if [ -f secret ]; then cat secret; fi ;;\n\
+            *'range .webhooks'*) printf 'first\\nsecond\\n' ;;\n\
+            *caBundle}*) if [ -f bundle ]; then cat bundle; fi ;;\n\
+            patch*) for last; do :; done; echo \"$last\" >patch ;;\n\
+            *apply*) cat >applied ;;\n\
+            *) exit 1 ;;\n\
+            esac\n";
+        let path = cluster.path("kubectl");
+        fs::write(&path, stub).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        cluster
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn try_run(&self, script: &str, arguments: &[&str]) -> Output {
+        let search = std::env::var("PATH").unwrap();
+        Command::new(directory().join(script))
+            .args(arguments)
+            .env("PATH", format!("{}:{search}", self.directory.path().display()))
+            .env_remove("KUBECTL")
+            .output()
+            .unwrap()
+    }
+
+    fn run(&self, script: &str, arguments: &[&str]) -> String {
+        let output = self.try_run(script, arguments);
+        assert!(
+            output.status.success(),
+            "{script}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn patch(&self) -> Value {
+        serde_json::from_str(&fs::read_to_string(self.path("patch")).unwrap()).unwrap()
+    }
+
+    fn applied(&self) -> Value {
+        documents(&self.path("applied")).remove(0)
+    }
+}
+
+/// Base64 undone, by the tool that the scripts use.
+fn decoded(cluster: &Cluster, text: &Value) -> String {
+    let path = cluster.path("base64");
+    fs::write(&path, text.as_str().unwrap()).unwrap();
+    openssl(&["base64", "-d", "-A", "-in", path.to_str().unwrap()])
+}
+
+fn openssl(arguments: &[&str]) -> String {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {arguments:?}: {text} {errors}");
+    text
+}
+
+const CERTIFICATE: &str = "overlays/openssl/certificate.sh";
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+
+#[test]
+fn the_openssl_script_s_certificate_serves_the_name_that_the_api_server_calls() {
+    let cluster = Cluster::new();
+    cluster.run(CERTIFICATE, &["--san", "IP:10.96.0.42", "--days", "90"]);
+
+    let secret = cluster.applied();
+    assert_eq!(secret["type"], "kubernetes.io/tls");
+    assert_eq!(secret["metadata"]["namespace"], "kube-audit-rest");
+    let volumes = deployment()["spec"]["template"]["spec"]["volumes"].clone();
+    assert_eq!(secret["metadata"]["name"], volumes[0]["secret"]["secretName"]);
+    let calls = fs::read_to_string(cluster.path("calls")).unwrap();
+    let patched = calls.find("patch validatingwebhookconfiguration").unwrap();
+    assert!(patched < calls.find("apply --server-side").unwrap(), "the CA is told first");
+
+    // Every webhook trusts the same CA.
+    let patch = cluster.patch();
+    assert_eq!(patch[0], json!({"op": "test", "path": "/webhooks/0/name", "value": "first"}));
+    assert_eq!(patch[3]["path"], "/webhooks/1/clientConfig/caBundle");
+    assert_eq!(patch[1]["value"], patch[3]["value"]);
+    let bundle = decoded(&cluster, &patch[1]["value"]);
+    assert_eq!(bundle, decoded(&cluster, &secret["data"]["ca.crt"]));
+
+    // What the scripts made, as openssl sees it.
+    let write = |name: &str, text: &str| {
+        let path = cluster.path(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ca = write("ca.crt", &bundle);
+    let certificate = write("tls.crt", &decoded(&cluster, &secret["data"]["tls.crt"]));
+    let key = write("tls.key", &decoded(&cluster, &secret["data"]["tls.key"]));
+    openssl(&["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", &ca, &certificate]);
+    let text = openssl(&["x509", "-in", &certificate, "-noout", "-text"]);
+    for expected in [
+        "NIST CURVE: P-256",
+        "DNS:kube-audit-rest.kube-audit-rest.svc, ",
+        "DNS:kube-audit-rest.kube-audit-rest.svc.cluster.local, IP Address:10.96.0.42",
+        "CA:FALSE",
+        "TLS Web Server Authentication",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+
+    // The server takes it, and a client that trusts the bundle, as the API server does, reaches it by the Service's name.
+    let server = Setup::new()
+        .flag("cert-filename", &certificate)
+        .flag("cert-key-filename", &key)
+        .start();
+    let mut roots = RootCertStore::empty();
+    for certificate in rustls_pemfile::certs(&mut bundle.as_bytes()) {
+        let certificate: CertificateDer = certificate.unwrap();
+        roots.add(certificate).unwrap();
+    }
+    let trust = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let body = &corpus::reviews()[0];
+    let answer = Client::tls(server.https(), &Arc::new(trust)).exchange(&post("/log-request", body));
+    assert_eq!(answer.status, 200);
+    eventually("one line", || (server.lines().len() == 1).then_some(()));
+}
+
+#[test]
+fn renewing_keeps_the_ca_before_in_the_bundle_and_only_that() {
+    let cluster = Cluster::new();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        cluster.run(CERTIFICATE, &[]);
+        let bundle = cluster.patch()[1]["value"].clone();
+        fs::write(cluster.path("bundle"), bundle.as_str().unwrap()).unwrap();
+        seen.push(decoded(&cluster, &bundle));
+    }
+    let certificates = |bundle: &str| -> Vec<String> {
+        let parts = bundle.split(BEGIN).skip(1);
+        parts.map(|part| part.trim().to_owned()).collect()
+    };
+    let [first, second, third] = [0, 1, 2].map(|index| certificates(&seen[index]));
+    assert_eq!((first.len(), second.len(), third.len()), (1, 2, 2));
+    assert_eq!(second[1], first[0]);
+    assert_eq!(third[1], second[0]);
+}
+
+#[test]
+fn the_openssl_script_refuses_what_it_does_not_understand_and_changes_nothing() {
+    for arguments in [
+        &["--days", "soon"][..],
+        &["--days"],
+        &["--san", "example.com"],
+        &["--frobnicate"],
+        &["now"],
+    ] {
+        let cluster = Cluster::new();
+        let output = cluster.try_run(CERTIFICATE, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!cluster.path("calls").exists(), "{arguments:?}");
+    }
+    // Without rights, or before the manifests.
+    let cluster = Cluster::new();
+    fs::write(cluster.path("kubectl"), "#!/bin/sh\nexit 1\n").unwrap();
+    let output = cluster.try_run(CERTIFICATE, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("apply the manifests first"));
+}
+
+#[test]
+fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() {
+    let script = "components/sources/sources.sh";
+    let cluster = Cluster::new();
+    let keep = || {
+        let sources = cluster.applied()["data"]["sources"].clone();
+        fs::write(cluster.path("secret"), sources.as_str().unwrap()).unwrap();
+        decoded(&cluster, &sources)
+    };
+    let first = cluster.run(script, &["add", "production"]).trim().to_owned();
+    keep();
+    let other = cluster.run(script, &["add", "staging-2.eu"]).trim().to_owned();
+    keep();
+    let second = cluster.run(script, &["add", "production"]).trim().to_owned();
+    let text = keep();
+    let sources = Sources::parse(text.as_bytes()).unwrap();
+    for (token, name) in [(&first, "production"), (&other, "staging-2.eu"), (&second, "production")] {
+        assert_eq!(sources.name_of(token.as_bytes()), Some(name));
+    }
+
+    cluster.run(script, &["use", "production"]);
+    let patch = cluster.patch();
+    for index in [1, 3] {
+        assert_eq!(patch[index]["value"], format!("/log-request/{second}"));
+    }
+    assert_eq!(patch[3]["path"], "/webhooks/1/clientConfig/service/path");
+
+    cluster.run(script, &["prune", "production"]);
+    let sources = Sources::parse(keep().as_bytes()).unwrap();
+    assert_eq!(sources.name_of(first.as_bytes()), None);
+    assert_eq!(sources.name_of(second.as_bytes()), Some("production"));
+    assert_eq!(sources.name_of(other.as_bytes()), Some("staging-2.eu"));
+
+    for name in ["", "two words", "Upper", "-x", "a\"b"] {
+        assert_eq!(cluster.try_run(script, &["add", name]).status.code(), Some(2));
+    }
+    assert_eq!(cluster.try_run(script, &["use", "nobody"]).status.code(), Some(1));
+}
+
+#[test]
+fn whoever_reads_the_pod_s_log_reads_the_password_with_audit_to_std_log() {
+    let output = Command::new(directory().join("demos/stdout-is-dangerous.sh"))
+        .arg("--local")
+        .arg(common::program())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text} {errors}");
+    assert!(text.contains("DB_PASSWORD=correct-horse-battery-staple"), "{text}");
+}
