@@ -33,8 +33,8 @@ cargo bench --bench server [-- OPTIONS]
   --quick          one short round of few cases, in less than a minute: does it work?
   --scaling        another table: 1 to 256 connections, 1 KB to 28 MB, tmpfs and disk, with and without syncing
   --only TEXT      only the cases whose name has TEXT in it, such as \"200 KB\" or \"8 connections\"
-  --rounds N       measurements of each contestant in each case (3)
-  --seconds S      length of each, after warming up (2)
+  --rounds N       measurements of each contestant in each case (5)
+  --seconds S      length of each, after warming up (1.5)
   --disk           the audit log on disk, not on tmpfs
   --record         append the ratios to tests/bench/history.jsonl
   --check          exit 1 when a ratio is more than 10 % worse than the last one recorded
@@ -138,8 +138,8 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
         quick: false,
         scaling: false,
         only: String::new(),
-        rounds: 3,
-        seconds: 2.0,
+        rounds: 5,
+        seconds: 1.5,
         disk: false,
         record: false,
         check: false,
