@@ -223,6 +223,13 @@ impl GroupCommit {
         if group.is_multiple_of(2) { even } else { odd }
     }
 
+    /// Whether somebody writes, and how many appends the waiting group has.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> (bool, u32) {
+        let queue = lock(&self.queue);
+        (!queue.is_idle(), queue.members)
+    }
+
     /// The writer, unless somebody writes or waits to write.
     pub(super) fn try_turn(&self) -> Option<Turn<'_>> {
         let queue = lock(&self.queue);

@@ -282,7 +282,10 @@ fn with_failures(call: Call, short: bool, times: u32) {
         short,
     };
     for_each_call(plan, |plan| {
-        let mut world = World::new(u64::from(plan.nth), call == Call::Sync || plan.nth % 2 == 0);
+        let mut world = World::new(
+            u64::from(plan.nth),
+            call == Call::Sync || plan.nth.is_multiple_of(2),
+        );
         let meddling = MEDDLING[plan.nth as usize % MEDDLING.len()];
         world.place.fs.faults.set(Some(plan));
         world.live(meddling);
@@ -367,7 +370,7 @@ fn a_crash_at_any_call_loses_and_tears_nothing_that_the_next_start_does_not_mend
 }
 
 fn all_calls_case(plan: Plan) -> ControlFlow<()> {
-    let mut world = World::new(u64::from(plan.nth), plan.nth % 2 == 0);
+    let mut world = World::new(u64::from(plan.nth), plan.nth.is_multiple_of(2));
     let meddling = MEDDLING[plan.nth as usize % MEDDLING.len()];
     world.crashed = plan.times == u32::MAX;
     world.place.fs.faults.set(Some(plan));
@@ -386,7 +389,7 @@ fn all_calls_case(plan: Plan) -> ControlFlow<()> {
 #[test]
 fn random_lives_without_failures_keep_every_line_exactly_once() {
     for seed in 1..60 {
-        let mut world = World::new(seed, seed % 2 == 0);
+        let mut world = World::new(seed, seed.is_multiple_of(2));
         let mut directory_moved = false;
         for _ in 0..3 {
             let meddling = MEDDLING[usize::try_from(world.dice.roll(6)).unwrap()];

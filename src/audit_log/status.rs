@@ -33,6 +33,8 @@ struct Outage {
     error: String,
     /// Writes that failed. Tells whether one more did while a probe was under way.
     failures: u64,
+    /// Bytes that the last of them was to write.
+    bytes: usize,
 }
 
 /// What somebody has asked for and nobody has done yet.
@@ -42,6 +44,8 @@ struct Due {
     prune: bool,
     look: bool,
     reopen: bool,
+    /// Wakes the watcher, once.
+    hurry: bool,
 }
 
 /// What woke the watcher.
@@ -76,11 +80,12 @@ impl Status {
         }
     }
 
-    /// An append (a group of them) has failed. Said once for each outage.
-    pub(super) fn failed(&self, error: &AppendError) {
+    /// An append of `bytes` (a group of them) has failed. Said once for each outage.
+    pub(super) fn failed(&self, error: &AppendError, bytes: usize) {
         let mut outage = lock(&self.outage);
         if let Some(outage) = &mut *outage {
             outage.failures += 1;
+            outage.bytes = bytes;
             outage.error = error.to_string();
             return;
         }
@@ -88,6 +93,7 @@ impl Status {
             since: Instant::now(),
             error: error.to_string(),
             failures: 1,
+            bytes,
         });
         self.failing.store(true, Relaxed);
         self.diagnostics.error(
@@ -107,7 +113,7 @@ impl Status {
     }
 
     /// A probe has found that an append would succeed. Does not count if an append has failed since the probe began,
-    /// when [`Status::failures`] was `failures`.
+    /// after `failures`.
     pub(super) fn would_succeed(&self, failures: u64) {
         self.end_outage("append would work again: a trial write did", Some(failures));
     }
@@ -130,9 +136,11 @@ impl Status {
         self.failing.store(false, Relaxed);
     }
 
-    /// How many writes have failed in this outage; `None` if there is none.
-    pub(super) fn failures(&self) -> Option<u64> {
-        lock(&self.outage).as_ref().map(|outage| outage.failures)
+    /// How many writes have failed in this outage, and how many bytes the last was to write; `None` if there is none.
+    pub(super) fn failures(&self) -> Option<(u64, usize)> {
+        lock(&self.outage)
+            .as_ref()
+            .map(|outage| (outage.failures, outage.bytes))
     }
 
     /// The last append's error while appends fail.
@@ -162,7 +170,7 @@ impl Status {
         let mut due = lock(&self.due);
         match look {
             Look::IfMoved => due.look = true,
-            Look::Reopen => due.reopen = true,
+            Look::Reopen => (due.reopen, due.hurry) = (true, true),
         }
         self.look_due.store(true, Relaxed);
         drop(due);
@@ -200,8 +208,9 @@ impl Status {
         let due = lock(&self.due);
         let (mut due, _) = self
             .changed
-            .wait_timeout_while(due, timeout, |due| !due.stop && !due.prune && !due.reopen)
+            .wait_timeout_while(due, timeout, |due| !due.stop && !due.prune && !due.hurry)
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        due.hurry = false;
         Wake {
             stop: due.stop,
             prune: std::mem::take(&mut due.prune),

@@ -59,9 +59,12 @@ impl Stream {
     pub(super) fn open(fs: Fs, path: &Path, diagnostics: &Diagnostics) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
         let is_fifo = fs.metadata(path).map_err(failed)?.file_type().is_fifo();
-        if is_fifo {
-            await_reader(&fs, path, diagnostics, READER_TIMEOUT)?;
-        }
+        // Held until the FIFO is open for good: a reader that saw its only writer go would take it for the end.
+        let _writer = if is_fifo {
+            Some(await_reader(&fs, path, diagnostics, READER_TIMEOUT)?)
+        } else {
+            None
+        };
         // Opening for append matters where /dev/stdout is a regular file.
         let file = fs
             .open(OpenOptions::new().append(true), path)
@@ -119,7 +122,7 @@ impl Stream {
     /// reader again, a full pipe may have been read from. Standard output whose reader is gone stays so.
     pub(super) fn may_work(&self, failed_with_broken_pipe: bool) -> bool {
         match &self.fifo {
-            Some(path) => has_reader(&self.fs, path).unwrap_or(false),
+            Some(path) => open_if_read(&self.fs, path).is_ok_and(|file| file.is_some()),
             None => !failed_with_broken_pipe,
         }
     }
@@ -138,12 +141,13 @@ fn end_of_torn_line(lines: &[u8], written: usize) -> &[u8] {
         .unwrap_or_default()
 }
 
-fn has_reader(fs: &Fs, fifo: &Path) -> io::Result<bool> {
+/// Opens the FIFO for writing if somebody has it open for reading.
+fn open_if_read(fs: &Fs, fifo: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(O_NONBLOCK);
     match fs.open(&options, fifo) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(ENXIO) => Ok(false),
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.raw_os_error() == Some(ENXIO) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -153,12 +157,17 @@ fn await_reader(
     fifo: &Path,
     diagnostics: &Diagnostics,
     timeout: Duration,
-) -> Result<(), OpenError> {
+) -> Result<File, OpenError> {
     let began = Instant::now();
     let mut said = false;
-    while !has_reader(fs, fifo).map_err(|error| OpenError::io(fifo, error))? {
-        if !said {
-            said = true;
+    loop {
+        if let Some(file) = open_if_read(fs, fifo).map_err(|error| OpenError::io(fifo, error))? {
+            return Ok(file);
+        }
+        if began.elapsed() >= timeout {
+            return Err(OpenError::NoReader(fifo.to_owned()));
+        }
+        if !std::mem::replace(&mut said, true) {
             diagnostics.warn(
                 "nobody reads from the audit log's FIFO; waiting for a reader",
                 &[
@@ -167,10 +176,96 @@ fn await_reader(
                 ],
             );
         }
-        if began.elapsed() >= timeout {
-            return Err(OpenError::NoReader(fifo.to_owned()));
-        }
         std::thread::sleep(READER_POLL);
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    fn stream_to(file: OwnedFd) -> Stream {
+        Stream {
+            fs: Fs::default(),
+            file: File::from(file),
+            name: "a pipe".to_owned(),
+            fifo: None,
+            rest: Vec::new(),
+        }
+    }
+
+    /// What comes through, up to its end.
+    fn read_all(reader: OwnedFd) -> std::thread::JoinHandle<Vec<u8>> {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            File::from(reader).read_to_end(&mut bytes).unwrap();
+            bytes
+        })
+    }
+
+    /// More than any pipe holds.
+    fn long_line() -> Vec<u8> {
+        let mut line = vec![b'x'; 3 << 20];
+        line.push(b'\n');
+        line
+    }
+
+    #[test]
+    fn the_end_of_a_torn_line_is_what_is_left_of_it_and_of_no_other() {
+        let lines = b"one\ntwo\n";
+        let ends: Vec<&[u8]> = (0..=8)
+            .map(|written| end_of_torn_line(lines, written))
+            .collect();
+        let none: &[u8] = b"";
+        let expected: [&[u8]; 9] = [
+            none, b"ne\n", b"e\n", b"\n", none, b"wo\n", b"o\n", b"\n", none,
+        ];
+        assert_eq!(ends, expected);
+    }
+
+    #[test]
+    fn a_pipe_that_stays_full_fails_the_append_and_its_torn_line_is_completed_before_the_next() {
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let mut stream = stream_to(writer);
+        let error = stream.append(&long_line()).unwrap_err();
+        assert_eq!(error.reason(), "pipe_full");
+        assert!(!stream.rest.is_empty());
+        // Still full: nothing of this line may go out.
+        assert_eq!(stream.append(b"never\n").unwrap_err().reason(), "pipe_full");
+        rustix::io::ioctl_fionbio(&reader, false).unwrap();
+        let read = read_all(reader);
+        stream.append(b"next\n").unwrap();
+        drop(stream);
+        assert_eq!(read.join().unwrap(), [&long_line()[..], b"next\n"].concat());
+    }
+
+    #[test]
+    fn a_slow_reader_holds_the_append_up_and_loses_nothing() {
+        let (reader, writer) = pipe_with(PipeFlags::empty()).unwrap();
+        let mut stream = stream_to(writer);
+        let read = read_all(reader);
+        stream.append(&long_line()).unwrap();
+        stream.append(b"next\n").unwrap();
+        drop(stream);
+        assert_eq!(read.join().unwrap(), [&long_line()[..], b"next\n"].concat());
+    }
+
+    #[test]
+    fn a_closed_pipe_is_a_failed_append_and_stays_one() {
+        let (reader, writer) = pipe_with(PipeFlags::empty()).unwrap();
+        drop(reader);
+        let mut stream = stream_to(writer);
+        for _ in 0..2 {
+            assert_eq!(
+                stream.append(b"line\n").unwrap_err().reason(),
+                "broken_pipe"
+            );
+        }
+        assert!(!stream.may_work(true));
+    }
 }

@@ -632,15 +632,87 @@ fn threads_that_append_at_once_lose_and_mix_nothing() {
     );
 }
 
+/// A FIFO whose reader has not read yet, and a log that writes to it.
+fn log_to_fifo(place: &mut Place) -> (AuditLog, fs::File) {
+    let fifo = place.root().join("fifo");
+    make_fifo(&fifo);
+    place.settings.target = Target::File(fifo.clone());
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| place.open());
+        let reader = fs::File::open(&fifo).unwrap();
+        (opening.join().unwrap(), reader)
+    })
+}
+
+fn make_fifo(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+/// Runs `then` while one append is stuck in a full FIFO and `MEMBERS` others have made a group behind it.
+fn with_a_group_waiting(then: impl FnOnce(fs::File)) -> (Vec<bool>, Arc<Metrics>) {
+    let mut place = Place::new();
+    let (log, reader) = log_to_fifo(&mut place);
+    let outcomes = std::thread::scope(|scope| {
+        let log = &log;
+        let mut threads = vec![scope.spawn(|| {
+            let mut line = vec![b'x'; 3 << 20];
+            line.push(b'\n');
+            log.append(&line).is_ok()
+        })];
+        eventually("the first append writes", || {
+            log.commit.waiting() == (true, 0)
+        });
+        threads.extend((0..MEMBERS).map(|_| scope.spawn(|| log.append(b"line\n").is_ok())));
+        eventually("the others wait", || {
+            log.commit.waiting() == (true, MEMBERS)
+        });
+        then(reader);
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    (outcomes, Arc::clone(&place.metrics))
+}
+
+const MEMBERS: u32 = 20;
+
+#[test]
+fn appends_that_wait_while_one_writes_are_written_together() {
+    let (outcomes, metrics) = with_a_group_waiting(|mut reader| {
+        let mut bytes = vec![0; (3 << 20) + 1 + 5 * MEMBERS as usize];
+        reader.read_exact(&mut bytes).unwrap();
+        assert!(bytes.ends_with(b"\nline\nline\n"));
+    });
+    assert!(outcomes.iter().all(|ok| *ok));
+    assert_eq!(metrics.append_groups.value(), 2);
+    assert_eq!(metrics.append_group_lines.value(), u64::from(1 + MEMBERS));
+}
+
+#[test]
+fn a_failed_group_fails_each_of_its_members_and_is_counted_for_each() {
+    let (outcomes, metrics) = with_a_group_waiting(drop);
+    assert_eq!(outcomes, [false; 1 + MEMBERS as usize]);
+    let page = metrics.render("1");
+    assert!(page.contains("append_errors_total{reason=\"broken_pipe\"} 21"));
+}
+
+#[test]
+fn a_log_whose_pipe_nobody_reads_is_dropped_all_the_same() {
+    let mut place = Place::new();
+    let (log, reader) = log_to_fifo(&mut place);
+    log.append(b"line\n").unwrap();
+    log.reopen();
+    drop(log);
+    drop(reader);
+}
+
 #[test]
 fn a_fifo_without_a_reader_is_waited_for_with_a_word() {
     let mut place = Place::new();
     let fifo = place.root().join("fifo");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&fifo)
-        .status()
-        .unwrap();
-    assert!(made.success());
+    make_fifo(&fifo);
     place.settings.target = Target::File(fifo.clone());
     std::thread::scope(|scope| {
         let opening = scope.spawn(|| place.open());

@@ -57,9 +57,12 @@ impl Watcher {
                 self.status.note_appends();
                 self.status.ask_look(Look::IfMoved);
             }
-            // Whoever writes does it otherwise, before the next line.
-            if let Some(mut writer) = self.commit.try_turn() {
-                writer.look_if_due();
+            if self.backups.is_none() {
+                // A stream is not looked at.
+                let _ = self.status.take_look();
+            } else if let Some(mut turn) = self.commit.try_turn() {
+                // Whoever writes does it otherwise, before the next line.
+                turn.look_if_due();
             }
             if wake.prune || pruned.elapsed() >= PRUNE_EVERY {
                 pruned = Instant::now();
@@ -98,27 +101,30 @@ impl Watcher {
     /// A pod that is not ready gets no traffic, and without traffic no append would ever find out that it may be ready
     /// again.
     fn probe(&self) {
-        let Some(failures) = self.status.failures() else {
+        let Some((failures, bytes)) = self.status.failures() else {
             return;
         };
-        let Some(probe) = self.commit.try_turn().and_then(|mut writer| writer.probe()) else {
+        let Some(probe) = self.commit.try_turn().and_then(|mut turn| turn.probe()) else {
             return;
         };
         let works = match probe {
             Probe::Hope => true,
-            Probe::Scratch { path, length } => self.try_writing(&path, length).is_ok(),
+            // As much as failed, so that a disk that has room only for small lines is not taken for mended.
+            Probe::Scratch { path, length } => self
+                .try_writing(&path, length, bytes.max(PROBE_BYTES))
+                .is_ok(),
         };
         if works {
             self.status.would_succeed(failures);
         }
     }
 
-    fn try_writing(&self, scratch: &Path, length: u64) -> io::Result<()> {
+    fn try_writing(&self, scratch: &Path, length: u64, bytes: usize) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = self.fs.open(&options, scratch)?;
         let outcome = file
-            .write_all_at(&[b'\n'; PROBE_BYTES], length)
+            .write_all_at(&vec![b'\n'; bytes], length)
             .and_then(|()| {
                 if self.sync {
                     self.fs.sync_data(&file)

@@ -67,7 +67,7 @@ impl Writer {
             }
             Err(error) => {
                 self.broken_pipe = error.reason() == "broken_pipe";
-                self.status.failed(error);
+                self.status.failed(error, lines.len());
             }
         }
         outcome
