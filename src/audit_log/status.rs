@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::AppendError;
 use super::lock;
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Diagnostics, RateLimit};
 use crate::metrics::Metrics;
 
 /// Shared by the writer and the watcher.
@@ -17,6 +17,8 @@ pub(super) struct Status {
     /// Whether `outage` holds one: read on every append, so it costs no lock.
     failing: AtomicBool,
     outage: Mutex<Option<Outage>>,
+    /// On a full disk small lines may still fit where large ones do not, and one outage follows the other.
+    outage_messages: RateLimit,
     /// Bytes appended when [`Status::note_appends`] was last called.
     noted: AtomicU64,
     due: Mutex<Due>,
@@ -29,6 +31,8 @@ pub(super) struct Status {
 #[derive(Debug)]
 struct Outage {
     since: Instant,
+    /// Its beginning was said, and so must its end be.
+    said: bool,
     /// Of the last append that failed.
     error: String,
     /// Writes that failed. Tells whether one more did while a probe was under way.
@@ -73,6 +77,7 @@ impl Status {
             diagnostics,
             failing: AtomicBool::new(false),
             outage: Mutex::default(),
+            outage_messages: RateLimit::new(),
             noted: AtomicU64::new(0),
             due: Mutex::default(),
             changed: Condvar::new(),
@@ -89,20 +94,26 @@ impl Status {
             outage.error = error.to_string();
             return;
         }
+        let now = Instant::now();
+        let left_out = self.outage_messages.admit(now);
         *outage = Some(Outage {
-            since: Instant::now(),
+            since: now,
+            said: left_out.is_some(),
             error: error.to_string(),
             failures: 1,
             bytes,
         });
         self.failing.store(true, Relaxed);
-        self.diagnostics.error(
-            "append failed; events are answered 503 until it works again",
-            &[
-                ("error", (&error.to_string()).into()),
-                ("reason", error.reason().into()),
-            ],
-        );
+        if let Some(left_out) = left_out {
+            self.diagnostics.error(
+                "append failed; events are answered 503 until it works again",
+                &[
+                    ("error", (&error.to_string()).into()),
+                    ("reason", error.reason().into()),
+                    ("outages_not_said", left_out.into()),
+                ],
+            );
+        }
     }
 
     /// An append has succeeded.
@@ -124,14 +135,15 @@ impl Status {
         if unless_more_than.is_some_and(|failures| failures != outage.failures) {
             return;
         }
-        let seconds = outage.since.elapsed().as_secs();
-        self.diagnostics.info(
-            msg,
-            &[
-                ("failed_writes", outage.failures.into()),
-                ("seconds", seconds.into()),
-            ],
-        );
+        if outage.said {
+            self.diagnostics.info(
+                msg,
+                &[
+                    ("failed_writes", outage.failures.into()),
+                    ("seconds", outage.since.elapsed().as_secs().into()),
+                ],
+            );
+        }
         *slot = None;
         self.failing.store(false, Relaxed);
     }

@@ -7,8 +7,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use kube_audit_rest::audit_log::{AuditLog, Settings, Target};
@@ -105,11 +105,14 @@ fn compare(directory: &Path, length: usize) {
     };
     let log = |threads: usize| {
         let (log, metrics) = open(settings(directory));
+        // Threads begin together, and take lines from one store, so that none is left over at the end.
+        let (start, taken) = (Barrier::new(threads), AtomicUsize::new(0));
         let cost = measured(lines, || {
             std::thread::scope(|scope| {
                 for _ in 0..threads {
                     scope.spawn(|| {
-                        for _ in 0..lines / threads {
+                        start.wait();
+                        while taken.fetch_add(1, Relaxed) < lines {
                             log.append(&line).expect("an append");
                         }
                     });
