@@ -242,22 +242,23 @@ impl<'e> Pool<'e> {
     /// Waits for a connection, as one of the idle. `None` when the worker is not needed any more.
     fn next_job(&self) -> Option<Place> {
         let mut jobs = self.lock();
+        let mut superfluous = false;
         loop {
             if let Some(place) = jobs.waiting.pop_front() {
                 jobs.idle -= 1;
                 return Some(place);
+            }
+            if jobs.closed || superfluous {
+                jobs.idle -= 1;
+                jobs.threads -= 1;
+                return None;
             }
             let waited = self
                 .arrived
                 .wait_timeout(jobs, WORKER_IDLE)
                 .unwrap_or_else(PoisonError::into_inner);
             jobs = waited.0;
-            let superfluous = waited.1.timed_out() && jobs.idle > 1;
-            if jobs.waiting.is_empty() && (jobs.closed || superfluous) {
-                jobs.idle -= 1;
-                jobs.threads -= 1;
-                return None;
-            }
+            superfluous = waited.1.timed_out() && jobs.idle > 1;
         }
     }
 

@@ -353,6 +353,19 @@ fn sigterm_and_sigint_end_it_with_exit_0_and_the_log_in_order() {
 }
 
 #[test]
+fn an_idle_connection_holds_the_end_up_for_a_second_and_no_longer() {
+    let mut server = Server::start();
+    let mut client = server.connect();
+    let request = post("/log-request", &corpus::review("u"));
+    assert_eq!(client.exchange(&request).status, 200);
+    assert!(server.stop().success());
+    let end = server.wait_for_message("the end", |message| message["msg"] == "shutdown ended");
+    let took = end["milliseconds"].as_u64().unwrap();
+    assert!((900..2_900).contains(&took), "{end}");
+    assert_eq!(end["idle_connections_closed"], 1, "{end}");
+}
+
+#[test]
 fn what_was_sent_before_sigterm_is_recorded_and_answered() {
     let mut server = Server::start();
     let body = corpus::review("u");

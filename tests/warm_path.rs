@@ -50,26 +50,19 @@ fn a_request_on_a_warm_connection_is_one_read_one_write_to_the_log_and_one_write
     let appended: Vec<usize> = (0..calls.len()).filter(|at| appends(calls[*at])).collect();
     assert_eq!(appended.len(), WARM_UP + COUNTED);
     let warm = &calls[appended[WARM_UP - 1]..appended[WARM_UP + COUNTED - 1]];
-    let name = |call: &&str| {
-        let call = call.split_whitespace().nth(1).unwrap_or_default();
-        call.split('(').next().unwrap_or_default().to_owned()
-    };
-    let expected = format!("{:#?}", &warm[..warm.len().min(12)]);
-    assert_eq!(
-        warm.len(),
-        3 * COUNTED,
-        "of {COUNTED} requests, the first calls: {expected}"
-    );
-    for request in warm.chunks(3) {
-        let names: Vec<String> = request.iter().map(name).collect();
-        assert_eq!(names[0], "write", "{request:#?}");
-        assert!(
-            matches!(names[1].as_str(), "write" | "sendto" | "writev" | "sendmsg"),
-            "{request:#?}"
-        );
-        assert!(
-            matches!(names[2].as_str(), "read" | "recvfrom" | "readv" | "recvmsg"),
-            "{request:#?}"
-        );
+    let (names, calls): (Vec<&str>, Vec<&str>) = warm
+        .iter()
+        .map(|call| {
+            let call = call.split_once(' ').unwrap_or_default().1.trim_start();
+            (call.split('(').next().unwrap_or_default(), call)
+        })
+        // The socket's time-outs are set anew when they have drifted a quarter of a second from what is wanted.
+        .filter(|(name, _)| *name != "setsockopt")
+        .unzip();
+    assert!(warm.len() - calls.len() <= COUNTED / 5, "{warm:#?}");
+    let excerpt = &calls[..calls.len().min(12)];
+    assert_eq!(calls.len(), 3 * COUNTED, "{COUNTED} requests: {excerpt:#?}");
+    for request in names.chunks(3) {
+        assert_eq!(request, ["write", "sendto", "recvfrom"], "{excerpt:#?}");
     }
 }
