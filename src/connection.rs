@@ -13,16 +13,17 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::audit_log::AuditLog;
 use crate::bodies::Bodies;
 use crate::diagnostics::{Diagnostics, RateLimit};
+use crate::event_list::{self, Events};
 use crate::handshake_failure::HandshakeFailure;
 use crate::http::{self, Framing, Head, Method, Refusal, Response, Status};
 use crate::metrics::Metrics;
 use crate::process;
+use crate::review;
 use crate::roster::{LINGER, Slot};
 use crate::routes::{self, Port, Refused, Route};
 use crate::sources::SourcesFile;
 use crate::tls::Tls;
 use crate::transport::{Error, Progress, Transport};
-use crate::{event_list, review};
 
 /// A handshake takes milliseconds; a peer that needs longer holds a thread.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -201,7 +202,11 @@ impl Connection<'_> {
                     self.transport
                         .end_in_plain(&self.response, Instant::now() + LINGER);
                 }
-                HandshakeFailure::plain_http()
+                if http {
+                    HandshakeFailure::plain_http()
+                } else {
+                    HandshakeFailure::not_tls()
+                }
             }
             Err(Error::TimedOut) => HandshakeFailure::timeout(),
             Err(Error::Io(error)) => HandshakeFailure::from_io(&error),
@@ -332,46 +337,40 @@ impl Connection<'_> {
         metrics.request_body_bytes.add(as_u64(body.bytes.len()));
         self.reply.clear();
         let made = match route {
-            Route::AuditEvents => event_list::audit_lines(&mut body.bytes, source, &mut body.lines)
-                .map(|events| (events, "Event"))
-                .map_err(|invalid| invalid.to_string()),
+            Route::AuditEvents => event_list::audit_lines(&mut body.bytes, source, &mut body.lines),
             _ => review::audit_line(&mut body.bytes, request.received, source, &mut self.reply)
-                .map(|()| (1, "AdmissionReview"))
-                .map_err(|invalid| invalid.to_string()),
+                .map(|()| Events {
+                    count: 1,
+                    longest: body.bytes.len(),
+                }),
         };
-        let (records, kind) = match made {
-            Ok(made) => made,
-            Err(why) => {
+        let events = match made {
+            Ok(events) => events,
+            Err(invalid) => {
                 drop(body);
+                let why = invalid.to_string();
                 return self.answer(request, Status::BadRequest, TEXT, Some(&why), None, false);
             }
         };
-        let lines = if route == Route::AuditEvents {
-            &body.lines
-        } else {
-            &body.bytes
+        let (lines, kind) = match route {
+            Route::AuditEvents => (&body.lines, "Event"),
+            _ => (&body.bytes, "AdmissionReview"),
         };
-        if records > 0
+        if events.count > 0
             && let Err(error) = self.service.log.append(lines)
         {
             drop(body);
             let why = format!("not recorded: {error}");
             return self.answer(request, Status::Unavailable, TEXT, Some(&why), None, true);
         }
-        metrics.audit_lines.add(kind, as_u64(records));
-        let longest = lines
-            .split_inclusive(|&b| b == b'\n')
-            .map(<[u8]>::len)
-            .max()
-            .unwrap_or(0);
-        metrics
-            .audit_line_bytes_max
-            .raise_to(i64::try_from(longest).unwrap_or(i64::MAX));
+        metrics.audit_lines.add(kind, as_u64(events.count));
+        let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
+        metrics.audit_line_bytes_max.raise_to(longest);
         metrics.valid_requests.increment();
         self.slot.mark_proven();
         drop(body);
         if route == Route::AuditEvents {
-            let _ = write!(self.reply, "processed {records} lines");
+            let _ = write!(self.reply, "processed {} lines", events.count);
             return self.answer(request, Status::Ok, TEXT, None, None, false);
         }
         self.answer(request, Status::Ok, JSON, None, None, false)

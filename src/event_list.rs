@@ -21,6 +21,15 @@ const API_VERSION: &str = "apiVersion";
 const ITEMS: &str = "items";
 const SOURCE: &str = "source";
 
+/// What became of a list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Lines made, one for each event.
+    pub count: usize,
+    /// Bytes of the longest of them, with its newline.
+    pub longest: usize,
+}
+
 /// Appends the audit lines of the EventList in `body` to `lines` and says how many they are.
 ///
 /// A line is an item without the white space between its tokens. `"kind":"Event"` and `"apiVersion":"audit.k8s.io/v1"`
@@ -33,7 +42,7 @@ pub fn audit_lines(
     body: &mut [u8],
     source: Option<&str>,
     lines: &mut Vec<u8>,
-) -> Result<usize, Invalid> {
+) -> Result<Events, Invalid> {
     if body.trim_ascii().is_empty() {
         return Err(Invalid::Empty);
     }
@@ -45,7 +54,7 @@ pub fn audit_lines(
     result
 }
 
-fn read(body: &mut [u8], source: Option<&str>, lines: &mut Vec<u8>) -> Result<usize, Invalid> {
+fn read(body: &mut [u8], source: Option<&str>, lines: &mut Vec<u8>) -> Result<Events, Invalid> {
     let most = lines.len().saturating_add(most_lines(body.len()));
     lines.reserve(body.len() + body.len() / 8);
     let mut kind = None;
@@ -95,17 +104,19 @@ fn read_items(
     source: Option<&str>,
     lines: &mut Vec<u8>,
     most: usize,
-) -> Result<usize, Invalid> {
+) -> Result<Events, Invalid> {
     if !json.next_is(b'[')? {
         return Err(Invalid::Items);
     }
-    let mut count = 0;
+    let mut events = Events::default();
     json.elements(|json| -> Result<(), Invalid> {
+        let before = lines.len();
         push_line(json, source, lines, most)?;
-        count += 1;
+        events.count += 1;
+        events.longest = events.longest.max(lines.len() - before);
         Ok(())
     })?;
-    Ok(count)
+    Ok(events)
 }
 
 /// Reads one item and appends its line, if `lines` then holds no more than `most`.
@@ -169,7 +180,11 @@ mod tests {
         let lines = String::from_utf8(lines).unwrap();
         let lines = lines.strip_prefix("before\n").unwrap().to_owned();
         match result {
-            Ok(count) => assert_eq!(count, lines.lines().count()),
+            Ok(events) => {
+                assert_eq!(events.count, lines.lines().count());
+                let longest = lines.split_inclusive('\n').map(str::len).max();
+                assert_eq!(events.longest, longest.unwrap_or(0));
+            }
             Err(_) => assert_eq!(lines, ""),
         }
         result.map(|_| lines)

@@ -83,7 +83,8 @@ fn audit_line(body: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Invalid> {
 /// An EventList's lines.
 fn audit_lines(body: &[u8]) -> Result<Vec<u8>, Invalid> {
     let mut lines = Vec::new();
-    let count = event_list::audit_lines(&mut body.to_vec(), None, &mut lines)?;
+    let events = event_list::audit_lines(&mut body.to_vec(), None, &mut lines)?;
+    let count = events.count;
     assert_eq!(count, lines.iter().filter(|byte| **byte == b'\n').count());
     Ok(lines)
 }
