@@ -36,7 +36,7 @@ const PLAYED: [(&str, &str, Option<&str>); 6] = [
     ("CREATE", "pods", None),
     ("CREATE", "secrets", None),
     ("CONNECT", "pods", Some("exec")),
-    ("DELETE", "secrets", None),
+    ("DELETE", "pods", None),
 ];
 
 /// The metrics that are shown of all there are.
@@ -98,10 +98,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         text.lines().count()
     );
     for line in text.lines() {
-        println!("   {}", excerpt(line, 60, 62));
+        show(line);
     }
 
-    println!("\n5. Some of the metrics\n");
+    println!("5. Some of the metrics\n");
     let page = Client::plain(metrics).exchange(&get("/metrics"));
     for line in page.text().lines() {
         if SHOWN.iter().any(|name| line.starts_with(name)) {
@@ -162,12 +162,13 @@ fn play_review(
             request["operation"] == operation
                 && request["resource"]["resource"] == resource
                 && request["subResource"].as_str() == subresource
+                && request["name"].is_string()
         })
         .ok_or("that review is not among the recorded ones")?;
     let part = subresource
         .map(|name| format!("/{name}"))
         .unwrap_or_default();
-    let name = request["name"].as_str().unwrap_or("(name not yet given)");
+    let name = request["name"].as_str().unwrap_or_default();
     let user = request["userInfo"]["username"].as_str().unwrap_or_default();
     println!(
         "   {operation} {resource}{part} {name} by {user}, {} bytes",
@@ -215,14 +216,10 @@ fn stay(
     Ok(())
 }
 
-/// The beginning and the end of a long line, with its length.
-fn excerpt(line: &str, first: usize, last: usize) -> String {
-    let characters: Vec<char> = line.chars().collect();
-    if characters.len() <= first + last + 5 {
-        return line.to_owned();
-    }
-    let (head, rest) = characters.split_at(first);
-    let (_, tail) = rest.split_at(rest.len() - last);
-    let (head, tail) = (String::from_iter(head), String::from_iter(tail));
-    format!("{head} ... {tail}  ({} bytes)", line.len())
+/// A line's beginning and its end, one below the other.
+fn show(line: &str) {
+    let beginning = line.get(..92).unwrap_or(line);
+    let end = line.get(line.len().saturating_sub(64)..).unwrap_or(line);
+    println!("   {beginning} ...");
+    println!("      ... {end}  ({} bytes)\n", line.len());
 }
