@@ -19,7 +19,7 @@ use crate::bodies::Bodies;
 const INCOMING: usize = 4 * 1024 + 512;
 
 /// Holds our handshake flight with one ECDSA certificate, and every reply.
-const OUTGOING: usize = 2 * 1024;
+const OUTGOING: usize = 1024;
 
 /// Head bytes kept between requests; more is given back when a connection turns idle.
 const PLAIN_KEPT: usize = 8 * 1024;
@@ -158,7 +158,7 @@ impl<'w> Transport<'w> {
             start: 0,
             end: 0,
             outgoing: vec![0; if wire.tls.is_some() { OUTGOING } else { 0 }],
-            plain: Vec::with_capacity(OUTGOING),
+            plain: Vec::new(),
             taken: 0,
             read_timeout: Duration::ZERO,
             write_timeout: Duration::ZERO,
