@@ -87,7 +87,12 @@ fn strings(list: &Value) -> Vec<String> {
 }
 
 fn config(arguments: &[String]) -> Config {
-    match cli::parse(arguments.iter().map(OsString::from)) {
+    let program = OsString::from("kube-audit-rest");
+    match cli::parse(
+        [program]
+            .into_iter()
+            .chain(arguments.iter().map(OsString::from)),
+    ) {
         Ok(Action::Run(config)) => config,
         other => panic!("{arguments:?}: {other:?}"),
     }
