@@ -87,7 +87,12 @@ fn strings(list: &Value) -> Vec<String> {
 }
 
 fn config(arguments: &[String]) -> Config {
-    match cli::parse(arguments.iter().map(OsString::from)) {
+    let program = OsString::from("kube-audit-rest");
+    match cli::parse(
+        [program]
+            .into_iter()
+            .chain(arguments.iter().map(OsString::from)),
+    ) {
         Ok(Action::Run(config)) => config,
         other => panic!("{arguments:?}: {other:?}"),
     }
@@ -385,6 +390,63 @@ fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
             .to_owned()
     };
     assert_eq!(exempt(refusing), format!("!{}", exempt(recording)));
+}
+
+/// The API server alone reads these two, and no schema of them is published: the words of audit.k8s.io/v1 and of a
+/// kubeconfig, from their Go types.
+#[test]
+fn the_example_policy_and_kubeconfig_use_words_that_the_api_server_knows() {
+    let known = |object: &Value, words: &[&str]| {
+        for name in object.as_object().unwrap().keys() {
+            assert!(words.contains(&name.as_str()), "{name} in {object}");
+        }
+    };
+    let policy = object("components/audit-webhook/policy.yaml", "Policy");
+    assert_eq!(policy["apiVersion"], "audit.k8s.io/v1");
+    known(
+        &policy,
+        &[
+            "apiVersion",
+            "kind",
+            "omitStages",
+            "omitManagedFields",
+            "rules",
+        ],
+    );
+    assert_eq!(policy["omitStages"], json!(["RequestReceived"]));
+    for rule in policy["rules"].as_array().unwrap() {
+        known(
+            rule,
+            &[
+                "level",
+                "users",
+                "userGroups",
+                "verbs",
+                "resources",
+                "namespaces",
+                "nonResourceURLs",
+            ],
+        );
+        let level = rule["level"].as_str().unwrap();
+        assert!(
+            ["None", "Metadata", "Request", "RequestResponse"].contains(&level),
+            "{level}"
+        );
+        // Validation refuses a rule that is about both.
+        assert!(rule.get("resources").is_none() || rule.get("nonResourceURLs").is_none());
+        for group in rule["resources"].as_array().into_iter().flatten() {
+            known(group, &["group", "resources", "resourceNames"]);
+        }
+    }
+
+    let kubeconfig = object("components/audit-webhook/kubeconfig.yaml", "Config");
+    let cluster = &kubeconfig["clusters"][0];
+    let server = cluster["cluster"]["server"].as_str().unwrap();
+    assert!(server.starts_with("https://") && server.ends_with("/audit-events"));
+    let context = &kubeconfig["contexts"][0];
+    assert_eq!(context["context"]["cluster"], cluster["name"]);
+    assert_eq!(context["context"]["user"], kubeconfig["users"][0]["name"]);
+    assert_eq!(kubeconfig["current-context"], context["name"]);
 }
 
 /// The names of all our metrics.
