@@ -106,8 +106,7 @@ fn added_arguments(component: &str) -> Vec<String> {
         });
     let arguments = operations
         .filter(|operation| {
-            operation["op"] != "test"
-                && operation["path"].as_str().unwrap().contains("/args/")
+            operation["op"] != "test" && operation["path"].as_str().unwrap().contains("/args/")
         })
         .map(|operation| operation["value"].as_str().unwrap().to_owned());
     let arguments: Vec<String> = arguments.collect();
@@ -161,7 +160,11 @@ fn kustomizations_name_files_that_exist_and_overlays_miss_no_component() {
             for list in ["resources", "components"] {
                 named.extend(document[list].as_array().into_iter().flatten().cloned());
             }
-            for generator in document["configMapGenerator"].as_array().into_iter().flatten() {
+            for generator in document["configMapGenerator"]
+                .as_array()
+                .into_iter()
+                .flatten()
+            {
                 let sources = strings(&generator["files"]);
                 let sources = sources
                     .iter()
@@ -180,7 +183,11 @@ fn kustomizations_name_files_that_exist_and_overlays_miss_no_component() {
     }
     for component in fs::read_dir(directory().join("components")).unwrap() {
         let component = component.unwrap().path().canonicalize().unwrap();
-        assert!(used.contains(&component), "{}: no overlay", component.display());
+        assert!(
+            used.contains(&component),
+            "{}: no overlay",
+            component.display()
+        );
     }
 }
 
@@ -211,7 +218,9 @@ fn the_deployment_s_args_are_taken_and_mean_what_the_manifest_says() {
         let directory = path.parent().unwrap().to_str().unwrap();
         let mounts = container["volumeMounts"].as_array().unwrap();
         let mount = mounts.iter().find(|mount| mount["mountPath"] == directory);
-        mount.unwrap_or_else(|| panic!("{directory} is no volume")).clone()
+        mount
+            .unwrap_or_else(|| panic!("{directory} is no volume"))
+            .clone()
     };
     for path in [&config.cert_filename, &config.cert_key_filename] {
         let mount = mount(path);
@@ -219,7 +228,12 @@ fn the_deployment_s_args_are_taken_and_mean_what_the_manifest_says() {
         assert_eq!(mount.get("subPath"), None, "it would never be updated");
     }
     assert_eq!(mount(&config.logger_filename)["name"], "log");
-    let name = config.logger_filename.file_name().unwrap().to_str().unwrap();
+    let name = config
+        .logger_filename
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap();
     assert_eq!(name, "$(POD_NAME).log");
     assert_eq!(
         container["env"][0],
@@ -245,19 +259,24 @@ fn limits_follow_from_the_flags() {
     // The file in use, the rolled ones, one about to be deleted.
     let log = config.logger_max_size * (config.logger_max_backups as u64 + 2);
     let volumes = pod["volumes"].as_array().unwrap();
-    let volume = volumes.iter().find(|volume| volume["name"] == "log").unwrap();
+    let volume = volumes
+        .iter()
+        .find(|volume| volume["name"] == "log")
+        .unwrap();
     let room = quantity(&volume["emptyDir"]["sizeLimit"]);
     assert!(log < room, "{} MiB", log / MIB);
     assert!(room <= quantity(&container["resources"]["limits"]["ephemeral-storage"]));
 
-    let persistent = &documents(&directory().join("components/persistent-volumes/kustomization.yaml"))[0];
+    let persistent =
+        &documents(&directory().join("components/persistent-volumes/kustomization.yaml"))[0];
     let patch = persistent["patches"][0]["patch"].as_str().unwrap();
     let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
     let claim = operations
         .iter()
         .find(|operation| operation["path"] == "/spec/volumeClaimTemplates")
         .unwrap();
-    let backups = self::config(&added_arguments("components/persistent-volumes")).logger_max_backups;
+    let backups =
+        self::config(&added_arguments("components/persistent-volumes")).logger_max_backups;
     let log = config.logger_max_size * (backups as u64 + 2);
     assert!(log < quantity(&claim["value"][0]["spec"]["resources"]["requests"]["storage"]));
 
@@ -296,8 +315,14 @@ fn the_pod_is_as_restricted_as_can_be() {
         assert!(container["resources"]["limits"]["memory"].is_string());
     }
     let probe = |name: &str| container[name]["httpGet"].clone();
-    assert_eq!(probe("livenessProbe"), json!({"path": "/healthz", "port": "metrics"}));
-    assert_eq!(probe("readinessProbe"), json!({"path": "/readyz", "port": "metrics"}));
+    assert_eq!(
+        probe("livenessProbe"),
+        json!({"path": "/healthz", "port": "metrics"})
+    );
+    assert_eq!(
+        probe("readinessProbe"),
+        json!({"path": "/readyz", "port": "metrics"})
+    );
     let namespace = object("base/kube-audit-rest.yaml", "Namespace");
     assert_eq!(
         namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
@@ -308,9 +333,7 @@ fn the_pod_is_as_restricted_as_can_be() {
 #[test]
 fn arguments_that_components_add_are_taken() {
     let base = strings(&container()["args"]);
-    let with = |component: &str| {
-        config(&[base.clone(), added_arguments(component)].concat())
-    };
+    let with = |component: &str| config(&[base.clone(), added_arguments(component)].concat());
     assert_eq!(with("components/audit-webhook").http_port, Some(8080));
     assert!(with("components/fail-closed").logger_sync);
     assert_eq!(with("components/persistent-volumes").logger_max_backups, 15);
@@ -330,7 +353,11 @@ fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
         assert_eq!(webhook["matchPolicy"], "Equivalent");
         assert_eq!(webhook["failurePolicy"], "Ignore");
         assert_eq!(webhook["timeoutSeconds"], 1);
-        assert_eq!(webhook["rules"][0]["resources"], json!(["*/*"]), "exec is a subresource");
+        assert_eq!(
+            webhook["rules"][0]["resources"],
+            json!(["*/*"]),
+            "exec is a subresource"
+        );
         assert_eq!(webhook["rules"][0]["operations"], json!(["*"]));
     }
     let base = object("base/webhook.yaml", "ValidatingWebhookConfiguration");
@@ -341,14 +368,22 @@ fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
     assert_eq!(service["name"], ports["metadata"]["name"]);
     assert_eq!(service["namespace"], ports["metadata"]["namespace"]);
 
-    let closed = object("components/fail-closed/webhook.yaml", "ValidatingWebhookConfiguration");
+    let closed = object(
+        "components/fail-closed/webhook.yaml",
+        "ValidatingWebhookConfiguration",
+    );
     let [refusing, recording] = closed["webhooks"].as_array().unwrap().as_slice() else {
         panic!("two webhooks");
     };
     assert_eq!(refusing["failurePolicy"], "Fail");
     assert_eq!(recording["failurePolicy"], "Ignore");
     // No request is in both, and none in neither.
-    let exempt = |webhook: &Value| webhook["matchConditions"][0]["expression"].as_str().unwrap().to_owned();
+    let exempt = |webhook: &Value| {
+        webhook["matchConditions"][0]["expression"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     assert_eq!(exempt(refusing), format!("!{}", exempt(recording)));
 }
 
@@ -393,12 +428,20 @@ fn every_metric_that_a_rule_or_a_panel_names_exists() {
     let rules = object("monitoring/rules.yaml", "PrometheusRule");
     let mut expressions = Vec::new();
     let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
-    expressions.extend(rules.iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()));
+    expressions.extend(
+        rules
+            .iter()
+            .map(|rule| rule["expr"].as_str().unwrap().to_owned()),
+    );
     let text = fs::read_to_string(directory().join("monitoring/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     for panel in dashboard["panels"].as_array().unwrap() {
         let targets = panel["targets"].as_array().unwrap();
-        expressions.extend(targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()));
+        expressions.extend(
+            targets
+                .iter()
+                .map(|target| target["expr"].as_str().unwrap().to_owned()),
+        );
     }
     all_strings(&dashboard["templating"], &mut expressions);
     let mut used = BTreeSet::new();
@@ -425,7 +468,10 @@ fn every_metric_that_a_rule_or_a_panel_names_exists() {
             .iter()
             .flat_map(|rule| named_metrics(rule["expr"].as_str().unwrap()))
             .collect();
-        assert!(alerts.iter().any(|alert| alert == name), "no alert on {name}");
+        assert!(
+            alerts.iter().any(|alert| alert == name),
+            "no alert on {name}"
+        );
     }
 }
 
@@ -441,7 +487,10 @@ fn handshake_failures_that_alert_are_reasons_that_exist() {
     let expression = rule["expr"].as_str().unwrap();
     let reasons = expression.split("reason=~\"").nth(1).unwrap();
     for reason in reasons.split('"').next().unwrap().split('|') {
-        let series = format!("tls_handshake_failures_total{{reason=\"{}", reason.trim_end_matches(".*"));
+        let series = format!(
+            "tls_handshake_failures_total{{reason=\"{}",
+            reason.trim_end_matches(".*")
+        );
         assert!(page.contains(&series), "{reason}");
     }
 }
@@ -450,7 +499,9 @@ fn handshake_failures_that_alert_are_reasons_that_exist() {
 fn shippers_take_lines_longer_than_the_largest_request() {
     let largest = config(&strings(&container()["args"])).max_request_size as u64;
     let vector = &documents(&directory().join("shippers/vector/vector.yaml"))[0];
-    let limit = vector["sources"]["audit"]["max_line_bytes"].as_u64().unwrap();
+    let limit = vector["sources"]["audit"]["max_line_bytes"]
+        .as_u64()
+        .unwrap();
     assert!(limit > largest);
     let fluent_bit = &documents(&directory().join("shippers/fluent-bit/fluent-bit.yaml"))[0];
     let tail = &fluent_bit["pipeline"]["inputs"][0];
@@ -461,7 +512,8 @@ fn shippers_take_lines_longer_than_the_largest_request() {
     let directory = directory();
     let rsyslog = fs::read_to_string(directory.join("shippers/rsyslog/rsyslog.conf")).unwrap();
     assert!(rsyslog.contains("maxMessageSize=\"64m\""));
-    let syslog_ng = fs::read_to_string(directory.join("shippers/syslog-ng/syslog-ng.conf")).unwrap();
+    let syslog_ng =
+        fs::read_to_string(directory.join("shippers/syslog-ng/syslog-ng.conf")).unwrap();
     assert!(syslog_ng.contains("log-msg-size(67108864);"));
 }
 
@@ -502,7 +554,10 @@ impl Cluster {
         let search = std::env::var("PATH").unwrap();
         Command::new(directory().join(script))
             .args(arguments)
-            .env("PATH", format!("{}:{search}", self.directory.path().display()))
+            .env(
+                "PATH",
+                format!("{}:{search}", self.directory.path().display()),
+            )
             .env_remove("KUBECTL")
             .output()
             .unwrap()
@@ -535,10 +590,16 @@ fn decoded(cluster: &Cluster, text: &Value) -> String {
 }
 
 fn openssl(arguments: &[&str]) -> String {
-    let output = Command::new("openssl").args(arguments).output().expect("openssl");
+    let output = Command::new("openssl")
+        .args(arguments)
+        .output()
+        .expect("openssl");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "openssl {arguments:?}: {text} {errors}");
+    assert!(
+        output.status.success(),
+        "openssl {arguments:?}: {text} {errors}"
+    );
     text
 }
 
@@ -554,14 +615,23 @@ fn the_openssl_script_s_certificate_serves_the_name_that_the_api_server_calls() 
     assert_eq!(secret["type"], "kubernetes.io/tls");
     assert_eq!(secret["metadata"]["namespace"], "kube-audit-rest");
     let volumes = deployment()["spec"]["template"]["spec"]["volumes"].clone();
-    assert_eq!(secret["metadata"]["name"], volumes[0]["secret"]["secretName"]);
+    assert_eq!(
+        secret["metadata"]["name"],
+        volumes[0]["secret"]["secretName"]
+    );
     let calls = fs::read_to_string(cluster.path("calls")).unwrap();
     let patched = calls.find("patch validatingwebhookconfiguration").unwrap();
-    assert!(patched < calls.find("apply --server-side").unwrap(), "the CA is told first");
+    assert!(
+        patched < calls.find("apply --server-side").unwrap(),
+        "the CA is told first"
+    );
 
     // Every webhook trusts the same CA.
     let patch = cluster.patch();
-    assert_eq!(patch[0], json!({"op": "test", "path": "/webhooks/0/name", "value": "first"}));
+    assert_eq!(
+        patch[0],
+        json!({"op": "test", "path": "/webhooks/0/name", "value": "first"})
+    );
     assert_eq!(patch[3]["path"], "/webhooks/1/clientConfig/caBundle");
     assert_eq!(patch[1]["value"], patch[3]["value"]);
     let bundle = decoded(&cluster, &patch[1]["value"]);
@@ -576,7 +646,15 @@ fn the_openssl_script_s_certificate_serves_the_name_that_the_api_server_calls() 
     let ca = write("ca.crt", &bundle);
     let certificate = write("tls.crt", &decoded(&cluster, &secret["data"]["tls.crt"]));
     let key = write("tls.key", &decoded(&cluster, &secret["data"]["tls.key"]));
-    openssl(&["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", &ca, &certificate]);
+    openssl(&[
+        "verify",
+        "-x509_strict",
+        "-purpose",
+        "sslserver",
+        "-CAfile",
+        &ca,
+        &certificate,
+    ]);
     let text = openssl(&["x509", "-in", &certificate, "-noout", "-text"]);
     for expected in [
         "NIST CURVE: P-256",
@@ -602,7 +680,8 @@ fn the_openssl_script_s_certificate_serves_the_name_that_the_api_server_calls() 
         .with_root_certificates(roots)
         .with_no_client_auth();
     let body = &corpus::reviews()[0];
-    let answer = Client::tls(server.https(), &Arc::new(trust)).exchange(&post("/log-request", body));
+    let answer =
+        Client::tls(server.https(), &Arc::new(trust)).exchange(&post("/log-request", body));
     assert_eq!(answer.status, 200);
     eventually("one line", || (server.lines().len() == 1).then_some(()));
 }
@@ -658,14 +737,27 @@ fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() 
         fs::write(cluster.path("secret"), sources.as_str().unwrap()).unwrap();
         decoded(&cluster, &sources)
     };
-    let first = cluster.run(script, &["add", "production"]).trim().to_owned();
+    let first = cluster
+        .run(script, &["add", "production"])
+        .trim()
+        .to_owned();
     keep();
-    let other = cluster.run(script, &["add", "staging-2.eu"]).trim().to_owned();
+    let other = cluster
+        .run(script, &["add", "staging-2.eu"])
+        .trim()
+        .to_owned();
     keep();
-    let second = cluster.run(script, &["add", "production"]).trim().to_owned();
+    let second = cluster
+        .run(script, &["add", "production"])
+        .trim()
+        .to_owned();
     let text = keep();
     let sources = Sources::parse(text.as_bytes()).unwrap();
-    for (token, name) in [(&first, "production"), (&other, "staging-2.eu"), (&second, "production")] {
+    for (token, name) in [
+        (&first, "production"),
+        (&other, "staging-2.eu"),
+        (&second, "production"),
+    ] {
         assert_eq!(sources.name_of(token.as_bytes()), Some(name));
     }
 
@@ -683,9 +775,15 @@ fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() 
     assert_eq!(sources.name_of(other.as_bytes()), Some("staging-2.eu"));
 
     for name in ["", "two words", "Upper", "-x", "a\"b"] {
-        assert_eq!(cluster.try_run(script, &["add", name]).status.code(), Some(2));
+        assert_eq!(
+            cluster.try_run(script, &["add", name]).status.code(),
+            Some(2)
+        );
     }
-    assert_eq!(cluster.try_run(script, &["use", "nobody"]).status.code(), Some(1));
+    assert_eq!(
+        cluster.try_run(script, &["use", "nobody"]).status.code(),
+        Some(1)
+    );
 }
 
 #[test]
@@ -698,5 +796,8 @@ fn whoever_reads_the_pod_s_log_reads_the_password_with_audit_to_std_log() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text} {errors}");
-    assert!(text.contains("DB_PASSWORD=correct-horse-battery-staple"), "{text}");
+    assert!(
+        text.contains("DB_PASSWORD=correct-horse-battery-staple"),
+        "{text}"
+    );
 }
