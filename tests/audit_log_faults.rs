@@ -96,11 +96,12 @@ fn fill_and_free(max_size: u64, sync: bool) {
     let ballast = mounted.0.join("ballast");
     fs::write(&ballast, vec![0; 700 << 10]).unwrap();
     let log = open(&mounted.0.join("audit.log"), max_size, sync);
-    let (stop, failures) = (AtomicBool::new(false), AtomicU64::new(0));
+    let stop = AtomicBool::new(false);
+    let (successes, failures) = (AtomicU64::new(0), AtomicU64::new(0));
     let (acknowledged, refused): (Vec<_>, Vec<_>) = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let (log, stop, failures) = (&log, &stop, &failures);
+                let (log, stop, successes, failures) = (&log, &stop, &successes, &failures);
                 scope.spawn(move || {
                     let mut fates = Vec::new();
                     for number in 0.. {
@@ -114,10 +115,8 @@ fn fill_and_free(max_size: u64, sync: bool) {
                         };
                         let line = format!("{thread}.{number} {}", "x".repeat(length));
                         let outcome = log.append(format!("{line}\n").as_bytes());
-                        if outcome.is_err() {
-                            failures.fetch_add(1, Relaxed);
-                            std::thread::yield_now();
-                        }
+                        let count = if outcome.is_ok() { successes } else { failures };
+                        count.fetch_add(1, Relaxed);
                         fates.push((line, outcome.is_ok()));
                     }
                     fates
@@ -130,8 +129,11 @@ fn fill_and_free(max_size: u64, sync: bool) {
             log.failing()
                 .is_some_and(|why| why.contains("No space left"))
         });
+        let before = successes.load(Relaxed);
         fs::remove_file(&ballast).unwrap();
-        eventually("there is room again", || log.failing().is_none());
+        eventually("there is room again", || {
+            successes.load(Relaxed) > before + 500
+        });
         let before = failures.load(Relaxed);
         eventually("and it is full again", || {
             failures.load(Relaxed) > before + 200
