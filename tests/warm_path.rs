@@ -56,13 +56,20 @@ fn a_request_on_a_warm_connection_is_one_read_one_write_to_the_log_and_one_write
             let call = call.split_once(' ').unwrap_or_default().1.trim_start();
             (call.split('(').next().unwrap_or_default(), call)
         })
-        // The socket's time-outs are set anew when they have drifted a quarter of a second from what is wanted.
-        .filter(|(name, _)| *name != "setsockopt")
+        // What goes by the clock and not by the request: the socket's time-outs are set anew when they have drifted a
+        // quarter of a second, and now and then the log's path is looked at for a file that was moved, which an append
+        // may have to wait for.
+        .filter(|(name, _)| !matches!(*name, "setsockopt" | "statx" | "futex"))
         .unzip();
     assert!(warm.len() - calls.len() <= COUNTED / 5, "{warm:#?}");
-    let excerpt = &calls[..calls.len().min(12)];
-    assert_eq!(calls.len(), 3 * COUNTED, "{COUNTED} requests: {excerpt:#?}");
-    for request in names.chunks(3) {
-        assert_eq!(request, ["write", "sendto", "recvfrom"], "{excerpt:#?}");
-    }
+    let expected = ["write", "sendto", "recvfrom"];
+    let odd: Vec<&str> = calls
+        .iter()
+        .zip(names.iter().zip(expected.iter().cycle()))
+        .filter(|(_, (name, expected))| name != expected)
+        .map(|(call, _)| *call)
+        .take(9)
+        .collect();
+    assert!(odd.is_empty(), "not one of the three, in turn: {odd:#?}");
+    assert_eq!(calls.len(), 3 * COUNTED);
 }
