@@ -135,12 +135,20 @@ pub(crate) fn footnotes(outcomes: &[Outcome]) {
             outcome.name, row.who
         );
     }
-    if rows().any(|(_, row)| row.figures.others > DISTURBED) {
+    if disturbed(outcomes) {
         println!(
             "!: other processes took more than {:.0} % of the two cores; do not trust the latency.",
             DISTURBED * 100.0
         );
     }
+}
+
+/// Whether other processes were in the way of any case.
+pub(crate) fn disturbed(outcomes: &[Outcome]) -> bool {
+    outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.rows)
+        .any(|row| row.figures.others > DISTURBED)
 }
 
 /// The table of what a server takes before any load.

@@ -36,7 +36,7 @@ cargo bench --bench server [-- OPTIONS]
   --rounds N       measurements of each contestant in each case (5)
   --seconds S      length of each, after warming up (1.5)
   --disk           the audit log on disk, not on tmpfs
-  --record         append the ratios to tests/bench/history.jsonl
+  --record         append the ratios to tests/bench/history.jsonl, if nothing else ran meanwhile
   --check          exit 1 when a ratio is more than 10 % worse than the last one recorded
 ";
 
@@ -125,7 +125,10 @@ fn run() -> io::Result<ExitCode> {
             code = ExitCode::FAILURE;
         }
     }
-    if options.record {
+    if options.record && report::disturbed(&results) {
+        println!("Not recorded: others took too much of the cores.");
+        code = ExitCode::FAILURE;
+    } else if options.record {
         history::record(&kept, &report::machine())?;
     }
     Ok(code)
