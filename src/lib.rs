@@ -82,7 +82,7 @@ use cli::{Action, Config};
 use connection::Service;
 use diagnostics::{Diagnostics, Format, RateLimit, Value};
 use metrics::Metrics;
-use roster::Roster;
+use roster::{LINGER, Roster};
 use routes::Port;
 use server::{Listener, Orders};
 use shutdown::{Signal, Signals};
@@ -361,10 +361,11 @@ impl Server {
             );
         let unfinished = self.roster.wait_for_requests(Instant::now());
         self.audit_orders.give_up();
-        let closed = self.roster.close_all();
+        let linger = if hurried { Duration::ZERO } else { LINGER };
+        let closed = self.roster.close_all(linger);
         self.metrics_orders.close_ports(Instant::now() + JOIN);
         self.metrics_orders.give_up();
-        self.metrics_roster.close_all();
+        self.metrics_roster.close_all(linger);
         let mut threads = self.audit_threads;
         threads.push(self.metrics_thread);
         let joined = wait(

@@ -300,18 +300,21 @@ impl Roster {
         }
     }
 
-    /// Closes our writing side of all that wait for a request, reads on for [`LINGER`], then cuts whatever is left.
+    /// Closes our writing side of all that wait for a request, reads on for `patience`, then cuts whatever is left.
     /// Says how many it closed.
-    pub fn close_all(&self) -> usize {
-        let deadline = Instant::now() + LINGER;
+    pub fn close_all(&self, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
         let mut closed = 0;
         let mut state = self.lock();
-        while !state.slots.is_empty() && Instant::now() < deadline {
+        loop {
             closed += state
                 .slots
                 .values()
                 .filter(|slot| slot.close_if_waiting())
                 .count();
+            if state.slots.is_empty() || Instant::now() >= deadline {
+                break;
+            }
             state = self
                 .left
                 .wait_timeout(state, BUSY_RETRY)

@@ -8,6 +8,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
+use time::OffsetDateTime;
 
 /// The names that [`Authority::server`]'s certificates are good for, beside 127.0.0.1.
 pub const SERVICE_NAME: &str = "kube-audit-rest.kube-audit-rest.svc";
@@ -53,18 +54,33 @@ impl Authority {
 
     /// A certificate for the server on loopback and under a Service's name.
     pub fn server(&self) -> Pair {
+        self.server_until(rcgen::date_time_ymd(2999, 12, 31))
+    }
+
+    /// The same, valid up to and including this second.
+    pub fn server_until(&self, not_after: OffsetDateTime) -> Pair {
         self.issue(
             &["localhost", "127.0.0.1", SERVICE_NAME],
             ExtendedKeyUsagePurpose::ServerAuth,
+            not_after,
         )
     }
 
     /// A certificate for a client.
     pub fn client(&self) -> Pair {
-        self.issue(&["kube-apiserver"], ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(
+            &["kube-apiserver"],
+            ExtendedKeyUsagePurpose::ClientAuth,
+            rcgen::date_time_ymd(2999, 12, 31),
+        )
     }
 
-    fn issue(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose) -> Pair {
+    fn issue(
+        &self,
+        names: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+        not_after: OffsetDateTime,
+    ) -> Pair {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
@@ -72,6 +88,7 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, "throw-away");
         params.extended_key_usages = vec![purpose];
+        params.not_after = not_after;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             certificate: certificate.pem(),

@@ -90,6 +90,31 @@ impl Client {
         })
     }
 
+    /// TLS whose handshake begins with the first bytes that are sent; only the TCP connection is made.
+    pub fn tls_not_yet(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let name = ServerName::try_from(SERVICE_NAME).expect("a DNS name");
+        let session = ClientConnection::new(Arc::clone(config), name).expect("a TLS session");
+        let socket = connect(address).expect("a TCP connection");
+        Self {
+            stream: Stream::Tls(Box::new(StreamOwned::new(session, socket))),
+            received: Vec::new(),
+        }
+    }
+
+    /// Whether nothing has come that was not read: no byte and no end. What an HTTP client's pool wants to know of a
+    /// connection before it uses it again.
+    pub fn is_quiet(&self) -> bool {
+        let tcp = match &self.stream {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => &tls.sock,
+        };
+        tcp.set_nonblocking(true).expect("a socket");
+        let peeked = tcp.peek(&mut [0]);
+        tcp.set_nonblocking(false).expect("a socket");
+        let nothing = matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        nothing && self.received.is_empty()
+    }
+
     /// The session beneath, to see what was negotiated. Panics on a plain connection.
     pub fn session(&self) -> &ClientConnection {
         match &self.stream {

@@ -1,0 +1,307 @@
+//! Certificates, client CAs and sources that change while it runs, as a Secret volume changes them.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::certificates::Pair;
+use common::{Authority, Client, Server, Setup, corpus, eventually, get, post};
+use rustix::process::Signal;
+use rustls::ClientConfig;
+use std::sync::Arc;
+use time::OffsetDateTime;
+
+/// Puts files into `volume` as the kubelet does: into a new directory, to which `..data` is then pointed in one step.
+fn publish(volume: &Path, files: &[(&str, &str)]) {
+    let number = fs::read_dir(volume).map_or(0, Iterator::count);
+    let version = format!("..2026_11_20_{number}");
+    fs::create_dir_all(volume.join(&version)).unwrap();
+    for (name, text) in files {
+        fs::write(volume.join(&version).join(name), text).unwrap();
+        if !volume.join(name).is_symlink() {
+            symlink(format!("..data/{name}"), volume.join(name)).unwrap();
+        }
+    }
+    symlink(&version, volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+}
+
+fn publish_pair(volume: &Path, pair: &Pair) {
+    publish(
+        volume,
+        &[("tls.crt", &pair.certificate), ("tls.key", &pair.key)],
+    );
+}
+
+/// A server whose certificate comes from a volume with this pair in it.
+fn start(pair: &Pair) -> Server {
+    let setup = Setup::new();
+    let volume = setup.path("volume");
+    publish_pair(&volume, pair);
+    let certificate = volume.join("tls.crt");
+    let key = volume.join("tls.key");
+    setup
+        .flag("cert-filename", certificate.to_str().unwrap())
+        .flag("cert-key-filename", key.to_str().unwrap())
+        .start()
+}
+
+fn volume(server: &Server) -> std::path::PathBuf {
+    server.setup().path("volume")
+}
+
+/// Sends SIGHUP and waits until the files have been read again.
+fn reload(server: &Server) {
+    let count = || {
+        let messages = server.messages();
+        let reloading = messages
+            .iter()
+            .filter(|line| line.contains(r#""msg":"reloading""#));
+        reloading.count()
+    };
+    // It is said before it is done, so the first is done when the second is said.
+    for _ in 0..2 {
+        let before = count();
+        server.signal(Signal::HUP);
+        eventually("the reload", || (count() > before).then_some(()));
+    }
+}
+
+/// Whether a new connection carries a request, as this client sees it.
+fn is_served(server: &Server, config: &Arc<ClientConfig>) -> bool {
+    let Ok(mut client) = Client::try_tls(server.https(), config) else {
+        return false;
+    };
+    let sent = client.try_send(&post("/log-request", &corpus::review("u")));
+    sent.and_then(|()| client.try_response())
+        .is_ok_and(|response| response.status == 200)
+}
+
+fn assert_serves(client: &mut Client) {
+    let response = client.exchange(&post("/log-request", &corpus::review("u")));
+    assert_eq!(response.status, 200);
+    assert!(!response.closes());
+}
+
+fn said(server: &Server, words: &str) -> usize {
+    let messages = server.messages();
+    messages.iter().filter(|line| line.contains(words)).count()
+}
+
+fn metric(server: &Server, series: &str) -> f64 {
+    let page = server.metrics();
+    page.get(&format!("kube_audit_rest_{series}"))
+        .copied()
+        .unwrap_or_else(|| panic!("no {series}"))
+}
+
+fn readyz(server: &Server) -> (u16, String) {
+    let response = server.connect_metrics().exchange(&get("/readyz"));
+    (response.status, response.text().to_owned())
+}
+
+#[test]
+fn a_renewed_certificate_is_in_use_within_ten_seconds_and_old_connections_live_on() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let until = OffsetDateTime::now_utc() + Duration::from_secs(50 * 24 * 60 * 60);
+    let server = start(&old.server());
+    let mut connected_before = Client::tls(server.https(), &old.trust());
+    assert_serves(&mut connected_before);
+    assert!(!is_served(&server, &new.trust()));
+
+    let renewed = Instant::now();
+    publish_pair(&volume(&server), &new.server_until(until));
+    eventually("the new certificate", || {
+        is_served(&server, &new.trust()).then_some(())
+    });
+    let took = renewed.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    println!("a renewed certificate was in use after {took:?}");
+    assert!(!is_served(&server, &old.trust()));
+    assert_serves(&mut connected_before);
+    assert_eq!(said(&server, "certificate reloaded"), 1);
+    assert_eq!(
+        metric(&server, "certificate_expiry_timestamp_seconds"),
+        until.unix_timestamp() as f64
+    );
+    assert_eq!(
+        metric(&server, r#"certificate_reloads_total{result="success"}"#),
+        1.0
+    );
+    assert_eq!(readyz(&server).0, 200);
+}
+
+#[test]
+fn sighup_puts_a_renewed_certificate_into_use_at_once() {
+    let old = Authority::new();
+    let server = start(&old.server());
+    let mut connected_before = Client::tls(server.https(), &old.trust());
+    for _ in 0..5 {
+        let new = Authority::new();
+        publish_pair(&volume(&server), &new.server());
+        reload(&server);
+        assert!(is_served(&server, &new.trust()));
+        assert!(!is_served(&server, &old.trust()));
+        assert_serves(&mut connected_before);
+    }
+    assert_eq!(said(&server, "certificate reloaded"), 5);
+    assert_eq!(said(&server, "reload failed"), 0);
+}
+
+#[test]
+fn a_broken_certificate_is_said_and_counted_once_and_the_old_one_kept() {
+    let old = Authority::new();
+    let pair = old.server();
+    let server = start(&pair);
+    let stranger = Authority::new().server();
+    let yesterday = OffsetDateTime::now_utc() - Duration::from_secs(24 * 60 * 60);
+    let expired = old.server_until(yesterday);
+    let broken: [(&str, &str, &str); 5] = [
+        ("an empty certificate", "", &pair.key),
+        ("no PEM", "hello\n", &pair.key),
+        ("half a certificate", &pair.certificate[..200], &pair.key),
+        ("another's key", &pair.certificate, &stranger.key),
+        ("an expired certificate", &expired.certificate, &expired.key),
+    ];
+    for (number, (name, certificate, key)) in broken.into_iter().enumerate() {
+        publish(
+            &volume(&server),
+            &[("tls.crt", certificate), ("tls.key", key)],
+        );
+        for _ in 0..2 {
+            reload(&server);
+        }
+        assert_eq!(said(&server, "reload failed"), number + 1, "{name}");
+        let failures = metric(&server, r#"certificate_reloads_total{result="failure"}"#);
+        assert_eq!(failures, (number + 1) as f64, "{name}");
+        assert!(is_served(&server, &old.trust()), "{name}");
+        assert_eq!(readyz(&server).0, 200, "{name}");
+    }
+    fs::remove_file(volume(&server).join("..data")).unwrap();
+    for _ in 0..2 {
+        reload(&server);
+    }
+    assert_eq!(said(&server, "reload failed"), 6);
+    assert!(is_served(&server, &old.trust()));
+
+    let new = Authority::new();
+    publish_pair(&volume(&server), &new.server());
+    reload(&server);
+    assert!(is_served(&server, &new.trust()));
+    assert_eq!(said(&server, "certificate reloaded"), 1);
+    let messages = server.messages().join("\n");
+    assert!(!messages.contains("PRIVATE"), "{messages}");
+}
+
+#[test]
+fn an_expired_certificate_makes_it_not_ready_until_it_is_renewed() {
+    let authority = Authority::new();
+    let until = OffsetDateTime::now_utc() + Duration::from_secs(4);
+    let until = until.replace_nanosecond(0).unwrap();
+    let server = start(&authority.server_until(until));
+    assert_eq!(
+        metric(&server, "certificate_expiry_timestamp_seconds"),
+        until.unix_timestamp() as f64
+    );
+    eventually("the certificate to expire", || {
+        let before = OffsetDateTime::now_utc();
+        let (status, text) = readyz(&server);
+        if status == 200 {
+            assert!(before < until + Duration::from_secs(2), "{before} {until}");
+            return None;
+        }
+        assert_eq!(status, 503);
+        assert!(text.contains("certificate has expired"), "{text}");
+        assert!(OffsetDateTime::now_utc() > until);
+        Some(())
+    });
+    reload(&server);
+    assert_eq!(said(&server, "certificate has expired"), 1);
+    publish_pair(&volume(&server), &authority.server());
+    reload(&server);
+    assert_eq!(readyz(&server).0, 200);
+    assert!(is_served(&server, &authority.trust()));
+}
+
+#[test]
+fn client_cas_can_be_added_and_taken_away_while_it_runs() {
+    let setup = Setup::new();
+    let (first, second) = (Authority::new(), Authority::new());
+    let ca = setup.file("ca.crt", first.pem());
+    let server = setup.flag("client-ca-filename", &ca).start();
+    let authority = server.setup().authority();
+    let nobody = authority.trust();
+    let by_first = authority.trust_and_show(&first.client());
+    let by_second = authority.trust_and_show(&second.client());
+    let served = || [&by_first, &by_second, &nobody].map(|config| is_served(&server, config));
+    assert_eq!(served(), [true, false, false]);
+    let mut connected_before = Client::tls(server.https(), &by_first);
+    assert_serves(&mut connected_before);
+
+    fs::write(&ca, [first.pem(), second.pem()].concat()).unwrap();
+    reload(&server);
+    assert_eq!(served(), [true, true, false]);
+    fs::write(&ca, second.pem()).unwrap();
+    reload(&server);
+    assert_eq!(served(), [false, true, false]);
+    assert_serves(&mut connected_before);
+
+    fs::write(&ca, "").unwrap();
+    for _ in 0..3 {
+        reload(&server);
+    }
+    assert_eq!(served(), [false, true, false]);
+    assert_eq!(said(&server, "client CA: reload failed"), 1);
+    assert_eq!(
+        metric(&server, r#"certificate_reloads_total{result="failure"}"#),
+        1.0
+    );
+}
+
+#[test]
+fn a_sources_token_is_rotated_without_a_request_refused() {
+    let setup = Setup::new();
+    let (old, new) = ("0123456789abcdef".repeat(2), "fedcba9876543210".repeat(2));
+    let sources = setup.file("sources", &format!("blue {old}\n"));
+    let server = setup.flag("sources-filename", &sources).start();
+    let mut client = server.connect();
+    let mut answers = || {
+        [&old, &new].map(|token| {
+            let path = format!("/log-request/{token}?timeout=1s");
+            client.exchange(&post(&path, &corpus::review("u"))).status
+        })
+    };
+    assert_eq!(answers(), [200, 404]);
+    fs::write(&sources, format!("blue {old}\nblue {new}\n")).unwrap();
+    reload(&server);
+    assert_eq!(answers(), [200, 200]);
+    fs::write(&sources, format!("blue {new}\n")).unwrap();
+    reload(&server);
+    assert_eq!(answers(), [404, 200]);
+
+    for broken in ["", "blue 0123\n", "blue\n"] {
+        fs::write(&sources, broken).unwrap();
+        for _ in 0..2 {
+            reload(&server);
+        }
+        assert_eq!(answers(), [404, 200], "{broken:?}");
+    }
+    assert_eq!(said(&server, "reload failed"), 3);
+    let lines = server.lines();
+    assert_eq!(lines.len(), 7);
+    for line in lines {
+        let line = String::from_utf8(line).unwrap();
+        assert!(
+            line.contains(r#","source":"blue","requestReceived"#),
+            "{line}"
+        );
+    }
+    let messages = server.messages().join("\n");
+    assert!(
+        !messages.contains(&old) && !messages.contains(&new),
+        "{messages}"
+    );
+}
