@@ -20,6 +20,7 @@ if [ "${1:-}" = --local ]; then
     trap 'if [ -n "$receiver" ]; then kill "$receiver" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
     trap 'exit 1' HUP INT TERM
     "$here/../overlays/openssl/certificate.sh" --output "$work" --san DNS:localhost >/dev/null
+    : >"$work/stderr"
     "$binary" --audit-to-std-log --cert-filename="$work/tls.crt" --cert-key-filename="$work/tls.key" \
         --server-address=127.0.0.1 --server-port=0 --metrics-address=127.0.0.1 --metrics-port=0 \
         >"$work/stdout" 2>"$work/stderr" &
