@@ -4,6 +4,7 @@
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+pub mod attack;
 pub mod certificates;
 pub mod client;
 pub mod corpus;

@@ -1,0 +1,146 @@
+//! What attacks on a server have in common: a client in good order that goes on being served meanwhile, and a look at
+//! what the process holds before and after.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{Server, corpus, eventually, post};
+
+/// No request of a client in good order may take longer, handshake included.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// Between two requests of that client.
+const PAUSE: Duration = Duration::from_millis(20);
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Attacks of the same test binary take turns, so that each is measured alone.
+pub fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As many descriptors as the system allows, for this process and those it starts.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, all).expect("a soft limit up to the hard one");
+    assert!(
+        limit.maximum.is_none_or(|most| most >= 4096),
+        "this test needs 4096 descriptors: {limit:?}"
+    );
+}
+
+/// Runs `attack`, and meanwhile posts reviews: one after the other on a connection that is kept, and each time on a new
+/// one too. None of them may fail or take longer than a second. Says how long they took at most.
+pub fn while_others_are_served<T>(
+    name: &str,
+    server: &Server,
+    attack: impl FnOnce() -> T + Send,
+) -> T
+where
+    T: Send,
+{
+    let ended = AtomicBool::new(false);
+    let request = post("/log-request", &corpus::review("normal"));
+    let mut kept = server.connect();
+    assert_eq!(kept.exchange(&request).status, 200);
+    thread::scope(|scope| {
+        let attack = scope.spawn(|| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attack));
+            ended.store(true, Ordering::Release);
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let mut took = Vec::new();
+        while !ended.load(Ordering::Acquire) {
+            let start = Instant::now();
+            assert_eq!(server.connect().exchange(&request).status, 200, "{name}");
+            took.push(start.elapsed());
+            let start = Instant::now();
+            assert_eq!(kept.exchange(&request).status, 200, "{name}");
+            took.push(start.elapsed());
+            thread::sleep(PAUSE);
+        }
+        took.sort_unstable();
+        let most = took.last().copied().unwrap_or_default();
+        let p99 = took.get(took.len() * 99 / 100).copied().unwrap_or_default();
+        println!(
+            "{name}: {} requests of others, p99 {p99:.1?}, at most {most:.1?}",
+            took.len()
+        );
+        assert!(
+            most < PROMPT,
+            "{name}: a client in good order waited for {most:?}"
+        );
+        attack
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Holdings {
+    pub threads: usize,
+    pub descriptors: usize,
+    /// Resident memory in KiB.
+    pub resident: usize,
+}
+
+impl Holdings {
+    pub fn of(server: &Server) -> Self {
+        let directory = format!("/proc/{}", server.process_id());
+        let count = |name: &str| {
+            fs::read_dir(format!("{directory}/{name}"))
+                .expect("a directory in /proc")
+                .count()
+        };
+        Self {
+            threads: count("task"),
+            descriptors: count("fd"),
+            resident: kilobytes(server, "VmRSS:"),
+        }
+    }
+
+    /// Waits until the process holds hardly more than this again: a few threads and connections of the normal clients,
+    /// and some of the memory, which the allocator keeps.
+    pub fn wait_to_be_back(&self, name: &str, server: &Server, kept: usize) {
+        let mut now = Self::of(server);
+        let start = Instant::now();
+        eventually(&format!("{name}: {self:?} again"), || {
+            now = Self::of(server);
+            let back = now.threads <= self.threads + 4
+                && now.descriptors <= self.descriptors + 2
+                && now.resident <= self.resident + kept;
+            if !back && start.elapsed() > Duration::from_secs(35) {
+                eprintln!("{name}: still {now:?}");
+                thread::sleep(Duration::from_secs(1));
+            }
+            back.then_some(())
+        });
+        println!(
+            "{name}: before {self:?}, {:.1?} after {now:?}",
+            start.elapsed()
+        );
+    }
+}
+
+/// A line of /proc/PID/status that holds KiB, such as `VmHWM:`.
+pub fn kilobytes(server: &Server, name: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.process_id()))
+        .expect("the process's status");
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|rest| rest.split_whitespace().next());
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("no {name} in {status}"))
+}
