@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod client;
 pub mod corpus;
 pub mod json;
+pub mod load;
 pub mod server;
 pub mod stage;
 

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use super::certificates::Authority;
 use super::client::{Client, get};
+use super::load::Endpoint;
 use super::{PATIENCE, eventually};
 
 /// The program of this package.
@@ -137,16 +138,20 @@ impl Setup {
     }
 
     /// Starts it by another command, such as a tracer with [`Setup::command`] in it.
-    pub fn start_as(self, mut command: Command) -> Server {
+    pub fn start_as(self, command: Command) -> Server {
+        Self::run(Arc::new(self), command)
+    }
+
+    fn run(setup: Arc<Self>, mut command: Command) -> Server {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+            .unwrap_or_else(|error| panic!("{}: {error}", setup.program.display()));
         let stdout = Lines::collect(child.stdout.take().expect("a pipe"));
         let messages = Lines::collect(child.stderr.take().expect("a pipe"));
-        let config = self.authority.trust();
+        let config = setup.authority.trust();
         let mut server = Server {
             child,
             stdout,
@@ -155,7 +160,7 @@ impl Setup {
             https: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http: None,
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            setup: self,
+            setup,
         };
         if server.setup.announces {
             server.https = server.announced("https");
@@ -179,7 +184,7 @@ pub struct Server {
     https: SocketAddr,
     http: Option<SocketAddr>,
     metrics: SocketAddr,
-    setup: Setup,
+    setup: Arc<Setup>,
 }
 
 impl Server {
@@ -198,6 +203,32 @@ impl Server {
 
     pub fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    /// Kills it, if it still runs, and starts it again with the same flags; ports of its own choosing are new ones.
+    pub fn restart(mut self) -> Self {
+        self.kill();
+        let command = self.setup.command();
+        Setup::run(Arc::clone(&self.setup), command)
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Where its HTTPS port is, for those who may outlive it.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            address: self.https,
+            config: Arc::clone(&self.config),
+        }
     }
 
     pub fn process_id(&self) -> u32 {
@@ -240,6 +271,33 @@ impl Server {
                 (series.to_owned(), value.parse().expect("a number"))
             })
             .collect()
+    }
+
+    /// The samples of one family by their labels' text (`reason="io"`), those that are not 0.
+    pub fn counts(&self, family: &str) -> BTreeMap<String, f64> {
+        let before = format!("kube_audit_rest_{family}{{");
+        let samples = self.metrics().into_iter().filter_map(|(series, value)| {
+            let labels = series.strip_prefix(&before)?.strip_suffix('}')?;
+            (value != 0.0).then(|| (labels.to_owned(), value))
+        });
+        samples.collect()
+    }
+
+    /// Waits until `/readyz` answers with this status, and returns its text.
+    pub fn wait_for_readiness(&self, status: u16) -> String {
+        eventually(&format!("/readyz to be {status}"), || {
+            let answer = self.connect_metrics().exchange(&get("/readyz"));
+            (answer.status == status).then(|| answer.text().to_owned())
+        })
+    }
+
+    /// How many messages so far have this `msg`.
+    pub fn said(&self, msg: &str) -> usize {
+        let messages = self.messages();
+        let parsed = messages
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.filter(|message| message["msg"] == msg).count()
     }
 
     /// Waits until the series of our own (named without the prefix) has this value.
@@ -323,8 +381,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         if std::thread::panicking() {
             eprintln!("messages of the program:");
             for line in self.messages() {
