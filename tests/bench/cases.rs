@@ -110,6 +110,38 @@ pub(crate) fn run(bench: &Bench, place: &Path, quick: bool) -> io::Result<Vec<Ou
     Ok(outcomes)
 }
 
+/// An EventList beside the same events as an AdmissionReview each: what one event costs either way.
+pub(crate) fn run_events(bench: &Bench, place: &Path) -> io::Result<()> {
+    let certificate = Certificate::ecdsa(place)?;
+    let (list, single, count) = payload::events()?;
+    println!("                                        events/s   CPU us/event");
+    for (name, requests, each) in [
+        ("EventLists", list, count),
+        ("single AdmissionReviews", single, 1),
+    ] {
+        let case = Case {
+            name: name.to_owned(),
+            load: Load {
+                requests,
+                connections: 8,
+                fresh: false,
+            },
+            certificate: &certificate,
+            recorded_cpu: None,
+            recorded: None,
+        };
+        for row in measure(bench, place, &case)?.rows {
+            println!(
+                "{name:26} {:10} {:10.0} {:14.3}",
+                row.who,
+                row.figures.rate * each as f64,
+                row.figures.cpu * 1e6 / each as f64
+            );
+        }
+    }
+    Ok(())
+}
+
 fn measure(bench: &Bench, place: &Path, case: &Case<'_>) -> io::Result<Outcome> {
     let config = client::config();
     let mut rounds: Vec<Vec<Figures>> = vec![Vec::new(); bench.contestants.len()];

@@ -16,14 +16,38 @@ pub(crate) fn requests(size: usize) -> io::Result<Vec<Vec<u8>>> {
     if size == SMALL {
         let small: Vec<_> = reviews
             .filter(|review| review.len().abs_diff(SMALL) < SMALL / 6)
-            .map(request)
+            .map(|review| request("/log-request", review))
             .collect();
         return Ok(small);
     }
     let seed = reviews
         .find(|review| contains(review, b"\"kind\":\"ConfigMap\"}") && contains(review, DATA))
         .ok_or_else(|| io::Error::other("the corpus has no ConfigMap with data"))?;
-    Ok(vec![request(&grow(seed, size))])
+    Ok(vec![request("/log-request", &grow(seed, size))])
+}
+
+/// The largest recorded EventList as one request, and its events as one AdmissionReview each: the same bytes but for
+/// what wraps them. With the number of events.
+pub(crate) fn events() -> io::Result<(Vec<Vec<u8>>, Vec<Vec<u8>>, usize)> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/eventlist.jsonl");
+    let corpus = std::fs::read(&corpus)
+        .map_err(|error| io::Error::other(format!("{}: {error}", corpus.display())))?;
+    let lists = corpus.split_inclusive(|byte| *byte == b'\n');
+    let list = lists.max_by_key(|list| list.len()).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_slice(list)?;
+    let items = value["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let single = items.iter().enumerate().map(|(number, item)| {
+        let review = format!(
+            "{{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\",\
+             \"request\":{{\"uid\":\"event-{number}\",\"object\":{item}}}}}\n"
+        );
+        request("/log-request", review.as_bytes())
+    });
+    Ok((
+        vec![request("/audit-events", list)],
+        single.collect(),
+        items.len(),
+    ))
 }
 
 const DATA: &[u8] = b"\"data\":{";
@@ -60,9 +84,9 @@ fn grow(seed: &[u8], size: usize) -> Vec<u8> {
     review
 }
 
-fn request(body: &[u8]) -> Vec<u8> {
+fn request(path: &str, body: &[u8]) -> Vec<u8> {
     let mut request = format!(
-        "POST /log-request?timeout=1s HTTP/1.1\r\nHost: kube-audit-rest.kube-audit-rest.svc:443\r\n\
+        "POST {path}?timeout=1s HTTP/1.1\r\nHost: kube-audit-rest.kube-audit-rest.svc:443\r\n\
          User-Agent: kube-apiserver-admission\r\nContent-Length: {}\r\nAccept: application/json, */*\r\n\
          Content-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n",
         body.len()

@@ -32,6 +32,7 @@ cargo bench --bench server [-- OPTIONS]
 
   --quick          one short round of few cases, in less than a minute: does it work?
   --scaling        another table: 1 to 256 connections, 1 KB to 28 MB, tmpfs and disk, with and without syncing
+  --events         another table: what an event costs in an EventList and as an AdmissionReview of its own
   --only TEXT      only the cases whose name has TEXT in it, such as \"200 KB\" or \"8 connections\"
   --rounds N       measurements of each contestant in each case (5)
   --seconds S      length of each, after warming up (1.5)
@@ -45,6 +46,7 @@ cargo bench --bench server [-- OPTIONS]
 struct Options {
     quick: bool,
     scaling: bool,
+    events: bool,
     only: String,
     rounds: usize,
     seconds: f64,
@@ -100,6 +102,10 @@ fn run() -> io::Result<ExitCode> {
     }
     let place = Place::new(options.disk)?;
     println!("Audit log in {}.\n", place.path.display());
+    if options.events {
+        cases::run_events(&bench, &place.path)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let footprints = footprint::measure(&bench, &place.path, if options.quick { 3 } else { 11 })?;
     report::footprints(&footprints);
     let results = cases::run(&bench, &place.path, options.quick)?;
@@ -140,6 +146,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         quick: false,
         scaling: false,
+        events: false,
         only: String::new(),
         rounds: 5,
         seconds: 1.5,
@@ -158,6 +165,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
                 options.seconds = 0.5;
             }
             Long("scaling") => options.scaling = true,
+            Long("events") => options.events = true,
             Long("only") => options.only = parser.value()?.string()?,
             Long("rounds") => options.rounds = parser.value()?.parse()?,
             Long("seconds") => options.seconds = parser.value()?.parse()?,
