@@ -1,5 +1,5 @@
 //! One connection's life: handshake, then requests one after the other, each read top to bottom in
-//! [`Connection::one_request`]: head -> body -> line -> append -> reply.
+//! `Connection::one_request`: head -> body -> line -> append -> reply.
 //!
 //! "Allowed" is written only after [`AuditLog::append`] returned `Ok`.
 
