@@ -26,9 +26,16 @@ pub(crate) fn requests(size: usize) -> io::Result<Vec<Vec<u8>>> {
     Ok(vec![request("/log-request", &grow(seed, size))])
 }
 
-/// The largest recorded EventList as one request, and its events as one AdmissionReview each: the same bytes but for
-/// what wraps them. With the number of events.
-pub(crate) fn events() -> io::Result<(Vec<Vec<u8>>, Vec<Vec<u8>>, usize)> {
+/// The same events in two shapes.
+pub(crate) struct Events {
+    /// One request, an EventList.
+    pub(crate) list: Vec<Vec<u8>>,
+    /// A request for each event, an AdmissionReview with the event for its object.
+    pub(crate) single: Vec<Vec<u8>>,
+}
+
+/// The events of the largest recorded EventList.
+pub(crate) fn events() -> io::Result<Events> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/eventlist.jsonl");
     let corpus = std::fs::read(&corpus)
         .map_err(|error| io::Error::other(format!("{}: {error}", corpus.display())))?;
@@ -43,11 +50,10 @@ pub(crate) fn events() -> io::Result<(Vec<Vec<u8>>, Vec<Vec<u8>>, usize)> {
         );
         request("/log-request", review.as_bytes())
     });
-    Ok((
-        vec![request("/audit-events", list)],
-        single.collect(),
-        items.len(),
-    ))
+    Ok(Events {
+        list: vec![request("/audit-events", list)],
+        single: single.collect(),
+    })
 }
 
 const DATA: &[u8] = b"\"data\":{";
