@@ -16,7 +16,7 @@ use crate::transport::Wire;
 /// How long a connection that we close is read on, for a request that was already on its way.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// A connection this young may be about to carry the request that it was dialled for.
+/// A connection whose handshake was done so recently may be about to carry the request that it was dialled for.
 const JUST_DIALLED: Duration = Duration::from_secs(1);
 
 /// How often a full roster of busy connections is looked through again.
@@ -41,7 +41,6 @@ pub struct Slot {
     open: AtomicBool,
     /// It has carried a valid request.
     proven: AtomicBool,
-    accepted: Instant,
     epoch: Instant,
 }
 
@@ -105,14 +104,15 @@ impl Slot {
 
     /// Whether the drain has to wait for it: a request or a handshake is in progress, or about to be.
     fn is_due(&self) -> bool {
+        let open = self.open.load(Ordering::Acquire);
         match self.waiting.load(Ordering::Acquire) {
             BUSY => true,
             CLOSING => false,
-            _ => {
-                !self.open.load(Ordering::Acquire)
-                    || (!self.proven.load(Ordering::Relaxed)
-                        && self.accepted.elapsed() < JUST_DIALLED)
+            since if open && !self.proven.load(Ordering::Relaxed) => {
+                let waited = Duration::from_millis(self.now().saturating_sub(since));
+                waited < JUST_DIALLED
             }
+            _ => !open,
         }
     }
 }
@@ -193,7 +193,6 @@ impl Roster {
             waiting: AtomicU64::new(BUSY),
             open: AtomicBool::new(false),
             proven: AtomicBool::new(false),
-            accepted: Instant::now(),
             epoch: self.epoch,
         });
         slot.end_request();

@@ -258,6 +258,29 @@ fn connections_that_the_kernel_has_queued_when_the_order_comes_are_served() {
 }
 
 #[test]
+fn a_handshake_under_way_when_the_order_comes_is_completed_and_its_first_request_answered() {
+    let mut server = start("0");
+    let config = server.setup().authority().trust();
+    let mut client = Client::tls_not_yet(server.https(), &config);
+    // Until the server has taken it.
+    server.wait_for_metric(r#"connections{listener="https"}"#, 1.0);
+    order(&server, Signal::TERM);
+    wait_for_closed_port(server.https());
+    // A slow network, in both pauses.
+    thread::sleep(Duration::from_millis(1_200));
+    client.shake_hands();
+    thread::sleep(Duration::from_millis(300));
+    let response = client.exchange(&review_request("late"));
+    assert_eq!(response.status, 200);
+    assert!(response.closes());
+    client.expect_end();
+    drop(client);
+    let end = assert_ended(&mut server);
+    assert_eq!(end["unfinished_requests"], 0, "{end}");
+    assert_eq!(times_recorded(&server, "late"), 1);
+}
+
+#[test]
 fn sigint_skips_the_delay() {
     let mut server = start("30");
     let mut client = server.connect();

@@ -90,7 +90,8 @@ impl Client {
         })
     }
 
-    /// TLS whose handshake begins with the first bytes that are sent; only the TCP connection is made.
+    /// TLS whose handshake begins with [`Client::shake_hands`] or the first bytes that are sent; only the TCP connection
+    /// is made.
     pub fn tls_not_yet(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
         let name = ServerName::try_from(SERVICE_NAME).expect("a DNS name");
         let session = ClientConnection::new(Arc::clone(config), name).expect("a TLS session");
@@ -98,6 +99,17 @@ impl Client {
         Self {
             stream: Stream::Tls(Box::new(StreamOwned::new(session, socket))),
             received: Vec::new(),
+        }
+    }
+
+    /// Completes the handshake.
+    pub fn shake_hands(&mut self) {
+        if let Stream::Tls(tls) = &mut self.stream {
+            while tls.conn.is_handshaking() {
+                tls.conn
+                    .complete_io(&mut tls.sock)
+                    .expect("a TLS handshake");
+            }
         }
     }
 
