@@ -34,11 +34,12 @@ fn setup() -> (Setup, PathBuf) {
     let setup = Setup::new();
     let directory = setup.path("logs");
     fs::create_dir(&directory).unwrap();
+    (logging_to(setup, &directory), directory)
+}
+
+fn logging_to(setup: Setup, directory: &Path) -> Setup {
     let log = directory.join("audit.log");
-    (
-        setup.flag("logger-filename", log.to_str().unwrap()),
-        directory,
-    )
+    setup.flag("logger-filename", log.to_str().unwrap())
 }
 
 fn plan(prefix: &str, connections: usize) -> Plan {
@@ -470,7 +471,7 @@ fn one_outage_is_said_once_and_its_end_once_without_traffic() {
     assert_eq!(hidden, [".audit.log.lock"]);
 }
 
-/// A file system, unmounted at the end.
+/// A file system, unmounted at the end. It must not be in a directory of a [`Setup`], which is emptied first.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -492,16 +493,16 @@ impl Drop for Mounted {
 }
 
 fn fill_and_free(max_size: &str) {
-    let (setup, directory) = setup();
-    let saved = setup.path("saved");
+    let place = tempfile::tempdir().unwrap();
+    let (directory, saved) = (place.path().join("logs"), place.path().join("saved"));
     fs::create_dir(&saved).unwrap();
-    let mounted = Mounted::new(
+    let _mounted = Mounted::new(
         &directory,
         &["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"],
     );
     let ballast = directory.join("ballast");
     fs::write(&ballast, vec![0; 700 << 10]).unwrap();
-    let server = setup
+    let server = logging_to(Setup::new(), &directory)
         .flag("logger-max-size", max_size)
         .flag("logger-max-backups", "0")
         .start();
@@ -510,6 +511,11 @@ fn fill_and_free(max_size: &str) {
         &server,
         Plan {
             retries: true,
+            // Whatever there is room for, both kinds are refused at first.
+            body: |worker, _| match worker % 2 {
+                0 => Body::Events(3, 2000),
+                _ => Body::Review(6000),
+            },
             ..plan("p", 6)
         },
     );
@@ -561,8 +567,6 @@ fn fill_and_free(max_size: &str) {
          after there was room",
         count(&fates, Outcome::Acknowledged)
     );
-    drop(server);
-    drop(mounted);
 }
 
 #[test]
@@ -575,11 +579,13 @@ fn a_disk_filled_and_freed_under_load_loses_no_acknowledged_event_and_keeps_each
 #[test]
 #[ignore = "needs root to mount a file system; .ci/run runs it"]
 fn a_file_system_that_turns_read_only_is_refused_and_reported_and_its_successor_written() {
-    let (setup, directory) = setup();
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("logs");
+    let setup = logging_to(Setup::new(), &directory);
     let image = setup.file("image", "");
     run("truncate", &["--size=16M", &image]);
     run("mkfs.ext4", &["-q", "-F", &image]);
-    let mounted = Mounted::new(&directory, &["-o", "loop,errors=remount-ro", &image]);
+    let _mounted = Mounted::new(&directory, &["-o", "loop,errors=remount-ro", &image]);
     let server = setup.start();
     let load = Load::begin(&server, plan("l", 6));
     load.await_acknowledged(100);
@@ -614,7 +620,6 @@ fn a_file_system_that_turns_read_only_is_refused_and_reported_and_its_successor_
     lines.extend(lines_of(&directory.join("audit.log")));
     assert_eq!(count(&fates, Outcome::Unanswered), 0);
     assert_agree(&fates, &counted(lines));
-    drop(mounted);
 }
 
 // Pipes.
@@ -788,13 +793,19 @@ fn save_links(directory: &Path, saved: &Path, stop: &AtomicBool) {
     loop {
         let last = stop.load(Relaxed);
         for file in log_files(directory) {
+            let number = known.len();
+            let link = saved.join(format!("{number}.log"));
             // It may be renamed between the listing and here: then the next pass finds it.
-            let Ok(inode) = file.metadata().map(|metadata| metadata.ino()) else {
+            let is_known = file
+                .metadata()
+                .is_ok_and(|metadata| known.contains(&metadata.ino()));
+            if is_known || fs::hard_link(&file, &link).is_err() {
                 continue;
-            };
-            let link = saved.join(format!("{inode}.log"));
-            if !known.contains(&inode) && fs::hard_link(&file, &link).is_ok() {
-                known.insert(link.metadata().unwrap().ino());
+            }
+            let metadata = link.metadata().unwrap();
+            // An empty one is a name that is being reserved, or the new log before its first line.
+            if metadata.len() == 0 || !known.insert(metadata.ino()) {
+                fs::remove_file(link).unwrap();
             }
         }
         if last {
@@ -847,8 +858,7 @@ fn sixteen_connections(requests: usize, backups: usize) {
     server.wait_for_metric("log_backups", kept as f64);
     let files = log_files(&directory);
     assert_eq!(files.len(), kept + 1, "{files:?}");
-    // The newest, which is what comes last: every one is full, and the lines of each connection in them have no gap up to
-    // the last.
+    // The newest: of no connection is a line there and a later one not.
     for file in &files {
         assert!(file.metadata().unwrap().len() <= 1 << 20);
     }
@@ -862,10 +872,7 @@ fn sixteen_connections(requests: usize, backups: usize) {
             .flat_map(|fate| &fate.ids)
             .map(|id| newest.contains_key(id))
             .collect();
-        assert!(
-            there.is_sorted() && there.last() == Some(&true),
-            "worker {worker}"
-        );
+        assert!(there.is_sorted(), "worker {worker}");
     }
     eprintln!(
         "16 connections, {} requests, {} lines, {} backups: {rotations} rotations, {:.0} requests a second",
