@@ -415,6 +415,8 @@ impl<'w> Transport<'w> {
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     used += encode(&mut self.outgoing, used, |to| data.encode(to))?;
+                    // That was the alert; one more call would look at the same bad bytes again.
+                    waits = failure.is_some();
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
