@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use common::load::{
     Body, Fate, Load, Outcome, Plan, assert_agree, assert_agree_but, assert_unavailable, count,
-    counted, log_files, recorded,
+    counted, log_files, recorded, recorded_so_far,
 };
 use common::server::lines_of;
 use common::{Response, Server, Setup, corpus, eventually, get, post};
@@ -156,7 +156,7 @@ fn removed_under_load(name: &str, remove: impl Fn(&Path)) {
     eventually("the lines that were written to the removed file", || {
         log.exists().then_some(())?;
         let new = fates.iter().filter(|fate| fate.began > removed);
-        let found = recorded(&[&directory]);
+        let found = recorded_so_far(&directory);
         let all = new.clone().flat_map(|fate| &fate.ids);
         (new.count() > 0 && all.clone().all(|id| found.contains_key(id))).then_some(())
     });

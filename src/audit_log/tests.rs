@@ -119,9 +119,10 @@ impl Place {
             .filter_map(|entry| Some((names.parse(&entry.file_name())?, entry.path())))
             .collect();
         rolled.sort();
+        // One may be deleted between the listing and the reading.
         rolled
             .iter()
-            .map(|(_, path)| fs::read_to_string(path).unwrap())
+            .filter_map(|(_, path)| fs::read_to_string(path).ok())
             .collect()
     }
 }
