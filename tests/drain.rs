@@ -3,8 +3,8 @@
 
 mod common;
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -220,6 +220,103 @@ fn a_request_that_meets_the_closing_of_its_idle_connection_is_recorded_although_
             assert_eq!(count, 1, "{uid}: {lines:#?}");
         }
     }
+}
+
+/// A way to `server` on which each piece takes 50 ms in either direction. Its threads end with the connections.
+fn far_way(server: SocketAddr) -> SocketAddr {
+    fn carry(mut from: TcpStream, mut to: TcpStream) {
+        let mut piece = [0; 16 * 1024];
+        while let Ok(length) = from.read(&mut piece) {
+            thread::sleep(Duration::from_millis(50));
+            if length == 0 || to.write_all(&piece[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
+            for socket in [&client, &server] {
+                socket.set_nodelay(true).unwrap();
+            }
+            let (back, forth) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || carry(client, forth));
+            thread::spawn(move || carry(server, back));
+        }
+    });
+    address
+}
+
+/// A client looks whether its connection has ended, as Go's pool does, then writes. What it writes before the end has
+/// come to it meets a connection that is closed already.
+#[test]
+fn whatever_was_sent_before_the_client_could_know_of_the_end_is_recorded() {
+    let mut unanswered = 0;
+    let mut sent = 0;
+    for _ in 0..4 {
+        let mut server = start("0");
+        let way = far_way(server.https());
+        let count = AtomicUsize::new(0);
+        let requests = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for writer in 0..32_usize {
+                let (server, count, requests) = (&server, &count, &requests);
+                let trust = server.setup().authority().trust();
+                scope.spawn(move || {
+                    let mut client = Client::tls(way, &trust);
+                    for number in 0_usize.. {
+                        let uid = format!("{writer}.{number}");
+                        let looked = Instant::now();
+                        if !client.is_quiet() || client.try_send(&review_request(&uid)).is_err() {
+                            return;
+                        }
+                        if looked.elapsed() > Duration::from_millis(500) {
+                            // This machine has other things to do.
+                            return;
+                        }
+                        let response = client.try_response();
+                        requests.lock().unwrap().push((uid, response.is_ok()));
+                        count.fetch_add(1, Ordering::Relaxed);
+                        if response.map_or(true, |response| response.closes()) {
+                            return;
+                        }
+                        // Idle for half the time.
+                        let pause = (writer * 7 + number * 13) % 199;
+                        thread::sleep(Duration::from_millis(pause as u64));
+                    }
+                });
+            }
+            eventually("some requests", || {
+                (count.load(Ordering::Relaxed) > 100).then_some(())
+            });
+            server.signal(Signal::TERM);
+        });
+        assert_ended(&mut server);
+        let mut recorded: Vec<String> = server
+            .lines()
+            .iter()
+            .map(|line| corpus::uid(line))
+            .collect();
+        recorded.sort_unstable();
+        assert!(
+            recorded.is_sorted_by(|one, next| one < next),
+            "a line is there twice"
+        );
+        for (uid, answered) in requests.into_inner().unwrap() {
+            let found = recorded.binary_search(&uid).is_ok();
+            assert!(found, "{uid} is lost, answered: {answered}");
+            unanswered += usize::from(!answered);
+            sent += 1;
+        }
+    }
+    assert!(
+        unanswered > 0,
+        "no request met the closing of its connection"
+    );
+    println!("{sent} requests sent amid 4 ends, all recorded, {unanswered} of them not answered");
 }
 
 #[test]
