@@ -415,6 +415,8 @@ impl<'w> Transport<'w> {
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     used += encode(&mut self.outgoing, used, |to| data.encode(to))?;
+                    // That was the alert. Another call would look at the offending bytes again, and fail again.
+                    waits = failure.is_some();
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
