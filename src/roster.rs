@@ -197,10 +197,19 @@ impl Roster {
         });
         slot.end_request();
         let mut state = self.lock();
-        while state.slots.len() >= self.cap
-            && state.live() >= self.cap
-            && !self.make_room(&mut state)
-        {
+        loop {
+            let has_room = state.slots.len() < self.cap || state.live() < self.cap;
+            if has_room && state.slots.len() < self.most() {
+                break;
+            }
+            if has_room {
+                // Those that are read on, or are cut and about to leave, are as many as there may be: a flood.
+                if state.closing.len() >= self.most_closing() {
+                    state.closing.remove(0).1.wire.cut();
+                }
+            } else if self.make_room(&mut state) {
+                continue;
+            }
             if give_up() {
                 return None;
             }
@@ -224,6 +233,11 @@ impl Roster {
     /// descriptors.
     pub fn evict(&self) -> bool {
         self.make_room(&mut self.lock())
+    }
+
+    /// Waits until a connection has ended, at most so long.
+    pub fn wait_for_one_to_leave(&self, patience: Duration) {
+        let _ = self.left.wait_timeout(self.lock(), patience);
     }
 
     fn make_room(&self, state: &mut State) -> bool {

@@ -25,7 +25,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// A worker that has had nothing to do for so long ends, unless it is the last that waits.
 const WORKER_IDLE: Duration = Duration::from_secs(10);
 
-/// A rest after accept(2) failed for want of descriptors or memory, instead of spinning.
+/// A rest after accept(2) failed for want of descriptors or memory, unless a connection ends meanwhile, instead of
+/// spinning.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Of a worker. A handshake takes the most, under 64 KiB; only what is touched becomes memory.
@@ -110,6 +111,7 @@ pub fn serve(listener: Listener, service: &Service, roster: &Arc<Roster>, orders
         // One waits for the next connection while all others serve.
         most: roster.most().saturating_add(1),
         service,
+        roster,
         complaints: RateLimit::new(),
         jobs: Mutex::default(),
         arrived: Condvar::new(),
@@ -155,7 +157,7 @@ fn accept<'s>(
                     // No descriptor or no memory: an idle connection gives its own back.
                     let evicted = roster.evict();
                     pool.complain("cannot accept connections", &error, evicted);
-                    thread::sleep(ACCEPT_REST);
+                    roster.wait_for_one_to_leave(ACCEPT_REST);
                 }
             },
         }
@@ -183,6 +185,7 @@ struct Pool<'e> {
     port: Port,
     most: usize,
     service: &'e Service,
+    roster: &'e Arc<Roster>,
     complaints: RateLimit,
     jobs: Mutex<Jobs>,
     arrived: Condvar,
@@ -220,9 +223,11 @@ impl<'e> Pool<'e> {
             let mut jobs = self.lock();
             jobs.threads -= 1;
             jobs.idle -= 1;
+            let one_waits = jobs.waiting.len() > jobs.idle;
             drop(jobs);
-            // The connection waits for a worker that becomes free, or for the next try a tick later.
-            self.complain("cannot start a thread", &error, false);
+            // A connection that waits for a worker gets that of the one longest idle, or the next try's a tick later.
+            let evicted = one_waits && self.roster.evict();
+            self.complain("cannot start a thread", &error, evicted);
         }
     }
 

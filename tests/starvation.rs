@@ -531,13 +531,14 @@ fn without_descriptors_it_says_so_goes_on_and_serves_a_client_in_good_order() {
     let start = Instant::now();
     use_it(&server);
     println!("served after {:.1?} without descriptors", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5));
     let used = cpu_ticks(&server);
     thread::sleep(Duration::from_secs(2));
     let used = cpu_ticks(&server) - used;
     assert!(used < 40, "it spins: {used} ticks of 10 ms in 2 s");
     let said = complaints(&server, "cannot accept connections");
     println!("said {said} times");
-    assert!(said <= 4, "said {said} times");
+    assert!(said <= 20, "said {said} times");
     drop(held);
     let start = Instant::now();
     eventually("a prompt reply", || {
@@ -589,7 +590,7 @@ fn without_threads_it_says_so_goes_on_and_serves_a_client_in_good_order() {
     assert!(start.elapsed() < Duration::from_secs(8));
     let said = complaints(&server, "cannot start a thread");
     println!("said {said} times");
-    assert!(said <= 4, "said {said} times");
+    assert!(said <= 20, "said {said} times");
     drop(held);
     use_it(&server);
 }
