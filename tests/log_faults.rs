@@ -78,6 +78,15 @@ fn run(program: &str, arguments: &[&str]) {
     );
 }
 
+/// Those of a file that is being written: what it ends in may not be whole yet.
+fn whole_lines(text: &[u8]) -> Vec<Vec<u8>> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    lines
+        .filter_map(|line| line.strip_suffix(b"\n"))
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
 /// How many rounds a long test does.
 fn from_environment(name: &str, default: usize) -> usize {
     match std::env::var(name) {
@@ -154,9 +163,9 @@ fn removed_under_load(name: &str, remove: impl Fn(&Path)) {
     assert_eq!(count(&fates, Outcome::Acknowledged), fates.len());
     let log = directory.join("audit.log");
     eventually("the lines that were written to the removed file", || {
-        log.exists().then_some(())?;
+        let text = fs::read(&log).ok()?;
+        let found = counted(whole_lines(&text));
         let new = fates.iter().filter(|fate| fate.began > removed);
-        let found = recorded(&[&directory]);
         let all = new.clone().flat_map(|fate| &fate.ids);
         (new.count() > 0 && all.clone().all(|id| found.contains_key(id))).then_some(())
     });
@@ -203,12 +212,7 @@ fn copytruncate_under_load_leaves_no_hole_and_loses_only_what_came_between_its_t
     let mut lines = lines_of(&log);
     for copy in &copies {
         // Copied amid a write, it may end in a torn line.
-        let whole = copy.iter().rposition(|byte| *byte == b'\n').unwrap();
-        lines.extend(
-            copy[..whole]
-                .split(|byte| *byte == b'\n')
-                .map(<[u8]>::to_vec),
-        );
+        lines.extend(whole_lines(copy));
     }
     assert_agree_but(&fates, &counted(lines), |fate| {
         between
@@ -556,6 +560,12 @@ fn fill_and_free(max_size: &str) {
     );
     assert_eq!(errors.len(), 1, "{errors:?}");
     server.wait_for_readiness(503);
+    // What is removed just after it was written is written again. The signal tells when it will not be.
+    let opened = server.said("audit log opened anew");
+    server.signal(Signal::HUP);
+    eventually("the log to be opened anew", || {
+        (server.said("audit log opened anew") > opened).then_some(())
+    });
     // The operator saves the files elsewhere and removes them; it works again without a request.
     for file in log_files(&directory) {
         fs::copy(&file, saved.join(file.file_name().unwrap())).unwrap();
