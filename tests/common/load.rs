@@ -18,7 +18,7 @@ use rustls::ClientConfig;
 use super::client::{Client, Response, post};
 use super::eventually;
 use super::json::assert_timestamp;
-use super::server::{Server, lines_of, lines_so_far};
+use super::server::{Server, lines_of};
 
 /// Where to connect to, apart from the server, which may end before the load does.
 #[derive(Clone)]
@@ -341,12 +341,6 @@ pub fn recorded(directories: &[&Path]) -> HashMap<String, usize> {
         .iter()
         .flat_map(|directory| log_files(directory));
     counted(files.flat_map(|file| lines_of(&file)))
-}
-
-/// The same while files may be written to.
-pub fn recorded_so_far(directory: &Path) -> HashMap<String, usize> {
-    let files = log_files(directory).into_iter();
-    counted(files.flat_map(|file| lines_so_far(&file)))
 }
 
 /// Asserts that the log agrees with the answers: what was acknowledged is there once, what was refused is not, of what
