@@ -394,20 +394,11 @@ impl Drop for Server {
 /// The lines of a file without their newlines; every line must be whole.
 pub fn lines_of(path: &Path) -> Vec<Vec<u8>> {
     let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let torn = !text.is_empty() && !text.ends_with(b"\n");
-    assert!(!torn, "{} ends in a torn line", path.display());
-    ended_lines(&text)
-}
-
-/// The lines of a file that may be written to this very moment: what ends in a newline, as the contract has it.
-pub fn lines_so_far(path: &Path) -> Vec<Vec<u8>> {
-    // It may also be deleted this very moment.
-    ended_lines(&fs::read(path).unwrap_or_default())
-}
-
-fn ended_lines(text: &[u8]) -> Vec<Vec<u8>> {
-    text.split_inclusive(|byte| *byte == b'\n')
-        .filter_map(|line| line.strip_suffix(b"\n"))
+    let Some(text) = text.strip_suffix(b"\n") else {
+        assert!(text.is_empty(), "{} ends in a torn line", path.display());
+        return Vec::new();
+    };
+    text.split(|byte| *byte == b'\n')
         .map(<[u8]>::to_vec)
         .collect()
 }
