@@ -1,29 +1,26 @@
 //! One connection's life: handshake, then requests one after the other, each read top to bottom in
 //! `Connection::one_request`: head -> body -> line -> append -> reply.
 //!
-//! "Allowed" is written only after [`AuditLog::append`] returned `Ok`.
+//! "Allowed" is written only after `AuditLog::append` returned `Ok`.
 
 mod body;
+mod request;
 
 use std::io::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::audit_log::AuditLog;
-use crate::bodies::Bodies;
-use crate::diagnostics::{Diagnostics, RateLimit};
 use crate::event_list::{self, Events};
 use crate::handshake_failure::HandshakeFailure;
-use crate::http::{self, Framing, Head, Method, Refusal, Response, Status};
-use crate::metrics::Metrics;
+use crate::http::{self, Refusal, Response, Status};
 use crate::process;
 use crate::review;
 use crate::roster::{LINGER, Slot};
 use crate::routes::{self, Port, Refused, Route};
+use crate::service::Service;
 use crate::sources::SourcesFile;
-use crate::tls::Tls;
 use crate::transport::{Error, Progress, Transport};
+use request::Request;
 
 /// A handshake takes milliseconds; a peer that needs longer holds a thread.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -47,51 +44,6 @@ const DRAIN_BYTES: usize = 256 * 1024 * 1024;
 
 /// Kept of the reply buffers between requests.
 const REPLY_KEPT: usize = 4 * 1024;
-
-/// What all connections share.
-pub struct Service {
-    /// Where lines go.
-    pub log: AuditLog,
-    /// Memory for request bodies.
-    pub bodies: Bodies,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
-    /// The program's own messages.
-    pub diagnostics: Arc<Diagnostics>,
-    /// The certificate in use.
-    pub tls: Tls,
-    /// Who may write; `None`: whoever can connect.
-    pub sources: Option<SourcesFile>,
-    /// Bytes of the largest body.
-    pub max_request: usize,
-    /// Every reply says `Connection: close`, and the service is not ready.
-    pub draining: AtomicBool,
-    /// Keeps a flood of failing handshakes out of the messages.
-    pub handshake_messages: RateLimit,
-}
-
-impl std::fmt::Debug for Service {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service")
-            .field("log", &self.log)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Service {
-    /// One line for each reason why requests should go elsewhere.
-    fn not_ready(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Relaxed) {
-            reasons.push("draining: this process is about to end".to_owned());
-        }
-        reasons.extend(self.log.failing());
-        if self.tls.expired(SystemTime::now()) {
-            reasons.push("the certificate has expired".to_owned());
-        }
-        reasons
-    }
-}
 
 /// Serves a connection until it ends.
 pub fn serve(service: &Service, port: Port, slot: &Slot) {
@@ -130,45 +82,6 @@ enum Stop {
     Gone,
     /// The peer is told why, and the connection closed.
     Refuse(Refusal),
-}
-
-/// What the reply needs to know of the request.
-#[derive(Clone, Copy)]
-struct Request {
-    framing: Framing,
-    close: bool,
-    http10: bool,
-    head_only: bool,
-    awaits_continue: bool,
-    arrived: Instant,
-    received: SystemTime,
-}
-
-impl Request {
-    fn new(head: &Head<'_>, arrived: Instant, received: SystemTime) -> Self {
-        Self {
-            framing: head.framing,
-            close: !head.keep_alive,
-            http10: head.http10,
-            head_only: head.method == Method::Head,
-            awaits_continue: head.expects_continue && head.framing != Framing::Length(0),
-            arrived,
-            received,
-        }
-    }
-
-    /// For a request whose head made no sense.
-    fn unreadable() -> Self {
-        Self {
-            framing: Framing::Length(0),
-            close: true,
-            http10: false,
-            head_only: false,
-            awaits_continue: false,
-            arrived: Instant::now(),
-            received: SystemTime::now(),
-        }
-    }
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -18,6 +18,7 @@
 //! | server | bind, accept, the thread pool | HTTP, JSON |
 //! | roster | which connections exist, who makes room, who may be closed | HTTP, TLS |
 //! | transport | bytes over TLS or TCP, each with a deadline | HTTP |
+//! | service | what connections share, readiness | sockets |
 //! | connection | one connection's life | file names, rotation |
 //! | routes | which request is answered by what | sockets |
 //! | http | bytes to heads and framing, response bytes | sockets, clocks |
@@ -59,6 +60,7 @@ pub mod review;
 pub mod roster;
 pub mod routes;
 pub mod server;
+pub mod service;
 pub mod shutdown;
 pub mod sources;
 pub mod timestamp;
@@ -79,12 +81,12 @@ use std::time::{Duration, Instant};
 use audit_log::{AuditLog, Target};
 use bodies::Bodies;
 use cli::{Action, Config};
-use connection::Service;
 use diagnostics::{Diagnostics, Format, RateLimit, Value};
 use metrics::Metrics;
 use roster::{LINGER, Roster};
 use routes::Port;
 use server::{Listener, Orders};
+use service::Service;
 use shutdown::{Signal, Signals};
 use sources::SourcesFile;
 use tls::Tls;

@@ -3,9 +3,13 @@
 //! One [`Metrics`] is made at start and shared by reference. Label values come from the fixed sets below, never from a
 //! request, so the number of series is known before the first request comes.
 
+mod instruments;
+
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+pub use instruments::{Counter, CounterBy, Gauge, GaugeBy, Histogram};
 
 /// Everything the program counts. Field names are the metric names without the `kube_audit_rest_` prefix and unit
 /// suffixes; [`Metrics::render`] gives each its help text.
@@ -145,7 +149,7 @@ impl Metrics {
             ),
             certificate_expiry: Gauge::default(),
             certificate_reloads: CounterBy::new("result", ["success", "failure"]),
-            connections: GaugeBy::new("listener", LISTENERS),
+            connections: GaugeBy::new(LISTENERS),
             connections_evicted: Counter::default(),
             inflight_body_bytes: Gauge::default(),
             started: Instant::now(),
@@ -327,168 +331,6 @@ impl Default for Metrics {
 
 const PREFIX: &str = "kube_audit_rest_";
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// One more.
-    pub fn increment(&self) {
-        self.add(1);
-    }
-
-    /// `n` more.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    /// The count so far.
-    pub fn value(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// A number that goes up and down.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicI64);
-
-impl Gauge {
-    /// Sets it.
-    pub fn set(&self, value: i64) {
-        self.0.store(value, Relaxed);
-    }
-
-    /// Adds `delta`, which may be negative.
-    pub fn add(&self, delta: i64) {
-        self.0.fetch_add(delta, Relaxed);
-    }
-
-    /// Sets it to `value` where that is more.
-    pub fn raise_to(&self, value: i64) {
-        if self.0.load(Relaxed) < value {
-            self.0.fetch_max(value, Relaxed);
-        }
-    }
-
-    /// What it is now.
-    pub fn value(&self) -> i64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// One counter for each value of a label; the last value stands for all that are not named.
-#[derive(Debug)]
-pub struct CounterBy<const N: usize> {
-    label: &'static str,
-    series: [(&'static str, Counter); N],
-}
-
-impl<const N: usize> CounterBy<N> {
-    fn new(label: &'static str, values: [&'static str; N]) -> Self {
-        Self {
-            label,
-            series: values.map(|value| (value, Counter::default())),
-        }
-    }
-
-    /// One more for `value`, or for the last of the set if `value` is not in it.
-    pub fn increment(&self, value: &str) {
-        self.add(value, 1);
-    }
-
-    /// `n` more for `value`, likewise.
-    pub fn add(&self, value: &str, n: u64) {
-        let named = self.series.iter().find(|(name, _)| *name == value);
-        if let Some((_, counter)) = named.or(self.series.last()) {
-            counter.add(n);
-        }
-    }
-
-    /// Each value of the label with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.series
-            .iter()
-            .map(|(value, counter)| (*value, counter.value()))
-    }
-}
-
-/// One gauge for each value of a label.
-#[derive(Debug)]
-pub struct GaugeBy<const N: usize> {
-    series: [(&'static str, Gauge); N],
-}
-
-impl<const N: usize> GaugeBy<N> {
-    fn new(_label: &'static str, values: [&'static str; N]) -> Self {
-        Self {
-            series: values.map(|value| (value, Gauge::default())),
-        }
-    }
-
-    /// Adds `delta` to the gauge of `value`, or to the last of the set.
-    pub fn add(&self, value: &str, delta: i64) {
-        let named = self.series.iter().find(|(name, _)| *name == value);
-        if let Some((_, gauge)) = named.or(self.series.last()) {
-            gauge.add(delta);
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&'static str, &Gauge)> + '_ {
-        self.series.iter().map(|(value, gauge)| (*value, gauge))
-    }
-}
-
-/// Upper bounds of the buckets in nanoseconds, with their text in seconds: 0.1 ms to 10 s.
-const BUCKETS: [(u64, &str); 16] = [
-    (100_000, "0.0001"),
-    (250_000, "0.00025"),
-    (500_000, "0.0005"),
-    (1_000_000, "0.001"),
-    (2_500_000, "0.0025"),
-    (5_000_000, "0.005"),
-    (10_000_000, "0.01"),
-    (25_000_000, "0.025"),
-    (50_000_000, "0.05"),
-    (100_000_000, "0.1"),
-    (250_000_000, "0.25"),
-    (500_000_000, "0.5"),
-    (1_000_000_000, "1"),
-    (2_500_000_000, "2.5"),
-    (5_000_000_000, "5"),
-    (10_000_000_000, "10"),
-];
-
-/// Durations in buckets from 0.1 ms to 10 s.
-#[derive(Debug)]
-pub struct Histogram {
-    buckets: [AtomicU64; BUCKETS.len()],
-    over: AtomicU64,
-    sum_nanos: AtomicU64,
-}
-
-impl Histogram {
-    fn new() -> Self {
-        Self {
-            buckets: [const { AtomicU64::new(0) }; BUCKETS.len()],
-            over: AtomicU64::new(0),
-            sum_nanos: AtomicU64::new(0),
-        }
-    }
-
-    /// Counts one duration.
-    pub fn observe(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS
-            .iter()
-            .zip(&self.buckets)
-            .find(|((bound, _), _)| nanos <= *bound);
-        bucket
-            .map_or(&self.over, |(_, bucket)| bucket)
-            .fetch_add(1, Relaxed);
-        self.sum_nanos.fetch_add(nanos, Relaxed);
-    }
-}
-
 #[derive(Default)]
 struct Page(String);
 
@@ -523,14 +365,11 @@ impl Page {
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.family(name, "histogram", help);
-        let mut count = 0;
-        for ((_, bound), bucket) in BUCKETS.iter().zip(&histogram.buckets) {
-            count += bucket.load(Relaxed);
-            let _ = writeln!(self.0, "{PREFIX}{name}_bucket{{le=\"{bound}\"}} {count}");
+        let (buckets, count, sum) = histogram.cumulative();
+        for (bound, up_to) in buckets {
+            let _ = writeln!(self.0, "{PREFIX}{name}_bucket{{le=\"{bound}\"}} {up_to}");
         }
-        count += histogram.over.load(Relaxed);
         let _ = writeln!(self.0, "{PREFIX}{name}_bucket{{le=\"+Inf\"}} {count}");
-        let sum = Duration::from_nanos(histogram.sum_nanos.load(Relaxed)).as_secs_f64();
         let _ = writeln!(
             self.0,
             "{PREFIX}{name}_sum {sum}\n{PREFIX}{name}_count {count}"

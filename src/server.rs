@@ -13,10 +13,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crate::connection::{self, Service};
+use crate::connection;
 use crate::diagnostics::RateLimit;
 use crate::roster::{Place, Roster};
 use crate::routes::Port;
+use crate::service::Service;
 use crate::transport::Wire;
 
 /// How often the accepting thread looks up from accept(2): for the order to stop, and for connections whose time is up.

@@ -3,17 +3,21 @@
 //! TLS goes through rustls' unbuffered API: records are decrypted in our own reused buffer and go from there to where
 //! they are wanted, the head's bytes into a small buffer, a body's straight into the body.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+mod seal;
+mod timed;
+mod wire;
+
+use std::io::{self, ErrorKind, Read as _};
+use std::net::Shutdown;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
-};
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use crate::bodies::Bodies;
+use seal::{encode, encrypt};
+use timed::{SLACK, needs_arming, write_by};
+pub use wire::Wire;
 
 /// Read at once between requests: the API server's typical request, and no more, for there may be many idle connections.
 const INCOMING: usize = 4 * 1024 + 512;
@@ -23,9 +27,6 @@ const OUTGOING: usize = 1024;
 
 /// Head bytes kept between requests; more is given back when a connection turns idle.
 const PLAIN_KEPT: usize = 8 * 1024;
-
-/// How far a read or write may overshoot its deadline, in exchange for fewer calls to setsockopt.
-const SLACK: Duration = Duration::from_millis(250);
 
 /// Why no more bytes can be had or sent.
 #[derive(Debug)]
@@ -58,73 +59,6 @@ pub enum Progress {
     Partial,
     /// The peer will send no more.
     End,
-}
-
-/// The part of a connection that other threads may touch, to close it from outside.
-pub struct Wire {
-    stream: TcpStream,
-    /// `None`: plain TCP.
-    tls: Option<Mutex<Tls>>,
-}
-
-struct Tls {
-    connection: UnbufferedServerConnection,
-    /// No byte of an unfinished record or message is waiting in the incoming buffer. Only then may another thread, which
-    /// does not have that buffer, call into `connection`: rustls counts on seeing the same bytes again.
-    between_records: bool,
-}
-
-impl std::fmt::Debug for Wire {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wire")
-            .field("stream", &self.stream)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Wire {
-    /// A connection just accepted; TLS where a configuration is given.
-    pub fn new(
-        stream: TcpStream,
-        config: Option<Arc<rustls::ServerConfig>>,
-    ) -> Result<Self, rustls::Error> {
-        let connection = config.map(UnbufferedServerConnection::new).transpose()?;
-        let tls = connection.map(|connection| {
-            Mutex::new(Tls {
-                connection,
-                between_records: false,
-            })
-        });
-        Ok(Self { stream, tls })
-    }
-
-    /// Ends our writing side, after close_notify where TLS is spoken, and leaves the reading side open. For a
-    /// connection whose own thread waits for a request; never blocks for long.
-    pub fn say_goodbye(&self) {
-        if let Some(tls) = &self.tls
-            && let Ok(mut tls) = tls.try_lock()
-            && tls.between_records
-        {
-            let mut alert = [0; 128];
-            if let UnbufferedStatus {
-                state: Ok(ConnectionState::WriteTraffic(mut traffic)),
-                ..
-            } = tls.connection.process_tls_records(&mut [])
-                && let Ok(length) = traffic.queue_close_notify(&mut alert)
-            {
-                let _ = self
-                    .stream
-                    .set_write_timeout(Some(Duration::from_millis(1)));
-                let _ = (&self.stream).write_all(alert.get(..length).unwrap_or_default());
-            }
-        }
-        let _ = self.stream.shutdown(Shutdown::Write);
-    }
-
-    /// Ends both sides at once; the connection's own thread sees the end of the stream.
-    pub fn cut(&self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
 }
 
 /// A connection's bytes, as its own thread sees them.
@@ -527,78 +461,5 @@ fn deliver(
         plain.drain(..(*taken).min(plain.len()));
         *taken = 0;
         plain.extend_from_slice(payload);
-    }
-}
-
-/// Whether a time-out set to `armed` does not fit the time `left` any more.
-fn needs_arming(armed: Duration, left: Duration) -> bool {
-    armed > left + SLACK || armed + SLACK < left
-}
-
-fn write_by(
-    mut stream: &TcpStream,
-    mut data: &[u8],
-    deadline: Instant,
-    armed: &mut Duration,
-) -> Result<(), Error> {
-    while !data.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Error::TimedOut);
-        }
-        if needs_arming(*armed, left) {
-            stream.set_write_timeout(Some(left))?;
-            *armed = left;
-        }
-        match stream.write(data) {
-            Ok(0) => return Err(Error::Io(ErrorKind::WriteZero.into())),
-            Ok(count) => data = data.get(count..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Encodes behind the `used` bytes of `outgoing`, which grows as needed.
-fn encode(
-    outgoing: &mut Vec<u8>,
-    used: usize,
-    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
-) -> Result<usize, Error> {
-    grow_until(outgoing, used, |to| {
-        encode(to).map_err(|error| match error {
-            EncodeError::InsufficientSize(lack) => Some(lack),
-            EncodeError::AlreadyEncoded => None,
-        })
-    })
-}
-
-fn encrypt(
-    outgoing: &mut Vec<u8>,
-    used: usize,
-    mut encrypt: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
-) -> Result<usize, Error> {
-    grow_until(outgoing, used, |to| {
-        encrypt(to).map_err(|error| match error {
-            EncryptError::InsufficientSize(lack) => Some(lack),
-            EncryptError::EncryptExhausted => None,
-        })
-    })
-}
-
-fn grow_until(
-    outgoing: &mut Vec<u8>,
-    used: usize,
-    mut fill: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
-) -> Result<usize, Error> {
-    loop {
-        match fill(outgoing.get_mut(used..).unwrap_or_default()) {
-            Ok(count) => return Ok(count),
-            Err(Some(lack)) if used + lack.required_size > outgoing.len() => {
-                outgoing.resize(used + lack.required_size, 0);
-            }
-            Err(_) => return Err(Error::Tls(rustls::Error::EncryptError)),
-        }
     }
 }
