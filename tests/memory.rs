@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::attack::{self, Holdings, kilobytes};
-use common::{Client, Setup, corpus, eventually, post, request};
+use common::{Client, Server, Setup, corpus, eventually, post, request};
 
 const MIB: usize = 1024 * 1024;
 
