@@ -119,9 +119,10 @@ impl Place {
             .filter_map(|entry| Some((names.parse(&entry.file_name())?, entry.path())))
             .collect();
         rolled.sort();
+        // One of them may be deleted just now.
         rolled
             .iter()
-            .map(|(_, path)| fs::read_to_string(path).unwrap())
+            .filter_map(|(_, path)| fs::read_to_string(path).ok())
             .collect()
     }
 }
