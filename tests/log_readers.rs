@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -17,6 +18,8 @@ use common::{Server, Setup, eventually};
 struct Reader {
     name: &'static str,
     received: PathBuf,
+    /// How many bytes of that have been looked at, and how many lines they hold.
+    seen: (u64, usize),
     process: Child,
     output: PathBuf,
 }
@@ -40,14 +43,21 @@ impl Reader {
         Self {
             name,
             received: directory.join("received"),
+            seen: (0, 0),
             process,
             output,
         }
     }
 
-    fn lines(&self) -> usize {
-        let text = fs::read(&self.received).unwrap_or_default();
-        text.iter().filter(|byte| **byte == b'\n').count()
+    fn lines(&mut self) -> usize {
+        let mut new = Vec::new();
+        if let Ok(mut file) = File::open(&self.received) {
+            file.seek(SeekFrom::Start(self.seen.0)).unwrap();
+            file.read_to_end(&mut new).unwrap();
+        }
+        self.seen.0 += new.len() as u64;
+        self.seen.1 += new.iter().filter(|byte| **byte == b'\n').count();
+        self.seen.1
     }
 
     /// Waits until it has read so many lines in all. More are an error, and found in the end.
@@ -71,7 +81,7 @@ impl Drop for Reader {
         let _ = self.process.wait();
         if std::thread::panicking() {
             let said = fs::read_to_string(&self.output).unwrap_or_default();
-            eprintln!("{}: {} lines; it said:\n{said}", self.name, self.lines());
+            eprintln!("{}: {} lines; it said:\n{said}", self.name, self.seen.1);
         }
     }
 }
