@@ -119,11 +119,7 @@ impl Place {
             .filter_map(|entry| Some((names.parse(&entry.file_name())?, entry.path())))
             .collect();
         rolled.sort();
-<<<<<<< HEAD
-        // One may be deleted between the listing and the reading.
-=======
         // One of them may be deleted just now.
->>>>>>> cb44e23fe0cb80403df5a3879c2c37bcbfb6768b
         rolled
             .iter()
             .filter_map(|(_, path)| fs::read_to_string(path).ok())
