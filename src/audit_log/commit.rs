@@ -9,6 +9,7 @@
 //! woken and does not run yet, since handing each turn over costs a change of threads, which takes longer than most
 //! writes; but nobody is overtaken for longer than [`PATIENCE`].
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,9 +30,10 @@ const LARGEST_GROUP_SYNCED: usize = 4 << 20;
 /// Of a group's buffer; what a larger group needed is given back.
 const LARGEST_KEPT: usize = 256 << 10;
 
-/// How long a waiting append lets others overtake it. With 32 threads that do nothing but append on two cores this costs
-/// as much CPU a line as one thread does; without overtaking it is twice as much, and half as many lines.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// How long a waiting append lets others overtake it: longer than 32 appends of 200 KB take, so that those need no
+/// handing over either, and short beside what a request is allowed. With 32 threads that do nothing but append on two
+/// cores a line costs as much CPU as with one; without overtaking it costs twice as much, and half as many get through.
+const PATIENCE: Duration = Duration::from_millis(3);
 
 /// Places where threads wait for their turns, so that the end of a turn wakes hardly more than the next.
 const WAITING_PLACES: usize = 8;
@@ -54,15 +56,14 @@ pub(super) struct GroupCommit {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Somebody has the turn to write.
     writing: bool,
-    /// The turn that waits longest; if it equals `next_turn`, none does.
+    /// Since when they wait who want to write, in the order of their turns.
+    waiting: VecDeque<Instant>,
+    /// The turn of the first of them, or of the next who comes.
     turn: u64,
-    /// The turn that the next to wait will get.
-    next_turn: u64,
-    /// Whoever has that turn was woken and has not looked yet whether it can have it.
+    /// The first was woken and has not looked yet whether it can write.
     woken: bool,
-    /// It has been overtaken for long enough.
-    overdue: bool,
     /// The waiting group's lines.
     lines: Vec<u8>,
     /// How many appends those are. The waiting group exists if there are any.
@@ -93,10 +94,6 @@ struct Group {
 }
 
 impl Queue {
-    fn somebody_waits(&self) -> bool {
-        self.turn != self.next_turn
-    }
-
     /// Takes the waiting group; those who come later make the next.
     fn take_group(&mut self) -> Group {
         let spare = std::mem::take(&mut self.spare);
@@ -179,8 +176,11 @@ impl GroupCommit {
 
     /// Whether a thread that comes now may write at once.
     fn is_free(&self, queue: &Queue) -> bool {
-        let may_overtake = self.patience.is_some() && !queue.overdue;
-        !queue.writing && (may_overtake || !queue.somebody_waits())
+        let may_overtake = |since: &Instant| {
+            self.patience
+                .is_some_and(|patience| since.elapsed() < patience)
+        };
+        !queue.writing && queue.waiting.front().is_none_or(may_overtake)
     }
 
     /// Waits for a turn to write, if there is somebody to wait for.
@@ -197,9 +197,8 @@ impl GroupCommit {
     }
 
     fn await_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        let began = Instant::now();
-        let turn = queue.next_turn;
-        queue.next_turn += 1;
+        let turn = queue.turn + queue.waiting.len() as u64;
+        queue.waiting.push_back(Instant::now());
         loop {
             queue = wait(self.waiting_place(turn), queue);
             if queue.turn != turn {
@@ -207,23 +206,21 @@ impl GroupCommit {
             }
             queue.woken = false;
             if !queue.writing {
-                queue.overdue = false;
+                queue.waiting.pop_front();
                 queue.turn += 1;
                 return queue;
             }
-            queue.overdue |= self
-                .patience
-                .is_some_and(|patience| began.elapsed() > patience);
         }
     }
 
     fn end_turn(&self) {
         let mut queue = lock(&self.queue);
         queue.writing = false;
-        let wake = (queue.somebody_waits() && !queue.woken).then_some(queue.turn);
-        queue.woken |= wake.is_some();
+        let wake = !queue.waiting.is_empty() && !queue.woken;
+        queue.woken |= wake;
+        let turn = queue.turn;
         drop(queue);
-        if let Some(turn) = wake {
+        if wake {
             self.waiting_place(turn).notify_all();
         }
     }
