@@ -173,6 +173,12 @@ impl Roster {
         self.cap + self.most_closing()
     }
 
+    /// Sockets that may be open at once. Those beyond [`Roster::most`] are cut and leave as soon as their threads look up;
+    /// a flood that outruns them waits in the kernel's queue.
+    fn most_sockets(&self) -> usize {
+        self.most() + self.cap
+    }
+
     /// So many evicted connections are read on at once. Past that, which takes a flood, the oldest is cut.
     fn most_closing(&self) -> usize {
         (self.cap / 4).max(16)
@@ -199,15 +205,10 @@ impl Roster {
         let mut state = self.lock();
         loop {
             let has_room = state.slots.len() < self.cap || state.live() < self.cap;
-            if has_room && state.slots.len() < self.most() {
+            if has_room && state.slots.len() < self.most_sockets() {
                 break;
             }
-            if has_room {
-                // Those that are read on, or are cut and about to leave, are as many as there may be: a flood.
-                if state.closing.len() >= self.most_closing() {
-                    state.closing.remove(0).1.wire.cut();
-                }
-            } else if self.make_room(&mut state) {
+            if !has_room && self.make_room(&mut state) {
                 continue;
             }
             if give_up() {

@@ -11,15 +11,10 @@ use common::{Client, Server, Setup, corpus, eventually, post, request};
 
 const MIB: usize = 1024 * 1024;
 
-/// Names another build of the program to measure, such as the static one of the image.
-const PROGRAM: &str = "KUBE_AUDIT_REST_PROGRAM";
-
 /// Large and whole bodies into a log that is rotated early, so that no test fills a disk.
 fn setup() -> Setup {
     attack::raise_descriptor_limit();
-    std::env::var_os(PROGRAM)
-        .map_or_else(Setup::new, |program| Setup::of(program.into()))
-        .flag("logger-max-size", "64")
+    attack::setup().flag("logger-max-size", "64")
 }
 
 /// Starts it with large buffers mapped and unmapped as musl's allocator does, which the image has. glibc's would stop
@@ -182,7 +177,7 @@ fn an_idle_connection_costs_no_more_than_a_few_pages_of_stack_and_its_buffers() 
     let each = (Holdings::of(&server).resident - before) as f64 / CONNECTIONS as f64;
     println!("an idle connection: {each:.1} KiB");
     // The image's static build is held to 36; glibc and the stack frames of a test build take some more.
-    let most = match std::env::var_os(PROGRAM) {
+    let most = match std::env::var_os(attack::PROGRAM) {
         Some(_) => 36.0,
         None => 46.0,
     };

@@ -9,10 +9,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Server, corpus, eventually, post};
+use super::{Server, Setup, corpus, eventually, post};
+
+/// Names another build of the program to attack, such as the static one of the image.
+pub const PROGRAM: &str = "KUBE_AUDIT_REST_PROGRAM";
 
 /// No request of a client in good order may take longer, handshake included.
-const PROMPT: Duration = Duration::from_secs(1);
+pub const PROMPT: Duration = Duration::from_secs(1);
+
+/// The same in a flood of connects that overflows the kernel's queue, which std makes 128 long: a SYN that was dropped is
+/// sent again a second later, twice at most in what was seen.
+pub const AFTER_LOST_SYNS: Duration = Duration::from_millis(3200);
 
 /// Between two requests of that client.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -38,11 +45,17 @@ pub fn raise_descriptor_limit() {
     );
 }
 
+/// The program to attack.
+pub fn setup() -> Setup {
+    std::env::var_os(PROGRAM).map_or_else(Setup::new, |program| Setup::of(program.into()))
+}
+
 /// Runs `attack`, and meanwhile posts reviews: one after the other on a connection that is kept, and each time on a new
-/// one too. None of them may fail or take longer than a second. Says how long they took at most.
+/// one too. None of them may fail or take longer than `patience`. Says how long they took at most.
 pub fn while_others_are_served<T>(
     name: &str,
     server: &Server,
+    patience: Duration,
     attack: impl FnOnce() -> T + Send,
 ) -> T
 where
@@ -61,7 +74,8 @@ where
         let mut took = Vec::new();
         while !ended.load(Ordering::Acquire) {
             let start = Instant::now();
-            assert_eq!(server.connect().exchange(&request).status, 200, "{name}");
+            let mut client = server.connect();
+            assert_eq!(client.exchange(&request).status, 200, "{name}");
             took.push(start.elapsed());
             let start = Instant::now();
             assert_eq!(kept.exchange(&request).status, 200, "{name}");
@@ -76,7 +90,7 @@ where
             took.len()
         );
         assert!(
-            most < PROMPT,
+            most < patience,
             "{name}: a client in good order waited for {most:?}"
         );
         attack
