@@ -30,10 +30,14 @@ const LARGEST_GROUP_SYNCED: usize = 4 << 20;
 /// Of a group's buffer; what a larger group needed is given back.
 const LARGEST_KEPT: usize = 256 << 10;
 
-/// How long a waiting append lets others overtake it: longer than 32 appends of 200 KB take, so that those need no
-/// handing over either, and short beside what a request is allowed. With 32 threads that do nothing but append on two
-/// cores a line costs as much CPU as with one; without overtaking it costs twice as much, and half as many get through.
-const PATIENCE: Duration = Duration::from_millis(3);
+/// How long a waiting append lets others overtake it: hundreds of small writes, and short beside what a request is
+/// allowed. With 32 threads that do nothing but append on two cores a line costs hardly more CPU so than with one; without
+/// overtaking it costs twice as much, and half as many get through.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// How often one that was woken and then overtaken looks whether it can write: to be woken at the end of each turn again
+/// would cost those who overtake it more than their writes.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// Places where threads wait for their turns, so that the end of a turn wakes hardly more than the next.
 const WAITING_PLACES: usize = 8;
@@ -62,7 +66,7 @@ struct Queue {
     waiting: VecDeque<Instant>,
     /// The turn of the first of them, or of the next who comes.
     turn: u64,
-    /// The first was woken and has not looked yet whether it can write.
+    /// The first was woken, or looks by itself.
     woken: bool,
     /// The waiting group's lines.
     lines: Vec<u8>,
@@ -198,18 +202,29 @@ impl GroupCommit {
 
     fn await_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         let turn = queue.turn + queue.waiting.len() as u64;
-        queue.waiting.push_back(Instant::now());
+        let began = Instant::now();
+        queue.waiting.push_back(began);
+        let mut overtaken = false;
         loop {
-            queue = wait(self.waiting_place(turn), queue);
+            let place = self.waiting_place(turn);
+            queue = if overtaken {
+                wait_for(place, queue, LOOK_AGAIN)
+            } else {
+                wait(place, queue)
+            };
             if queue.turn != turn {
                 continue;
             }
-            queue.woken = false;
             if !queue.writing {
                 queue.waiting.pop_front();
                 queue.turn += 1;
+                queue.woken = false;
                 return queue;
             }
+            overtaken = self
+                .patience
+                .is_some_and(|patience| began.elapsed() < patience);
+            queue.woken = overtaken;
         }
     }
 
@@ -304,4 +319,15 @@ impl Drop for EndTurn<'_> {
 
 fn wait<'a>(place: &Condvar, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
     place.wait(queue).unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait_for<'a>(
+    place: &Condvar,
+    queue: MutexGuard<'a, Queue>,
+    time: Duration,
+) -> MutexGuard<'a, Queue> {
+    let (queue, _) = place
+        .wait_timeout(queue, time)
+        .unwrap_or_else(PoisonError::into_inner);
+    queue
 }
