@@ -14,7 +14,7 @@ use super::{Server, Setup, corpus, eventually, post};
 /// Names another build of the program to attack, such as the static one of the image.
 pub const PROGRAM: &str = "KUBE_AUDIT_REST_PROGRAM";
 
-/// No request of a client in good order may take longer, handshake included.
+/// No request of a client in good order may take longer, handshake included; but for one, which may have met a lost SYN.
 pub const PROMPT: Duration = Duration::from_secs(1);
 
 /// The same in a flood of connects that overflows the kernel's queue, which std makes 128 long: a SYN that was dropped is
@@ -51,7 +51,7 @@ pub fn setup() -> Setup {
 }
 
 /// Runs `attack`, and meanwhile posts reviews: one after the other on a connection that is kept, and each time on a new
-/// one too. None of them may fail or take longer than `patience`. Says how long they took at most.
+/// one too. None of them may fail, and none but one take longer than `patience`. Says how long they took at most.
 pub fn while_others_are_served<T>(
     name: &str,
     server: &Server,
@@ -89,9 +89,10 @@ where
             "{name}: {} requests of others, p99 {p99:.1?}, at most {most:.1?}",
             took.len()
         );
+        let next = took.iter().rev().nth(1).copied().unwrap_or_default();
         assert!(
-            most < patience,
-            "{name}: a client in good order waited for {most:?}"
+            next < patience && most < patience.max(AFTER_LOST_SYNS),
+            "{name}: a client in good order waited for {most:?}, and for {next:?}"
         );
         attack
             .join()
