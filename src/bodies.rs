@@ -302,7 +302,11 @@ mod tests {
         let (served, order) = mpsc::channel();
         std::thread::scope(|scope| {
             let all = bodies.take(4 * LARGE, 0, soon()).unwrap();
-            for (number, size) in [3 * LARGE, LARGE, 3 * LARGE, LARGE].into_iter().enumerate() {
+            // No two of them fit together, so each has said its number before the next has its turn.
+            for (number, size) in [3 * LARGE, 2 * LARGE, 4 * LARGE, 3 * LARGE]
+                .into_iter()
+                .enumerate()
+            {
                 let (bodies, served) = (&bodies, served.clone());
                 scope.spawn(move || {
                     let body = bodies.take(size, 0, soon()).unwrap();
@@ -314,17 +318,25 @@ mod tests {
                 }
             }
             drop(all);
-            let order: Vec<usize> = order.iter().take(4).collect();
-            assert!(
-                order.iter().position(|n| *n == 0) < order.iter().position(|n| *n == 2),
-                "{order:?}"
-            );
-            assert!(
-                order.iter().position(|n| *n == 1) < order.iter().position(|n| *n == 3),
-                "{order:?}"
-            );
+            assert_eq!(order.iter().take(4).collect::<Vec<_>>(), [0, 1, 2, 3]);
         });
         assert_eq!(bodies.lock().granted, 0);
+    }
+
+    #[test]
+    fn a_body_that_would_fit_does_not_overtake_a_larger_one_that_waits() {
+        let bodies = bodies(4 * LARGE + 2 * ROOM);
+        std::thread::scope(|scope| {
+            let first = bodies.take(2 * LARGE, 0, soon()).unwrap();
+            let larger = scope.spawn(|| bodies.take(3 * LARGE, 0, soon()).is_some());
+            while bodies.lock().queue.is_empty() {
+                std::thread::yield_now();
+            }
+            assert!(bodies.take(LARGE, 0, Instant::now()).is_none());
+            drop(first);
+            assert!(larger.join().unwrap());
+        });
+        assert!(bodies.take(LARGE, 0, Instant::now()).is_some());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod oracle;
 
-use kube_audit_rest::event_list;
+use kube_audit_rest::event_list::{self, Events};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -11,13 +11,19 @@ fuzz_target!(|body: &[u8]| {
     oracle::agrees(body);
     for source in [None, Some("source")] {
         let mut lines = Vec::new();
-        let Ok(count) = event_list::audit_lines(&mut body.to_vec(), source, &mut lines) else {
+        let Ok(Events { count, longest }) =
+            event_list::audit_lines(&mut body.to_vec(), source, &mut lines)
+        else {
             assert!(lines.is_empty());
             continue;
         };
         assert!(oracle::takes(body) && oracle::are_lines(&lines));
         assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), count);
         assert!(lines.len() <= event_list::most_lines(body.len()));
+        let lengths = lines
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(<[u8]>::len);
+        assert_eq!(lengths.max().unwrap_or(0), longest);
         // Where a Value can hold it (no lone surrogates, no 1e400), the lines are the items as data.
         if let Ok(Value::Object(list)) = serde_json::from_slice(body) {
             let items = list["items"].as_array().expect("items were taken");
