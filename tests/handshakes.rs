@@ -5,6 +5,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -130,4 +131,26 @@ fn a_head_or_a_handshake_that_does_not_arrive_in_time_is_ended() {
     );
     server.wait_for_metric("tls_handshake_failures_total{reason=\"timeout\"}", 2.0);
     server.wait_for_metric("http_responses_total{code=\"408\"}", 3.0);
+}
+
+#[test]
+#[ignore = "needs openssl; .ci/run installs it and runs this"]
+fn a_renegotiation_is_refused() {
+    let server = Server::start();
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-connect"])
+        .arg(server.https().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    openssl.stdin.as_mut().unwrap().write_all(b"R\n").unwrap();
+    let output = openssl.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no renegotiation"), "{said}");
+    let answer = server
+        .connect()
+        .exchange(&post("/log-request", &corpus::review("u")));
+    assert_eq!(answer.status, 200);
 }
