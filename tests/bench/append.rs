@@ -1,8 +1,10 @@
-//! What an append costs: lines a second and CPU per line with 1, 8 and 32 threads beside a plain write(2) loop, lines a
-//! second with fdatasync beside plain fdatasync, and the longest pause that a rotation with retention puts on one.
+//! What an append costs: lines a second and CPU per line with 1 to 32 threads beside a plain write(2) loop and beside a
+//! mutex around write(2), lines a second with fdatasync beside plain fdatasync, and the longest pause that a rotation
+//! with retention puts on one.
 //!
 //! `cargo bench --bench append [-- DIRECTORY]`; the file system of DIRECTORY (a temporary one by default) is what is
-//! measured. Runs of the variants alternate, and the median of the rounds is shown.
+//! measured. Under `taskset -c 0` the threads share one core, and what is left of the difference between their numbers
+//! is not the caches'. Runs of the variants alternate, and the median of the rounds is shown.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -85,54 +87,68 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// What appends, and from how many threads.
+#[derive(Clone, Copy, PartialEq)]
+enum Variant {
+    /// Nothing but write(2), from one thread.
+    Write,
+    /// A mutex around write(2): what turns and groups have to be better than.
+    Mutex(usize),
+    Log(usize),
+}
+
 fn compare(directory: &Path, length: usize) {
+    use Variant::{Log, Mutex, Write};
     let lines = (LINES * 1200 / length).max(2000);
     let line = line(length);
-    let plain = |_: usize| {
-        let path = directory.join("plain");
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .expect("a file");
-        let cost = measured(lines, || {
-            for _ in 0..lines {
-                file.write_all(&line).expect("a write");
-            }
-        });
-        fs::remove_file(path).expect("removed");
-        (cost, 1.0)
-    };
-    let log = |threads: usize| {
-        let (log, metrics) = open(settings(directory));
-        // Threads begin together, and take lines from one store, so that none is left over at the end.
+    // Threads begin together, and take lines from one store, so that none is left over at the end.
+    let append_all = |threads: usize, append: &(dyn Fn() + Sync)| {
         let (start, taken) = (Barrier::new(threads), AtomicUsize::new(0));
-        let cost = measured(lines, || {
+        measured(lines, || {
             std::thread::scope(|scope| {
                 for _ in 0..threads {
                     scope.spawn(|| {
                         start.wait();
                         while taken.fetch_add(1, Relaxed) < lines {
-                            log.append(&line).expect("an append");
+                            append();
                         }
                     });
                 }
             });
-        });
+        })
+    };
+    let plain = |variant| {
+        let path = directory.join("plain");
+        let options = || OpenOptions::new().append(true).create(true).open(&path);
+        let file = options().expect("a file");
+        let cost = if let Mutex(threads) = variant {
+            let file = std::sync::Mutex::new(file);
+            append_all(threads, &|| {
+                let mut file = file.lock().expect("no panic");
+                file.write_all(&line).expect("a write");
+            })
+        } else {
+            append_all(1, &|| (&file).write_all(&line).expect("a write"))
+        };
+        fs::remove_file(path).expect("removed");
+        (cost, 1.0)
+    };
+    let log = |threads| {
+        let (log, metrics) = open(settings(directory));
+        let cost = append_all(threads, &|| log.append(&line).expect("an append"));
         let group =
             metrics.append_group_lines.value() as f64 / metrics.append_groups.value() as f64;
         drop(log);
         fs::remove_file(directory.join("audit.log")).expect("removed");
         (cost, group)
     };
-    let variants = [0, 1, 2, 8, 32];
+    let variants = [Write, Log(1), Log(2), Mutex(8), Log(8), Mutex(32), Log(32)];
     let mut costs: Vec<Vec<(Cost, f64)>> = vec![Vec::new(); variants.len()];
     for _ in 0..ROUNDS {
-        for (threads, costs) in variants.iter().zip(&mut costs) {
-            costs.push(if *threads == 0 {
-                plain(0)
-            } else {
-                log(*threads)
+        for (variant, costs) in variants.iter().zip(&mut costs) {
+            costs.push(match *variant {
+                Log(threads) => log(threads),
+                _ => plain(*variant),
             });
         }
     }
@@ -141,11 +157,11 @@ fn compare(directory: &Path, length: usize) {
     );
     let figure =
         |index: usize, of: fn(&(Cost, f64)) -> f64| median(costs[index].iter().map(of).collect());
-    for (index, threads) in variants.iter().enumerate() {
-        let name = if *threads == 0 {
-            "write(2)".to_owned()
-        } else {
-            format!("{threads} threads")
+    for (index, variant) in variants.iter().enumerate() {
+        let name = match variant {
+            Write => "write(2)".to_owned(),
+            Mutex(threads) => format!("mutex, {threads} threads"),
+            Log(threads) => format!("{threads} threads"),
         };
         let wall = figure(index, |(cost, _)| cost.wall);
         let cpu = figure(index, |(cost, _)| cost.cpu);
