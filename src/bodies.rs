@@ -170,13 +170,13 @@ impl Bodies {
             if fits && state.queue.front() == Some(&ticket) {
                 state.queue.pop_front();
                 // The next in line may fit as well.
-                self.returned.notify_all();
+                self.wake(&state);
                 return Some(state);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 state.queue.retain(|waiting| *waiting != ticket);
-                self.returned.notify_all();
+                self.wake(&state);
                 return None;
             }
             state = self
@@ -207,11 +207,17 @@ impl Bodies {
                 state.large.push(buffer);
             }
         }
-        drop(state);
         if charge > 0 {
             self.metrics
                 .inflight_body_bytes
                 .add(-i64::try_from(charge).unwrap_or(i64::MAX));
+            self.wake(&state);
+        }
+    }
+
+    /// Lets those who wait look again. A condition variable makes a system call whether anybody waits or not.
+    fn wake(&self, state: &State) {
+        if !state.queue.is_empty() {
             self.returned.notify_all();
         }
     }

@@ -10,13 +10,13 @@ mod wire;
 use std::io::{self, ErrorKind, Read as _};
 use std::net::Shutdown;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use crate::bodies::Bodies;
 use seal::{encode, encrypt};
-use timed::{SLACK, needs_arming, write_by};
+use timed::{SLACK, TimeOut, write_by};
 pub use wire::Wire;
 
 /// Read at once between requests: the API server's typical request, and no more, for there may be many idle connections.
@@ -76,8 +76,8 @@ pub struct Transport<'w> {
     /// Plain text that nobody has taken yet, from `taken` on.
     plain: Vec<u8>,
     taken: usize,
-    read_timeout: Duration,
-    write_timeout: Duration,
+    read_timeout: TimeOut,
+    write_timeout: TimeOut,
     ended: bool,
 }
 
@@ -94,8 +94,8 @@ impl<'w> Transport<'w> {
             outgoing: vec![0; if wire.tls.is_some() { OUTGOING } else { 0 }],
             plain: Vec::new(),
             taken: 0,
-            read_timeout: Duration::ZERO,
-            write_timeout: Duration::ZERO,
+            read_timeout: TimeOut::NONE,
+            write_timeout: TimeOut::NONE,
             ended: false,
         }
     }
@@ -409,21 +409,12 @@ impl<'w> Transport<'w> {
             }
             self.widen();
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Error::TimedOut);
-        }
-        if needs_arming(self.read_timeout, left) {
-            self.wire.stream.set_read_timeout(Some(left))?;
-            self.read_timeout = left;
-        }
         let space = self.incoming.get_mut(self.end..).unwrap_or_default();
-        let count = loop {
-            match (&self.wire.stream).read(space) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        };
+        let mut stream = &self.wire.stream;
+        let set = |left| stream.set_read_timeout(Some(left));
+        let count = self
+            .read_timeout
+            .bound(deadline, set, || stream.read(space))?;
         self.end += count;
         Ok(count)
     }
