@@ -1,5 +1,5 @@
-//! What a request costs on a connection in use: three system calls. That it costs no allocation is asserted beside the
-//! code that would make it.
+//! What a request costs on a connection in use: three system calls, and more reads where it is large. That it costs no
+//! allocation is asserted beside the code that would make it.
 
 mod common;
 
@@ -13,7 +13,36 @@ const COUNTED: usize = 200;
 #[test]
 #[ignore = "needs strace; .ci/run installs it and runs this"]
 fn a_request_on_a_warm_connection_is_one_read_one_write_to_the_log_and_one_write_of_the_reply() {
-    let setup = Setup::new();
+    let calls = calls_of_requests(&corpus::review(&"u".repeat(1_100)));
+    let expected = ["write", "sendto", "recvfrom"];
+    let odd: Vec<&String> = calls
+        .iter()
+        .zip(expected.iter().cycle())
+        .filter(|(call, expected)| name(call) != **expected)
+        .map(|(call, _)| call)
+        .take(9)
+        .collect();
+    assert!(odd.is_empty(), "not one of the three, in turn: {odd:#?}");
+    assert_eq!(calls.len(), 3 * COUNTED);
+}
+
+#[test]
+#[ignore = "needs strace; .ci/run installs it and runs this"]
+fn a_large_request_on_a_warm_connection_is_some_reads_and_the_two_writes() {
+    let calls = calls_of_requests(&large_review());
+    let count = |wanted: &str| calls.iter().filter(|call| name(call) == wanted).count();
+    assert_eq!((count("write"), count("sendto")), (COUNTED, COUNTED));
+    let odd: Vec<&String> = calls
+        .iter()
+        .filter(|call| !matches!(name(call), "write" | "sendto" | "recvfrom"))
+        .take(9)
+        .collect();
+    assert!(odd.is_empty(), "{odd:#?}");
+}
+
+/// The system calls that a connection's thread makes for requests with this body, from one write to the log to another.
+fn calls_of_requests(body: &[u8]) -> Vec<String> {
+    let setup = Setup::new().flag("logger-max-size", "0");
     let trace = setup.path("trace");
     // With -D the program stays the child of this test, and signals reach it.
     let mut command = Command::new("strace");
@@ -24,8 +53,7 @@ fn a_request_on_a_warm_connection_is_one_read_one_write_to_the_log_and_one_write
     let traced = setup.command();
     command.arg(traced.get_program()).args(traced.get_args());
     let mut server = setup.start_as(command);
-    let body = corpus::review(&"u".repeat(1_100));
-    let request = post("/log-request?timeout=1s", &body);
+    let request = post("/log-request?timeout=1s", body);
     let mut client = server.connect();
     for _ in 0..WARM_UP + COUNTED {
         assert_eq!(client.exchange(&request).status, 200);
@@ -50,38 +78,27 @@ fn a_request_on_a_warm_connection_is_one_read_one_write_to_the_log_and_one_write
     let appended: Vec<usize> = (0..calls.len()).filter(|at| appends(calls[*at])).collect();
     assert_eq!(appended.len(), WARM_UP + COUNTED);
     let warm = &calls[appended[WARM_UP - 1]..appended[WARM_UP + COUNTED - 1]];
-    let (names, calls): (Vec<&str>, Vec<&str>) = warm
+    let calls: Vec<String> = warm
         .iter()
-        .map(|call| {
-            let call = call.split_once(' ').unwrap_or_default().1.trim_start();
-            (call.split('(').next().unwrap_or_default(), call)
-        })
+        .map(|call| call.split_once(' ').unwrap_or_default().1.trim_start())
         // What goes by the clock and not by the request: the socket's time-outs are set anew when they have drifted a
         // quarter of a second, and now and then the log's path is looked at for a file that was moved, which an append
         // may have to wait for.
-        .filter(|(name, _)| !matches!(*name, "setsockopt" | "statx" | "futex"))
-        .unzip();
-    assert!(warm.len() - calls.len() <= COUNTED / 5, "{warm:#?}");
-    let expected = ["write", "sendto", "recvfrom"];
-    let odd: Vec<&str> = calls
-        .iter()
-        .zip(names.iter().zip(expected.iter().cycle()))
-        .filter(|(_, (name, expected))| name != expected)
-        .map(|(call, _)| *call)
-        .take(9)
+        .filter(|call| !matches!(name(call), "setsockopt" | "statx" | "futex"))
+        .map(str::to_owned)
         .collect();
-    assert!(odd.is_empty(), "not one of the three, in turn: {odd:#?}");
-    assert_eq!(calls.len(), 3 * COUNTED);
+    assert!(warm.len() - calls.len() <= COUNTED / 5, "{warm:#?}");
+    calls
+}
+
+fn name(call: &str) -> &str {
+    call.split('(').next().unwrap_or_default()
 }
 
 #[test]
 fn a_request_of_200_kb_faults_no_page_in_once_the_connection_is_warm() {
     let server = Setup::new().flag("logger-max-size", "0").start();
-    let padding = "p".repeat(200_000);
-    let body = format!(
-        "{{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\",\"request\":{{\"uid\":\"1\",\"object\":\"{padding}\"}}}}"
-    );
-    let request = post("/log-request?timeout=1s", body.as_bytes());
+    let request = post("/log-request?timeout=1s", &large_review());
     let mut client = server.connect();
     let mut ask = |times: usize| {
         for _ in 0..times {
@@ -97,6 +114,14 @@ fn a_request_of_200_kb_faults_no_page_in_once_the_connection_is_warm() {
         faults < COUNTED as u64 / 10,
         "{faults} faults in {COUNTED} requests"
     );
+}
+
+fn large_review() -> Vec<u8> {
+    let padding = "p".repeat(200_000);
+    format!(
+        "{{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\",\"request\":{{\"uid\":\"1\",\"object\":\"{padding}\"}}}}"
+    )
+    .into_bytes()
 }
 
 /// Pages that a process has had mapped without I/O so far: field 10 of /proc/PID/stat (proc_pid_stat(5)).
