@@ -19,19 +19,19 @@ fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/history.jsonl")
 }
 
-/// The last recorded run: its date and figures.
-pub(crate) fn last() -> io::Result<Option<(String, Kept)>> {
+/// Each figure as it was recorded last. Not every run holds them all.
+pub(crate) fn last() -> io::Result<Kept> {
     let text = match fs::read_to_string(path()) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::new()),
         Err(error) => return Err(error),
     };
-    let Some(line) = text.lines().last() else {
-        return Ok(None);
-    };
-    let line: Value = serde_json::from_str(line)?;
-    let date = line["date"].as_str().unwrap_or("?").to_owned();
-    Ok(Some((date, serde_json::from_value(line["kept"].clone())?)))
+    let mut last = Kept::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        last.extend(serde_json::from_value::<Kept>(line["kept"].clone())?);
+    }
+    Ok(last)
 }
 
 /// Each figure that is worse than it was, in words.

@@ -135,7 +135,7 @@ pub(crate) fn footnotes(outcomes: &[Outcome]) {
             outcome.name, row.who
         );
     }
-    if disturbed(outcomes) {
+    if outcomes.iter().any(disturbed) {
         println!(
             "!: other processes took more than {:.0} % of the two cores; do not trust the latency.",
             DISTURBED * 100.0
@@ -143,12 +143,10 @@ pub(crate) fn footnotes(outcomes: &[Outcome]) {
     }
 }
 
-/// Whether other processes were in the way of any case.
-pub(crate) fn disturbed(outcomes: &[Outcome]) -> bool {
-    outcomes
-        .iter()
-        .flat_map(|outcome| &outcome.rows)
-        .any(|row| row.figures.others > DISTURBED)
+/// Whether other processes, or the hypervisor's other guests, were in the way.
+pub(crate) fn disturbed(outcome: &Outcome) -> bool {
+    let mut rows = outcome.rows.iter();
+    rows.any(|row| row.figures.others > DISTURBED)
 }
 
 /// The table of what a server takes before any load.
@@ -189,7 +187,8 @@ pub(crate) fn footprints(footprints: &[Footprint]) {
 
 /// What the history keeps of a run: our own figures that another machine would reproduce.
 pub(crate) fn kept(outcomes: &[Outcome], footprints: &[Footprint]) -> Kept {
-    let ratios = outcomes.iter().flat_map(|outcome| {
+    let quiet = outcomes.iter().filter(|outcome| !disturbed(outcome));
+    let ratios = quiet.flat_map(|outcome| {
         let ours = outcome.rows.iter().filter(|row| row.who == "ours");
         ours.map(|row| (format!("{}: CPU to floor", outcome.name), row.to_floor))
     });
