@@ -222,6 +222,18 @@ fn a_request_that_meets_the_closing_of_its_idle_connection_is_recorded_although_
     }
 }
 
+/// The uids of the reviews in the log, sorted. Each must be there once.
+fn recorded_once(server: &Server) -> Vec<String> {
+    let lines = server.lines();
+    let mut uids: Vec<String> = lines.iter().map(|line| corpus::uid(line)).collect();
+    uids.sort_unstable();
+    assert!(
+        uids.is_sorted_by(|one, next| one < next),
+        "a line is there twice"
+    );
+    uids
+}
+
 /// A way to `server` on which each piece takes 50 ms in either direction. Its threads end with the connections.
 fn far_way(server: SocketAddr) -> SocketAddr {
     fn carry(mut from: TcpStream, mut to: TcpStream) {
@@ -295,16 +307,7 @@ fn whatever_was_sent_before_the_client_could_know_of_the_end_is_recorded() {
             server.signal(Signal::TERM);
         });
         assert_ended(&mut server);
-        let mut recorded: Vec<String> = server
-            .lines()
-            .iter()
-            .map(|line| corpus::uid(line))
-            .collect();
-        recorded.sort_unstable();
-        assert!(
-            recorded.is_sorted_by(|one, next| one < next),
-            "a line is there twice"
-        );
+        let recorded = recorded_once(&server);
         for (uid, answered) in requests.into_inner().unwrap() {
             let found = recorded.binary_search(&uid).is_ok();
             assert!(found, "{uid} is lost, answered: {answered}");
@@ -429,15 +432,7 @@ fn end_amid_writers(mut server: Server, interrupt: impl Fn(&Server)) -> Value {
         interrupt(&server);
     });
     let end = assert_ended(&mut server);
-    let mut lines: Vec<String> = server
-        .lines()
-        .iter()
-        .map(|line| corpus::uid(line))
-        .collect();
-    lines.sort_unstable();
-    let all = lines.len();
-    lines.dedup();
-    assert_eq!(lines.len(), all, "a line is there twice");
+    let lines = recorded_once(&server);
     for uid in answered.into_inner().unwrap() {
         assert!(lines.binary_search(&uid).is_ok(), "{uid} is lost");
     }

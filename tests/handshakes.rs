@@ -59,7 +59,7 @@ fn plain_http_on_the_tls_port_is_told_so() {
 #[test]
 fn every_prefix_of_a_client_hello_leaves_the_server_well() {
     let server = Server::start();
-    let hello = client_hello(&server);
+    let hello = server.client_hello();
     for end in 0..hello.len() {
         let mut tcp = TcpStream::connect(server.https()).unwrap();
         tcp.write_all(&hello[..end]).unwrap();
@@ -69,15 +69,6 @@ fn every_prefix_of_a_client_hello_leaves_the_server_well() {
         .exchange(&post("/log-request", &corpus::review("u")));
     assert_eq!(response.status, 200);
     server.wait_for_metric("connections{listener=\"https\"}", 0.0);
-}
-
-fn client_hello(server: &Server) -> Vec<u8> {
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let config = server.setup().authority().trust();
-    let mut session = rustls::ClientConnection::new(config, name).unwrap();
-    let mut hello = Vec::new();
-    session.write_tls(&mut hello).unwrap();
-    hello
 }
 
 /// The waits of the contract that are short enough to wait for, side by side.
@@ -109,7 +100,7 @@ fn a_head_or_a_handshake_that_does_not_arrive_in_time_is_ended() {
             assert_refusal("a trickle", &slow.response(), &[408]);
             assert!((4.0..8.0).contains(&took(start)), "{}", took(start));
         });
-        let hello = client_hello(&server);
+        let hello = server.client_hello();
         for length in [0, 40] {
             let bytes = hello[..length].to_vec();
             let mut tcp = TcpStream::connect(server.https()).unwrap();

@@ -31,14 +31,6 @@ fn bound(inflight: usize, request: usize, connections: usize) -> usize {
     inflight.max(3 * request) * 1024 + connections * 5 / 4 * 150 + 8 * 1024
 }
 
-/// A review of about so many bytes.
-fn large_review(uid: &str, size: usize) -> Vec<u8> {
-    let padding = "x".repeat(size);
-    let uid = serde_json::Value::from(uid);
-    format!(r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":{uid},"object":"{padding}"}}}}"#)
-        .into_bytes()
-}
-
 /// An EventList of about so many bytes in events of a kilobyte each.
 fn large_event_list(size: usize) -> Vec<u8> {
     let event = format!(r#"{{"level":"Metadata","auditID":"{}"}}"#, "a".repeat(1000));
@@ -50,7 +42,7 @@ fn large_event_list(size: usize) -> Vec<u8> {
 #[test]
 fn sixty_four_clients_with_bodies_of_seven_megabytes_are_all_served_within_the_budget() {
     let server = start(setup());
-    let request = post("/log-request", &large_review("seven", 7 * MIB));
+    let request = post("/log-request", &corpus::large_review("seven", 7 * MIB));
     let ended = AtomicBool::new(false);
     let most = AtomicUsize::new(0);
     let start = Instant::now();
@@ -92,11 +84,11 @@ fn sixty_four_clients_with_bodies_of_seven_megabytes_are_all_served_within_the_b
 #[ignore = "sends a gigabyte; .ci/run runs it"]
 fn peak_memory_under_attack_stays_under_the_bound() {
     let server = start(setup().flag("http-port", "0"));
-    let review = post("/log-request", &large_review("giant", 28 * MIB));
+    let review = post("/log-request", &corpus::large_review("giant", 28 * MIB));
     let events = post("/audit-events", &large_event_list(28 * MIB));
     // A body of 60 KB takes no turn; nearly whole, it holds all that such a connection may.
     let small_events = post("/audit-events", &large_event_list(60_000));
-    let small_review = post("/log-request", &large_review("small", 60_000));
+    let small_review = post("/log-request", &corpus::large_review("small", 60_000));
     let idle = Holdings::of(&server).resident;
     thread::scope(|scope| {
         let giants: Vec<_> = (0..24)
@@ -227,9 +219,10 @@ fn a_slow_sender_cannot_hold_the_budget_past_its_deadline() {
     let start = Instant::now();
     // Its turn comes when the slow one's time is up, and before its own patience is.
     thread::sleep(Duration::from_secs(5));
-    let next = server
-        .connect()
-        .exchange(&post("/log-request", &large_review("next", 7 * MIB)));
+    let next = server.connect().exchange(&post(
+        "/log-request",
+        &corpus::large_review("next", 7 * MIB),
+    ));
     let took = start.elapsed().as_secs_f64();
     assert_eq!(next.status, 200);
     assert!((25.0..34.0).contains(&took), "{took}");

@@ -5,15 +5,14 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::attack::{self, Holdings, while_others_are_served};
 use common::{Client, Server, Setup, corpus, eventually, post};
+use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
 
 /// Slow clients at once.
 const SLOW: usize = 200;
@@ -47,15 +46,6 @@ fn tcp(address: SocketAddr) -> TcpStream {
     tcp.set_read_timeout(Some(common::PATIENCE)).unwrap();
     tcp.set_write_timeout(Some(common::PATIENCE)).unwrap();
     tcp
-}
-
-/// What a client says first.
-fn client_hello(config: &Arc<ClientConfig>) -> Vec<u8> {
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut session = ClientConnection::new(Arc::clone(config), name).unwrap();
-    let mut hello = Vec::new();
-    session.write_tls(&mut hello).unwrap();
-    hello
 }
 
 /// A TCP connection with the server's flight read, and what the client has to send from there on: the end of its
@@ -117,9 +107,42 @@ struct Attacked {
 }
 
 impl Attacked {
+    /// Attacks a new server. Others have to be served within `patience` meanwhile.
+    fn by<T: Send>(
+        name: &'static str,
+        patience: Duration,
+        attack: impl FnOnce(&Server) -> T + Send,
+    ) -> (Self, T) {
+        let (server, before) = warm();
+        let outcome = while_others_are_served(name, &server, patience, || attack(&server));
+        let attacked = Self {
+            name,
+            server,
+            before,
+        };
+        (attacked, outcome)
+    }
+
     /// It holds what it held before.
     fn recovers(self) {
         self.before.wait_to_be_back(self.name, &self.server, KEPT);
+    }
+}
+
+/// The most descriptors that a server was seen to hold.
+#[derive(Default)]
+struct Descriptors(AtomicUsize);
+
+impl Descriptors {
+    fn look(&self, server: &Server) {
+        self.0
+            .fetch_max(Holdings::of(server).descriptors, Ordering::Relaxed);
+    }
+
+    fn were_bounded(self) {
+        let most = self.0.into_inner();
+        println!("at most {most} descriptors");
+        assert!(most < 2 * 256 + 64 + 40, "{most} descriptors");
     }
 }
 
@@ -157,114 +180,79 @@ fn floods_of_connects_cost_others_no_more_than_lost_syns() {
 }
 
 fn a_thousand_idle_connections() -> Attacked {
-    let (server, before) = warm();
-    let held = while_others_are_served("1,000 idle connections", &server, attack::PROMPT, || {
+    let (attacked, held) = Attacked::by("1,000 idle connections", attack::PROMPT, |server| {
         let held: Vec<Client> = (0..1_000).map(|_| server.connect()).collect();
         thread::sleep(Duration::from_secs(2));
         held
     });
-    let page = server.metrics();
+    let page = attacked.server.metrics();
     assert!(page["kube_audit_rest_connections_evicted_total"] >= 700.0);
     // Those that were closed are read on for a second, no more than 64 at once.
     assert!(page["kube_audit_rest_connections{listener=\"https\"}"] <= 256.0 + 64.0);
     drop(held);
-    Attacked {
-        name: "1,000 idle connections",
-        server,
-        before,
-    }
+    attacked
+}
+
+/// [`trickle`] against a new server.
+fn slow<C: Send>(
+    name: &'static str,
+    open: impl Fn(&Server) -> C + Sync + Send,
+    send_one: impl Fn(&mut C, usize) -> std::io::Result<()> + Sync + Send,
+) -> Attacked {
+    let attack = |server: &Server| trickle(|| open(server), send_one);
+    Attacked::by(name, attack::PROMPT, attack).0
+}
+
+/// A connection on which a request has begun.
+fn begun(server: &Server, rest: &[u8]) -> Client {
+    let mut client = server.connect();
+    client.send(HEAD);
+    client.send(rest);
+    client
 }
 
 fn slow_handshakes() -> Attacked {
-    let (server, before) = warm();
-    let hello = client_hello(&server.setup().authority().trust());
-    while_others_are_served("slow handshakes", &server, attack::PROMPT, || {
-        trickle(
-            || tcp(server.https()),
-            |tcp, round| tcp.write_all(&hello[round..=round]),
-        );
-    });
-    Attacked {
-        name: "slow handshakes",
-        server,
-        before,
-    }
+    slow(
+        "slow handshakes",
+        |server| (tcp(server.https()), server.client_hello()),
+        |(tcp, hello), round| tcp.write_all(&hello[round..=round]),
+    )
 }
 
 fn slow_heads() -> Attacked {
-    let (server, before) = warm();
-    while_others_are_served("slow heads", &server, attack::PROMPT, || {
-        trickle(
-            || server.connect(),
-            |client, round| client.try_send(&HEAD[round..=round]),
-        );
-    });
-    Attacked {
-        name: "slow heads",
-        server,
-        before,
-    }
+    slow("slow heads", Server::connect, |client, round| {
+        client.try_send(&HEAD[round..=round])
+    })
 }
 
 fn slow_chunk_headers() -> Attacked {
-    let (server, before) = warm();
-    while_others_are_served("slow chunk headers", &server, attack::PROMPT, || {
-        trickle(
-            || {
-                let mut client = server.connect();
-                client.send(HEAD);
-                client.send(b"Transfer-Encoding: chunked\r\n\r\n5;");
-                client
-            },
-            |client, _| client.try_send(b"x"),
-        );
-    });
-    Attacked {
-        name: "slow chunk headers",
-        server,
-        before,
-    }
+    slow(
+        "slow chunk headers",
+        |server| begun(server, b"Transfer-Encoding: chunked\r\n\r\n5;"),
+        |client, _| client.try_send(b"x"),
+    )
 }
 
 fn slow_bodies() -> Attacked {
-    let (server, before) = warm();
-    while_others_are_served("slow bodies", &server, attack::PROMPT, || {
-        trickle(
-            || {
-                let mut client = server.connect();
-                client.send(HEAD);
-                client.send(b"Content-Length: 60000\r\n\r\n{");
-                client
-            },
-            |client, _| client.try_send(b" "),
-        );
-    });
-    Attacked {
-        name: "slow bodies",
-        server,
-        before,
-    }
+    slow(
+        "slow bodies",
+        |server| begun(server, b"Content-Length: 60000\r\n\r\n{"),
+        |client, _| client.try_send(b" "),
+    )
 }
 
 fn slow_readers() -> Attacked {
-    let (server, before) = warm();
     let request = post("/log-request", &corpus::review("slow reader"));
-    while_others_are_served("slow readers", &server, attack::PROMPT, || {
-        trickle(
-            || {
-                let (mut tcp, flight, record) = amid_handshake(&server, &request.repeat(20));
-                tcp.write_all(&flight).unwrap();
-                tcp.write_all(&record).unwrap();
-                tcp
-            },
-            |tcp, _| tcp.read(&mut [0]).map(|_| ()),
-        );
-    });
-    Attacked {
-        name: "slow readers",
-        server,
-        before,
-    }
+    slow(
+        "slow readers",
+        |server| {
+            let (mut tcp, flight, record) = amid_handshake(server, &request.repeat(20));
+            tcp.write_all(&flight).unwrap();
+            tcp.write_all(&record).unwrap();
+            tcp
+        },
+        |tcp, _| tcp.read(&mut [0]).map(|_| ()),
+    )
 }
 
 /// The contract's ten seconds for a reply: they run when the reader has let all buffers between fill up.
@@ -293,10 +281,9 @@ fn whoever_reads_no_replies_is_cut_after_ten_seconds() {
 }
 
 fn a_flood_of_handshakes() -> Attacked {
-    let (server, before) = warm();
     let count = AtomicUsize::new(0);
-    let until = Instant::now() + ATTACK;
-    while_others_are_served("a flood of handshakes", &server, attack::PROMPT, || {
+    let (attacked, ()) = Attacked::by("a flood of handshakes", attack::PROMPT, |server| {
+        let until = Instant::now() + ATTACK;
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -309,102 +296,79 @@ fn a_flood_of_handshakes() -> Attacked {
         });
     });
     println!("{count:?} handshakes in {ATTACK:?}");
-    Attacked {
-        name: "a flood of handshakes",
-        server,
-        before,
-    }
+    attacked
 }
 
 fn a_flood_of_hellos_that_nobody_finishes() -> Attacked {
-    let (server, before) = warm();
-    let hello = client_hello(&server.setup().authority().trust());
-    let most = AtomicUsize::new(0);
-    let until = Instant::now() + ATTACK;
-    while_others_are_served(
-        "a flood of hellos",
-        &server,
-        attack::AFTER_LOST_SYNS,
-        || {
-            thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(|| {
-                        let mut held = std::collections::VecDeque::new();
-                        while Instant::now() < until {
-                            let mut tcp = tcp(server.https());
-                            // The server may have cut it already.
-                            let _ = tcp.write_all(&hello);
-                            held.push_back(tcp);
-                            if held.len() > 400 {
-                                held.pop_front();
-                            }
-                            most.fetch_max(Holdings::of(&server).descriptors, Ordering::Relaxed);
+    let most = Descriptors::default();
+    let (attacked, ()) = Attacked::by("a flood of hellos", attack::AFTER_LOST_SYNS, |server| {
+        let hello = server.client_hello();
+        let until = Instant::now() + ATTACK;
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut held = std::collections::VecDeque::new();
+                    while Instant::now() < until {
+                        let mut tcp = tcp(server.https());
+                        // The server may have cut it already.
+                        let _ = tcp.write_all(&hello);
+                        held.push_back(tcp);
+                        if held.len() > 400 {
+                            held.pop_front();
                         }
-                    });
-                }
-            });
-        },
-    );
-    let most = most.into_inner();
-    println!("at most {most} descriptors");
-    assert!(most < 2 * 256 + 64 + 40, "{most} descriptors");
-    Attacked {
-        name: "a flood of hellos",
-        server,
-        before,
-    }
+                        most.look(server);
+                    }
+                });
+            }
+        });
+    });
+    most.were_bounded();
+    attacked
 }
 
 fn ten_thousand_connections_with_garbage() -> Attacked {
     const SENDERS: usize = 8;
-    let (server, before) = warm();
-    let most = AtomicUsize::new(0);
-    while_others_are_served(
+    let most = Descriptors::default();
+    let send = |server: &Server, sender: usize| {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(sender as u64 + 1);
+        for number in 0..10_000 / SENDERS {
+            let mut garbage = Vec::new();
+            while garbage.len() < 1 + (number % 600) {
+                // xorshift: any bytes will do, the same in each run.
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                garbage.extend_from_slice(&random.to_le_bytes());
+            }
+            if number % 2 == 0 {
+                garbage[..3].copy_from_slice(b"\x16\x03\x01");
+            }
+            let mut tcp = tcp(server.https());
+            let _ = tcp.write_all(&garbage);
+            if number % 50 == 0 {
+                most.look(server);
+            }
+        }
+    };
+    let (attacked, ()) = Attacked::by(
         "10,000 connects with garbage",
-        &server,
         attack::AFTER_LOST_SYNS,
-        || {
+        |server| {
             thread::scope(|scope| {
                 for sender in 0..SENDERS {
-                    let (server, most) = (&server, &most);
-                    scope.spawn(move || {
-                        let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(sender as u64 + 1);
-                        for number in 0..10_000 / SENDERS {
-                            let mut garbage = Vec::new();
-                            while garbage.len() < 1 + (number % 600) {
-                                // xorshift: any bytes will do, the same in each run.
-                                random ^= random << 13;
-                                random ^= random >> 7;
-                                random ^= random << 17;
-                                garbage.extend_from_slice(&random.to_le_bytes());
-                            }
-                            if number % 2 == 0 {
-                                garbage[..3].copy_from_slice(b"\x16\x03\x01");
-                            }
-                            let mut tcp = tcp(server.https());
-                            let _ = tcp.write_all(&garbage);
-                            if number % 50 == 0 {
-                                most.fetch_max(Holdings::of(server).descriptors, Ordering::Relaxed);
-                            }
-                        }
-                    });
+                    let send = &send;
+                    scope.spawn(move || send(server, sender));
                 }
             });
         },
     );
-    let most = most.into_inner();
-    println!("at most {most} descriptors");
-    assert!(most < 2 * 256 + 64 + 40, "{most} descriptors");
+    most.were_bounded();
+    let messages = attacked.server.messages().len();
     assert!(
-        server.messages().len() < 100,
-        "messages about it are rate-limited: {}",
-        server.messages().len()
+        messages < 100,
+        "messages about it are rate-limited: {messages}"
     );
-    Attacked {
-        name: "10,000 connects with garbage",
-        server,
-        before,
-    }
+    attacked
 }
 
 #[test]
@@ -436,7 +400,7 @@ fn every_prefix_of_what_a_tls_client_sends_after_the_hello_leaves_the_server_wel
 #[test]
 fn records_that_tls_does_not_allow_end_the_connection_with_an_alert_and_nothing_else() {
     let (server, _) = warm();
-    let hello = client_hello(&server.setup().authority().trust());
+    let hello = server.client_hello();
     let record = |kind: u8, length: u16| {
         let mut record = vec![kind, 3, 3];
         record.extend_from_slice(&length.to_be_bytes());
@@ -500,7 +464,7 @@ fn records_that_tls_does_not_allow_end_the_connection_with_an_alert_and_nothing_
 #[test]
 fn a_handshake_of_a_byte_at_a_time_is_ended_after_ten_seconds() {
     let (server, _) = warm();
-    let hello = client_hello(&server.setup().authority().trust());
+    let hello = server.client_hello();
     let mut tcp = tcp(server.https());
     let start = Instant::now();
     for byte in hello.chunks(1) {
@@ -539,9 +503,7 @@ fn a_body_or_a_chunk_header_of_a_byte_at_a_time_is_ended_after_thirty_seconds() 
                 "a: b\r\n",
             ),
         ] {
-            let mut client = server.connect();
-            client.send(HEAD);
-            client.send(head.as_bytes());
+            let mut client = begun(&server, head.as_bytes());
             scope.spawn(move || {
                 let start = Instant::now();
                 while start.elapsed() < Duration::from_secs(29) {
@@ -620,14 +582,7 @@ fn without_descriptors_it_says_so_goes_on_and_serves_a_client_in_good_order() {
 
 /// User and system time used so far, in hundredths of a second.
 fn cpu_ticks(server: &Server) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process_id())).unwrap();
-    let (_, rest) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<u64> = rest
-        .split(' ')
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    // From the state on, which is no number: ppid is the first, utime and stime the 11th and 12th (proc_pid_stat(5)).
-    fields[10] + fields[11]
+    server.stat(14) + server.stat(15)
 }
 
 /// RLIMIT_NPROC does not bind root, so the program runs as somebody else.

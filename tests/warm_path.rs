@@ -10,6 +10,9 @@ use common::{Setup, corpus, post};
 const WARM_UP: usize = 50;
 const COUNTED: usize = 200;
 
+/// Pages that a process has had mapped without I/O so far: a field of /proc/PID/stat (proc_pid_stat(5)).
+const MINOR_FAULTS: usize = 10;
+
 #[test]
 #[ignore = "needs strace; .ci/run installs it and runs this"]
 fn a_request_on_a_warm_connection_is_one_read_one_write_to_the_log_and_one_write_of_the_reply() {
@@ -29,7 +32,7 @@ fn a_request_on_a_warm_connection_is_one_read_one_write_to_the_log_and_one_write
 #[test]
 #[ignore = "needs strace; .ci/run installs it and runs this"]
 fn a_large_request_on_a_warm_connection_is_some_reads_and_the_two_writes() {
-    let calls = calls_of_requests(&large_review());
+    let calls = calls_of_requests(&corpus::large_review("1", 200_000));
     let count = |wanted: &str| calls.iter().filter(|call| name(call) == wanted).count();
     assert_eq!((count("write"), count("sendto")), (COUNTED, COUNTED));
     let odd: Vec<&String> = calls
@@ -81,9 +84,9 @@ fn calls_of_requests(body: &[u8]) -> Vec<String> {
     let calls: Vec<String> = warm
         .iter()
         .map(|call| call.split_once(' ').unwrap_or_default().1.trim_start())
-        // What goes by the clock and not by the request: the socket's time-outs are set anew when they have drifted a
-        // quarter of a second, and now and then the log's path is looked at for a file that was moved, which an append
-        // may have to wait for.
+        // What goes by the clock and not by the request: a wait that was interrupted for long shortens the socket's
+        // time-out, once, and now and then the log's path is looked at for a file that was moved, which an append may
+        // have to wait for.
         .filter(|call| !matches!(name(call), "setsockopt" | "statx" | "futex"))
         .map(str::to_owned)
         .collect();
@@ -98,7 +101,10 @@ fn name(call: &str) -> &str {
 #[test]
 fn a_request_of_200_kb_faults_no_page_in_once_the_connection_is_warm() {
     let server = Setup::new().flag("logger-max-size", "0").start();
-    let request = post("/log-request?timeout=1s", &large_review());
+    let request = post(
+        "/log-request?timeout=1s",
+        &corpus::large_review("1", 200_000),
+    );
     let mut client = server.connect();
     let mut ask = |times: usize| {
         for _ in 0..times {
@@ -106,27 +112,12 @@ fn a_request_of_200_kb_faults_no_page_in_once_the_connection_is_warm() {
         }
     };
     ask(WARM_UP);
-    let before = minor_faults(server.process_id());
+    let before = server.stat(MINOR_FAULTS);
     ask(COUNTED);
-    let faults = minor_faults(server.process_id()) - before;
+    let faults = server.stat(MINOR_FAULTS) - before;
     // The body has 49 pages; what the rest of the process faults in meanwhile is a few.
     assert!(
         faults < COUNTED as u64 / 10,
         "{faults} faults in {COUNTED} requests"
     );
-}
-
-fn large_review() -> Vec<u8> {
-    let padding = "p".repeat(200_000);
-    format!(
-        "{{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\",\"request\":{{\"uid\":\"1\",\"object\":\"{padding}\"}}}}"
-    )
-    .into_bytes()
-}
-
-/// Pages that a process has had mapped without I/O so far: field 10 of /proc/PID/stat (proc_pid_stat(5)).
-fn minor_faults(process: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    fields.split_whitespace().nth(7).unwrap().parse().unwrap()
 }

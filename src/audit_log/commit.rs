@@ -31,8 +31,8 @@ const LARGEST_GROUP_SYNCED: usize = 4 << 20;
 const LARGEST_KEPT: usize = 256 << 10;
 
 /// How long a waiting append lets others overtake it: hundreds of small writes, and short beside what a request is
-/// allowed. With 32 threads that do nothing but append on two cores a line costs hardly more CPU so than with one; without
-/// overtaking it costs twice as much, and half as many get through.
+/// allowed. With 32 threads that do nothing but append on two cores a line costs 1.3 times as much CPU so as with one;
+/// without overtaking it costs twice as much, and half as many get through.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// How often one that was woken and then overtaken looks whether it can write: to be woken at the end of each turn again

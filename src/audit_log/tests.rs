@@ -119,11 +119,12 @@ impl Place {
             .filter_map(|entry| Some((names.parse(&entry.file_name())?, entry.path())))
             .collect();
         rolled.sort();
-        // One of them may be deleted just now.
-        rolled
-            .iter()
-            .filter_map(|(_, path)| fs::read_to_string(path).ok())
-            .collect()
+        let read = |(_, path)| match fs::read_to_string(path) {
+            // Deleted just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            content => Some(content.unwrap()),
+        };
+        rolled.into_iter().filter_map(read).collect()
     }
 }
 

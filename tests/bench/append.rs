@@ -88,7 +88,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// What appends, and from how many threads.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Variant {
     /// Nothing but write(2), from one thread.
     Write,
@@ -119,8 +119,8 @@ fn compare(directory: &Path, length: usize) {
     };
     let plain = |variant| {
         let path = directory.join("plain");
-        let options = || OpenOptions::new().append(true).create(true).open(&path);
-        let file = options().expect("a file");
+        let file = OpenOptions::new().append(true).create(true).open(&path);
+        let file = file.expect("a file");
         let cost = if let Mutex(threads) = variant {
             let file = std::sync::Mutex::new(file);
             append_all(threads, &|| {

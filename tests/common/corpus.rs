@@ -35,6 +35,16 @@ pub fn review(uid: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A review of about so many bytes.
+pub fn large_review(uid: &str, size: usize) -> Vec<u8> {
+    let padding = "x".repeat(size);
+    let uid = serde_json::Value::from(uid);
+    format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":{uid},"object":"{padding}"}}}}"#
+    )
+    .into_bytes()
+}
+
 /// A small EventList with one event for each id.
 pub fn event_list(ids: &[&str]) -> Vec<u8> {
     let events: Vec<String> = ids

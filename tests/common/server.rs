@@ -10,7 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -233,6 +234,25 @@ impl Server {
 
     pub fn process_id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A numeric field of /proc/PID/stat, by its number in proc_pid_stat(5), from 4 on.
+    pub fn stat(&self, field: usize) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process_id())).unwrap();
+        // The second field is a name in parentheses, which may hold anything.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let field = fields.split_whitespace().nth(field - 3).unwrap();
+        field.parse().unwrap()
+    }
+
+    /// What a TLS client says first.
+    pub fn client_hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from("localhost").unwrap();
+        let config = self.setup().authority().trust();
+        let mut session = ClientConnection::new(config, name).unwrap();
+        let mut hello = Vec::new();
+        session.write_tls(&mut hello).unwrap();
+        hello
     }
 
     /// A new connection to the HTTPS port.
