@@ -14,8 +14,8 @@ use common::client::{Client, post};
 use common::corpus;
 use kube_audit_rest::Server;
 use kube_audit_rest::cli::Config;
-use kube_audit_rest::diagnostics::{Diagnostics, Format};
-use kube_audit_rest::routes::Port;
+use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::serve::routes::Port;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -50,10 +50,7 @@ fn a_request_on_a_warm_connection_allocates_nothing_of_ours() {
         metrics_port: 0,
         ..Config::default()
     };
-    let diagnostics = Arc::new(Diagnostics::to_sink(
-        Format::Json,
-        Box::new(std::io::sink()),
-    ));
+    let diagnostics = Arc::new(Diagnostics::to_sink(Format::Json, Box::new(std::io::sink())));
     let server = Server::start(&config, diagnostics).unwrap();
 
     let mut client = Command::new(std::env::current_exe().unwrap())
@@ -92,18 +89,13 @@ fn the_client() {
     for certificate in rustls_pemfile::certs(&mut std::env::var(CA).unwrap().as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()
-    .unwrap()
-    .with_root_certificates(roots)
-    .with_no_client_auth();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let mut client = Client::tls(address.parse().unwrap(), &Arc::new(config));
-    let body = corpus::reviews()
-        .into_iter()
-        .find(|body| body.len() > 1200)
-        .unwrap();
+    let body = corpus::reviews().into_iter().find(|body| body.len() > 1200).unwrap();
     let request = post("/log-request?timeout=1s", &body);
     let mut ask = || assert_eq!(client.exchange(&request).status, 200);
     (0..20).for_each(|_| ask());

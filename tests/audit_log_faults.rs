@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use kube_audit_rest::audit_log::{AuditLog, Settings, Target};
-use kube_audit_rest::diagnostics::{Diagnostics, Format};
-use kube_audit_rest::metrics::Metrics;
+use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::observe::metrics::Metrics;
 
 /// A tmpfs, unmounted at the end.
 struct Mounted(PathBuf);
@@ -20,10 +20,7 @@ impl Mounted {
     fn tmpfs(at: &Path, size: &str) -> Self {
         fs::create_dir_all(at).unwrap();
         let options = format!("size={size},mode=0700");
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(at)
-            .status();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
         assert!(
             status.is_ok_and(|status| status.success()),
             "cannot mount a tmpfs: run this test as root, with CAP_SYS_ADMIN"
@@ -54,10 +51,7 @@ fn open(path: &Path, max_size: u64, sync: bool) -> AuditLog {
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "never came: {what}"
-        );
+        assert!(began.elapsed() < Duration::from_secs(20), "never came: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -69,11 +63,7 @@ fn lines(directory: &Path) -> Vec<String> {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "log") {
             let text = fs::read_to_string(&path).unwrap();
-            assert!(
-                text.is_empty() || text.ends_with('\n'),
-                "{} is torn",
-                path.display()
-            );
+            assert!(text.is_empty() || text.ends_with('\n'), "{} is torn", path.display());
             lines.extend(text.lines().map(str::to_owned));
         }
     }
@@ -108,11 +98,7 @@ fn fill_and_free(max_size: u64, sync: bool) {
                         if stop.load(Relaxed) {
                             break;
                         }
-                        let length = if number % 50 == 0 {
-                            20_000
-                        } else {
-                            100 + number % 400
-                        };
+                        let length = if number % 50 == 0 { 20_000 } else { 100 + number % 400 };
                         let line = format!("{thread}.{number} {}", "x".repeat(length));
                         let outcome = log.append(format!("{line}\n").as_bytes());
                         let count = if outcome.is_ok() { successes } else { failures };
@@ -125,41 +111,22 @@ fn fill_and_free(max_size: u64, sync: bool) {
             .collect();
         let _stop = StopAtEnd(&stop);
         eventually("the disk is full", || failures.load(Relaxed) > 200);
-        eventually("it is said", || {
-            log.failing()
-                .is_some_and(|why| why.contains("No space left"))
-        });
+        eventually("it is said", || log.failing().is_some_and(|why| why.contains("No space left")));
         let before = successes.load(Relaxed);
         fs::remove_file(&ballast).unwrap();
-        eventually("there is room again", || {
-            successes.load(Relaxed) > before + 500
-        });
+        eventually("there is room again", || successes.load(Relaxed) > before + 500);
         let before = failures.load(Relaxed);
-        eventually("and it is full again", || {
-            failures.load(Relaxed) > before + 200
-        });
+        eventually("and it is full again", || failures.load(Relaxed) > before + 200);
         stop.store(true, Relaxed);
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .partition(|(_, ok)| *ok)
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).partition(|(_, ok)| *ok)
     });
     drop(log);
     let found = lines(&mounted.0);
     let distinct: HashSet<&str> = found.iter().map(String::as_str).collect();
     assert_eq!(found.len(), distinct.len(), "a line is there twice");
-    let lost = acknowledged
-        .iter()
-        .filter(|(line, _)| !distinct.contains(line.as_str()));
-    assert_eq!(
-        lost.count(),
-        0,
-        "of {} acknowledged lines",
-        acknowledged.len()
-    );
-    let left = refused
-        .iter()
-        .filter(|(line, _)| distinct.contains(line.as_str()));
+    let lost = acknowledged.iter().filter(|(line, _)| !distinct.contains(line.as_str()));
+    assert_eq!(lost.count(), 0, "of {} acknowledged lines", acknowledged.len());
+    let left = refused.iter().filter(|(line, _)| distinct.contains(line.as_str()));
     assert_eq!(left.count(), 0, "of {} refused lines", refused.len());
     assert_eq!(found.len(), acknowledged.len(), "a torn line is there");
 }
@@ -188,10 +155,7 @@ fn a_probe_tells_without_traffic_that_a_full_disk_has_room_again() {
     log.append(b"first\n").unwrap();
     let _ = fs::write(&ballast, vec![0; 2 << 20]);
     let long = ["x".repeat(9000), "\n".to_owned()].concat();
-    assert_eq!(
-        log.append(long.as_bytes()).unwrap_err().reason(),
-        "no_space"
-    );
+    assert_eq!(log.append(long.as_bytes()).unwrap_err().reason(), "no_space");
     let failing = Instant::now();
     while failing.elapsed() < Duration::from_millis(2500) {
         assert!(log.failing().is_some(), "the disk is still full");

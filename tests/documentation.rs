@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kube_audit_rest::cli::{self, Config};
-use kube_audit_rest::metrics::Metrics;
+use kube_audit_rest::observe::metrics::Metrics;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -19,9 +19,7 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// The rows of the table whose header line begins with `header`, as trimmed cells.
 fn table(document: &str, header: &str) -> Vec<Vec<String>> {
-    let mut lines = document
-        .lines()
-        .skip_while(|line| !line.starts_with(header));
+    let mut lines = document.lines().skip_while(|line| !line.starts_with(header));
     assert!(lines.next().is_some(), "no table begins with {header}");
     lines
         .skip(1)
@@ -44,20 +42,14 @@ fn the_flag_table_and_the_command_line_have_the_same_flags_and_defaults() {
         .into_iter()
         .map(|row| (quoted(&row[0]).to_owned(), row[1].replace('`', "")))
         .collect();
-    let real = Config::default()
-        .settings()
-        .into_iter()
-        .map(|(name, default)| (format!("--{name}"), default))
-        .collect();
+    let real = Config::default().settings().into_iter().map(|(name, default)| (format!("--{name}"), default)).collect();
     assert_eq!(documented, real);
 }
 
 #[test]
 fn help_mentions_every_documented_flag() {
     let usage = cli::usage();
-    let words: BTreeSet<&str> = usage
-        .split(|char: char| !(char.is_ascii_lowercase() || char == '-'))
-        .collect();
+    let words: BTreeSet<&str> = usage.split(|char: char| !(char.is_ascii_lowercase() || char == '-')).collect();
     let readme = read("README.md");
     let documented = table(&readme, "| flag | default |");
     for row in &documented {
@@ -95,9 +87,7 @@ fn the_metric_table_and_the_metrics_page_have_the_same_families() {
             family = name.to_owned();
             real.insert(family.clone(), (kind.to_owned(), None));
         } else if let Some(sample) = line.strip_prefix(&family)
-            && let Some((label, _)) = sample
-                .strip_prefix('{')
-                .and_then(|labels| labels.split_once('='))
+            && let Some((label, _)) = sample.strip_prefix('{').and_then(|labels| labels.split_once('='))
         {
             real.get_mut(&family).unwrap().1 = Some(label.to_owned());
         }
@@ -120,15 +110,14 @@ fn every_documented_message_stands_in_the_code() {
 
 #[test]
 fn the_dependency_table_agrees_with_cargo_toml_and_cargo_lock() {
-    let documented: BTreeMap<String, String> =
-        table(&read("README.md"), "| dependency | version |")
-            .into_iter()
-            .map(|row| {
-                assert_eq!(row.len(), 4, "{row:?}");
-                assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
-                (quoted(&row[0]).to_owned(), row[1].clone())
-            })
-            .collect();
+    let documented: BTreeMap<String, String> = table(&read("README.md"), "| dependency | version |")
+        .into_iter()
+        .map(|row| {
+            assert_eq!(row.len(), 4, "{row:?}");
+            assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+            (quoted(&row[0]).to_owned(), row[1].clone())
+        })
+        .collect();
 
     let manifest = read("Cargo.toml");
     let direct: BTreeSet<&str> = section(&manifest, "[dependencies]")
@@ -138,15 +127,7 @@ fn the_dependency_table_agrees_with_cargo_toml_and_cargo_lock() {
     let named: BTreeSet<&str> = documented.keys().map(String::as_str).collect();
     assert_eq!(named, direct);
     // The whole of what the project allows itself; a new one is a decision, not a slip.
-    let allowed = [
-        "httparse",
-        "lexopt",
-        "rustls",
-        "rustls-pemfile",
-        "serde_json",
-        "signal-hook",
-        "time",
-    ];
+    let allowed = ["httparse", "lexopt", "rustls", "rustls-pemfile", "serde_json", "signal-hook", "time"];
     assert_eq!(direct, BTreeSet::from(allowed));
     for other in ["[build-dependencies]", "[target."] {
         assert!(!manifest.contains(other), "{other}");
@@ -155,10 +136,7 @@ fn the_dependency_table_agrees_with_cargo_toml_and_cargo_lock() {
     let lock = read("Cargo.lock");
     let locked = locked(&lock);
     for (name, version) in &documented {
-        assert!(
-            locked.contains(&(name.as_str(), version.as_str())),
-            "{name} {version} is not what Cargo.lock has"
-        );
+        assert!(locked.contains(&(name.as_str(), version.as_str())), "{name} {version} is not what Cargo.lock has");
     }
 }
 
@@ -179,11 +157,7 @@ fn the_two_dependency_tables_name_all_that_is_linked() {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        tree.status.success(),
-        "{}",
-        String::from_utf8_lossy(&tree.stderr)
-    );
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
     let linked = tree
         .lines()
@@ -203,10 +177,7 @@ fn the_readme_has_the_two_commands() {
     for command in ["cargo run --release --example quickstart", "cargo test"] {
         assert!(readme.lines().any(|line| line == command), "{command}");
     }
-    let version = format!(
-        "(https://rustup.rs) ({} or later)",
-        env!("CARGO_PKG_RUST_VERSION")
-    );
+    let version = format!("(https://rustup.rs) ({} or later)", env!("CARGO_PKG_RUST_VERSION"));
     assert!(readme.contains(&version), "{version}");
 }
 
@@ -227,19 +198,13 @@ fn relative_links_and_paths_in_the_documents_exist() {
             assert!(target.exists(), "{}: {link}", document.display());
             if !anchor.is_empty() {
                 let anchors = anchors(&fs::read_to_string(&target).unwrap());
-                assert!(
-                    anchors.contains(anchor),
-                    "{}: {link}: only {anchors:?}",
-                    document.display()
-                );
+                assert!(anchors.contains(anchor), "{}: {link}: only {anchors:?}", document.display());
             }
         }
         // `k8s/...` and the like in the top documents are paths from the top.
         if folder == root() {
             for path in text.split('`').skip(1).step_by(2) {
-                let ours = ["src/", "tests/", "k8s/", ".ci/"]
-                    .iter()
-                    .any(|top| path.starts_with(top));
+                let ours = ["src/", "tests/", "k8s/", ".ci/"].iter().any(|top| path.starts_with(top));
                 if ours && !path.contains([' ', '*', '\n']) {
                     assert!(root().join(path).exists(), "{}: {path}", document.display());
                 }
@@ -260,8 +225,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {
@@ -315,9 +279,7 @@ fn locked(lock: &str) -> BTreeSet<(&str, &str)> {
         .skip(1)
         .map(|package| {
             let field = |name: &str| {
-                let value = package
-                    .lines()
-                    .find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+                let value = package.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
                 value.unwrap().trim_matches('"')
             };
             (field("name"), field("version"))

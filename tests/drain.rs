@@ -18,10 +18,7 @@ use serde_json::Value;
 
 /// The server with a plain HTTP port, and this many seconds of `--shutdown-delay`.
 fn start(delay: &str) -> Server {
-    Setup::new()
-        .flag("http-port", "0")
-        .flag("shutdown-delay", delay)
-        .start()
+    Setup::new().flag("http-port", "0").flag("shutdown-delay", delay).start()
 }
 
 /// Sends an order to end and waits until it is taken.
@@ -39,9 +36,7 @@ fn assert_ended(server: &mut Server) -> Value {
 fn wait_for_closed_port(address: SocketAddr) {
     eventually("the port to close", || {
         let connected = TcpStream::connect(address);
-        connected
-            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-            .then_some(())
+        connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused).then_some(())
     });
 }
 
@@ -73,9 +68,7 @@ fn begin(client: &mut Client, path: &str, body: &[u8]) {
 fn times_recorded(server: &Server, uid: &str) -> usize {
     let wanted = format!(r#""uid":"{uid}""#);
     let lines = server.lines().into_iter().map(String::from_utf8);
-    lines
-        .filter(|line| line.as_ref().unwrap().contains(&wanted))
-        .count()
+    lines.filter(|line| line.as_ref().unwrap().contains(&wanted)).count()
 }
 
 #[test]
@@ -107,11 +100,9 @@ fn during_the_delay_it_is_not_ready_and_serves_as_before_but_says_close() {
         assert!(response.closes(), "{response:?}");
         client.expect_end();
     }
-    for (request, status) in [
-        (post("/log-request", b"no JSON"), 400),
-        (post("/elsewhere", b"{}"), 404),
-        (get("/log-request"), 405),
-    ] {
+    for (request, status) in
+        [(post("/log-request", b"no JSON"), 400), (post("/elsewhere", b"{}"), 404), (get("/log-request"), 405)]
+    {
         let mut client = server.connect();
         let response = client.exchange(&request);
         assert_eq!(response.status, status);
@@ -169,8 +160,7 @@ fn without_a_delay_the_ports_close_at_once_and_what_is_in_flight_is_finished_and
 }
 
 #[test]
-fn a_request_that_meets_the_closing_of_its_idle_connection_is_recorded_although_it_cannot_be_answered()
- {
+fn a_request_that_meets_the_closing_of_its_idle_connection_is_recorded_although_it_cannot_be_answered() {
     let mut server = start("0");
     let trust = |version| server.setup().authority().trust_with(&[version], &[]);
     let (tls12, tls13) = (trust(&TLS12), trust(&TLS13));
@@ -180,11 +170,7 @@ fn a_request_that_meets_the_closing_of_its_idle_connection_is_recorded_although_
     let connect: [&dyn Fn() -> Client; 3] = [&connect_tls12, &connect_tls13, &connect_http];
     let mut clients = Vec::new();
     for (way, connect) in connect.iter().enumerate() {
-        let request = if way == 2 {
-            event_request
-        } else {
-            review_request
-        };
+        let request = if way == 2 { event_request } else { review_request };
         // Between two requests, not yet used, and with half of a head sent.
         let mut used = connect();
         assert_eq!(used.exchange(&request("before")).status, 200);
@@ -227,10 +213,7 @@ fn recorded_once(server: &Server) -> Vec<String> {
     let lines = server.lines();
     let mut uids: Vec<String> = lines.iter().map(|line| corpus::uid(line)).collect();
     uids.sort_unstable();
-    assert!(
-        uids.is_sorted_by(|one, next| one < next),
-        "a line is there twice"
-    );
+    assert!(uids.is_sorted_by(|one, next| one < next), "a line is there twice");
     uids
 }
 
@@ -301,9 +284,7 @@ fn whatever_was_sent_before_the_client_could_know_of_the_end_is_recorded() {
                     }
                 });
             }
-            eventually("some requests", || {
-                (count.load(Ordering::Relaxed) > 100).then_some(())
-            });
+            eventually("some requests", || (count.load(Ordering::Relaxed) > 100).then_some(()));
             server.signal(Signal::TERM);
         });
         assert_ended(&mut server);
@@ -315,10 +296,7 @@ fn whatever_was_sent_before_the_client_could_know_of_the_end_is_recorded() {
             sent += 1;
         }
     }
-    assert!(
-        unanswered > 0,
-        "no request met the closing of its connection"
-    );
+    assert!(unanswered > 0, "no request met the closing of its connection");
     println!("{sent} requests sent amid 4 ends, all recorded, {unanswered} of them not answered");
 }
 
@@ -328,9 +306,7 @@ fn connections_that_the_kernel_has_queued_when_the_order_comes_are_served() {
     let config = server.setup().authority().trust();
     // Nothing is accepted from here on, and the order comes before all that is queued.
     server.signal(Signal::STOP);
-    let mut clients: Vec<Client> = (0..20)
-        .map(|_| Client::tls_not_yet(server.https(), &config))
-        .collect();
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::tls_not_yet(server.https(), &config)).collect();
     let mut plain: Vec<Client> = (0..20).map(|_| server.connect_http()).collect();
     for (number, client) in plain.iter_mut().enumerate() {
         client.send(&event_request(&number.to_string()));
@@ -426,9 +402,7 @@ fn end_amid_writers(mut server: Server, interrupt: impl Fn(&Server)) -> Value {
                 }
             });
         }
-        eventually("some writing", || {
-            (count.load(Ordering::Relaxed) > 50).then_some(())
-        });
+        eventually("some writing", || (count.load(Ordering::Relaxed) > 50).then_some(()));
         interrupt(&server);
     });
     let end = assert_ended(&mut server);
@@ -481,10 +455,7 @@ fn with_nothing_to_drain_it_ends_within_a_second() {
     let ordered = Instant::now();
     order(&server, Signal::TERM);
     let end = assert_ended(&mut server);
-    println!(
-        "idle, from the signal to the end: {:?}, {end}",
-        ordered.elapsed()
-    );
+    println!("idle, from the signal to the end: {:?}, {end}", ordered.elapsed());
     assert!(end["milliseconds"].as_u64().unwrap() < 1_000, "{end}");
 }
 

@@ -17,10 +17,7 @@ fn assert_processed(response: &Response, events: usize) {
     assert_eq!(response.status, 200, "{response:?}");
     let kind = response.header("Content-Type").unwrap_or_default();
     assert!(kind.starts_with("text/plain"), "{kind}");
-    assert_eq!(
-        response.text().trim_end(),
-        format!("processed {events} lines")
-    );
+    assert_eq!(response.text().trim_end(), format!("processed {events} lines"));
 }
 
 /// Plays all recorded lists on one connection and compares the log line for line.
@@ -29,10 +26,7 @@ fn play(connect: impl Fn(&Server) -> Client, frame: impl Fn(&[u8]) -> Vec<u8>) {
     let mut client = connect(&server);
     let mut expected = Vec::new();
     for list in corpus::event_lists() {
-        let lines: Vec<Vec<u8>> = items(&list)
-            .iter()
-            .map(|item| line_of_event(item, None))
-            .collect();
+        let lines: Vec<Vec<u8>> = items(&list).iter().map(|item| line_of_event(item, None)).collect();
         assert_processed(&client.exchange(&frame(&list)), lines.len());
         expected.extend(lines);
     }
@@ -49,19 +43,15 @@ fn play(connect: impl Fn(&Server) -> Client, frame: impl Fn(&[u8]) -> Vec<u8>) {
 fn the_splitter_of_these_tests_finds_the_items_that_serde_json_finds() {
     for list in corpus::event_lists() {
         let value: serde_json::Value = serde_json::from_slice(&list).unwrap();
-        let found: Vec<serde_json::Value> = items(&list)
-            .iter()
-            .map(|item| serde_json::from_slice(item).unwrap())
-            .collect();
+        let found: Vec<serde_json::Value> =
+            items(&list).iter().map(|item| serde_json::from_slice(item).unwrap()).collect();
         assert_eq!(value["items"], serde_json::Value::from(found));
     }
 }
 
 #[test]
 fn every_recorded_list_over_tls_gives_the_lines_of_the_api_servers_own_log() {
-    play(Server::connect, |list| {
-        post("/audit-events?timeout=30s", list)
-    });
+    play(Server::connect, |list| post("/audit-events?timeout=30s", list));
 }
 
 #[test]
@@ -112,22 +102,15 @@ fn what_an_item_already_says_of_itself_is_not_said_twice() {
         r#"{"auditID":"a","apiVersion":"audit.k8s.io/v1","kind":"Event"}"#,
         r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","x":{"kind":1},"auditID":"a","auditID":"b"}"#,
     ];
-    let list = format!(
-        r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{}, {{}}]}}"#,
-        whole.join("\n, ")
-    );
-    let response = server
-        .connect()
-        .exchange(&post("/audit-events", list.as_bytes()));
+    let list =
+        format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{}, {{}}]}}"#, whole.join("\n, "));
+    let response = server.connect().exchange(&post("/audit-events", list.as_bytes()));
     assert_processed(&response, 4);
     let lines = server.lines();
     for (line, item) in lines.iter().zip(whole) {
         assert_eq!(str::from_utf8(line).unwrap(), item);
     }
-    assert_eq!(
-        lines[3],
-        br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1"}"#
-    );
+    assert_eq!(lines[3], br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1"}"#);
 }
 
 #[test]
@@ -142,50 +125,27 @@ fn a_list_with_no_events_is_answered_and_writes_nothing() {
 #[test]
 fn a_list_that_is_not_whole_and_right_writes_nothing_of_it() {
     let server = with_http_port();
-    let list = |items: &str| {
-        format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":{items}}}"#)
-    };
+    let list = |items: &str| format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":{items}}}"#);
     let many = vec![r#"{"auditID":"x"}"#; 400].join(",");
     let twice = r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[],"items":[{}]}"#;
     let broken = [
-        (
-            "a broken last item",
-            list(&format!("[{many},{{\"auditID\":}}]")),
-        ),
-        (
-            "a last item that is no object",
-            list(&format!("[{many},7]")),
-        ),
-        (
-            "a last item cut short",
-            list(&format!("[{many},{{\"auditID\":\"x")),
-        ),
+        ("a broken last item", list(&format!("[{many},{{\"auditID\":}}]"))),
+        ("a last item that is no object", list(&format!("[{many},7]"))),
+        ("a last item cut short", list(&format!("[{many},{{\"auditID\":\"x"))),
         ("a comma too many", list(&format!("[{many},]"))),
-        (
-            "something after it",
-            format!("{} {{}}", list(&format!("[{many}]"))),
-        ),
+        ("something after it", format!("{} {{}}", list(&format!("[{many}]")))),
         ("null as an item", list("[null]")),
         ("an array as an item", list("[[]]")),
         ("items twice", twice.to_owned()),
-        (
-            "items twice, once escaped",
-            twice.replacen("items", "it\\u0065ms", 1),
-        ),
+        ("items twice, once escaped", twice.replacen("items", "it\\u0065ms", 1)),
         ("items absent", list("[]").replace("items", "itemz")),
         ("items null", list("null")),
         ("items an object", list("{}")),
         ("no kind", list("[]").replace(r#""kind":"EventList","#, "")),
         ("another kind", list("[]").replace("EventList", "Event")),
-        (
-            "kind twice",
-            list("[]").replacen('{', r#"{"kind":"EventList","#, 1),
-        ),
+        ("kind twice", list("[]").replacen('{', r#"{"kind":"EventList","#, 1)),
         ("v1beta1", list("[]").replace("k8s.io/v1", "k8s.io/v1beta1")),
-        (
-            "v1alpha1",
-            list("[]").replace("k8s.io/v1", "k8s.io/v1alpha1"),
-        ),
+        ("v1alpha1", list("[]").replace("k8s.io/v1", "k8s.io/v1alpha1")),
         ("an array", format!("[{}]", list("[]"))),
         ("empty", String::new()),
     ];
@@ -210,28 +170,12 @@ fn each_kind_at_the_others_path_is_told_the_right_one() {
     let mut tls = server.connect();
     let mut plain = server.connect_http();
     for (name, response, path) in [
-        (
-            "a list at /log-request",
-            tls.exchange(&post("/log-request", &list)),
-            "/audit-events",
-        ),
-        (
-            "a review at /audit-events",
-            tls.exchange(&post("/audit-events", &review)),
-            "/log-request",
-        ),
-        (
-            "a review in the clear",
-            plain.exchange(&post("/audit-events", &review)),
-            "/log-request",
-        ),
+        ("a list at /log-request", tls.exchange(&post("/log-request", &list)), "/audit-events"),
+        ("a review at /audit-events", tls.exchange(&post("/audit-events", &review)), "/log-request"),
+        ("a review in the clear", plain.exchange(&post("/audit-events", &review)), "/log-request"),
     ] {
         assert_refusal(name, &response, &[400]);
-        assert!(
-            response.text().contains(path),
-            "{name}: {}",
-            response.text()
-        );
+        assert!(response.text().contains(path), "{name}: {}", response.text());
     }
     assert_eq!(server.lines().len(), 0);
 }
@@ -241,8 +185,7 @@ fn reviews_are_never_taken_in_the_clear() {
     let server = with_http_port();
     let review = corpus::review("u");
     let mut client = server.connect_http();
-    let statuses = ["/log-request", "/", "/audit-events"]
-        .map(|path| client.exchange(&post(path, &review)).status);
+    let statuses = ["/log-request", "/", "/audit-events"].map(|path| client.exchange(&post(path, &review)).status);
     assert_eq!(statuses, [404, 400, 400]);
     assert_eq!(server.lines().len(), 0);
     // And lists have no path but their own over TLS.
@@ -256,18 +199,13 @@ fn the_http_port_is_closed_unless_it_is_asked_for_and_warned_of_when_it_is() {
     let server = Server::start();
     let listening = |server: &Server| {
         let said = server.messages();
-        said.iter()
-            .filter(|line| line.contains(r#""msg":"listening""#))
-            .count()
+        said.iter().filter(|line| line.contains(r#""msg":"listening""#)).count()
     };
     assert_eq!(listening(&server), 2);
     let server = with_http_port();
     assert_eq!(listening(&server), 3);
     server.wait_for_message("a warning", |message| {
-        message["level"] == "warn"
-            && message["msg"]
-                .as_str()
-                .is_some_and(|msg| msg.contains("--http-port"))
+        message["level"] == "warn" && message["msg"].as_str().is_some_and(|msg| msg.contains("--http-port"))
     });
 }
 
@@ -280,12 +218,7 @@ fn a_source_is_known_by_bearer_token_or_path_on_both_ports() {
     let list = corpus::event_list(&["a"]);
     let length = list.len().to_string();
     let bearing = |path: &str, value: &str| {
-        let headers = [
-            HOST,
-            JSON,
-            ("Content-Length", length.as_str()),
-            ("Authorization", value),
-        ];
+        let headers = [HOST, JSON, ("Content-Length", length.as_str()), ("Authorization", value)];
         request("POST", path, &headers, &list)
     };
     let bearer = format!("Bearer {token}");
@@ -294,11 +227,7 @@ fn a_source_is_known_by_bearer_token_or_path_on_both_ports() {
     let smuggled = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{"source":"green","auditID":"a"}]}"#;
     let mut served = 0;
     for tls in [true, false] {
-        let mut client = if tls {
-            server.connect()
-        } else {
-            server.connect_http()
-        };
+        let mut client = if tls { server.connect() } else { server.connect_http() };
         let good = [
             bearing("/audit-events", &bearer),
             post(&in_path, &list),
@@ -337,11 +266,7 @@ fn a_source_is_known_by_bearer_token_or_path_on_both_ports() {
     let expected = line_of_event(br#"{"level":"Metadata","auditID":"a"}"#, Some("blue"));
     let cleaned = line_of_event(br#"{"auditID":"a"}"#, Some("blue"));
     assert_eq!(lines.len(), served);
-    assert!(
-        lines
-            .iter()
-            .all(|line| *line == expected || *line == cleaned)
-    );
+    assert!(lines.iter().all(|line| *line == expected || *line == cleaned));
     assert_eq!(lines.iter().filter(|line| **line == cleaned).count(), 2);
     let said = server.messages().join("\n");
     assert!(!said.contains(&token) && !said.contains(&other), "{said}");
@@ -356,10 +281,7 @@ fn a_source_is_known_by_bearer_token_or_path_on_both_ports() {
 
 #[test]
 fn both_kinds_from_sixteen_connections_are_each_recorded_exactly_once() {
-    let setup = Setup::new()
-        .flag("http-port", "0")
-        .flag("logger-max-size", "1")
-        .flag("logger-max-backups", "0");
+    let setup = Setup::new().flag("http-port", "0").flag("logger-max-size", "1").flag("logger-max-backups", "0");
     let server = setup.start();
     let padding = "p".repeat(2000);
     let (rounds, workers) = (40, 16);
@@ -375,11 +297,7 @@ fn both_kinds_from_sixteen_connections_are_each_recorded_exactly_once() {
                     assert_eq!(response.status, 200);
                     let ids = [id(1), id(2), id(3)];
                     let list = corpus::event_list(&ids.each_ref().map(String::as_str));
-                    let client = if worker % 2 == 0 {
-                        &mut tls
-                    } else {
-                        &mut plain
-                    };
+                    let client = if worker % 2 == 0 { &mut tls } else { &mut plain };
                     assert_processed(&client.exchange(&post("/audit-events", &list)), 3);
                 }
             });
@@ -400,9 +318,7 @@ fn both_kinds_from_sixteen_connections_are_each_recorded_exactly_once() {
         .iter()
         .map(|line| {
             let value: serde_json::Value = serde_json::from_slice(line).unwrap();
-            let id = value["auditID"]
-                .as_str()
-                .or(value["request"]["uid"].as_str());
+            let id = value["auditID"].as_str().or(value["request"]["uid"].as_str());
             id.unwrap().to_owned()
         })
         .collect();
@@ -413,10 +329,7 @@ fn both_kinds_from_sixteen_connections_are_each_recorded_exactly_once() {
     for line in &lines {
         if line.starts_with(br#"{"kind":"AdmissionReview""#) {
             let value: serde_json::Value = serde_json::from_slice(line).unwrap();
-            assert_line_of(
-                line,
-                &corpus::review(value["request"]["uid"].as_str().unwrap()),
-            );
+            assert_line_of(line, &corpus::review(value["request"]["uid"].as_str().unwrap()));
         }
     }
 }

@@ -11,9 +11,7 @@ use common::{Client, Server, Setup, corpus, get, post, request};
 const EVICTED: &str = "connections_evicted_total";
 
 fn with_cap(cap: usize) -> Server {
-    Setup::new()
-        .flag("max-connections", &cap.to_string())
-        .start()
+    Setup::new().flag("max-connections", &cap.to_string()).start()
 }
 
 /// A connection that has carried a valid request.
@@ -56,11 +54,7 @@ fn begun(server: &Server, uid: &str) -> (Client, Vec<u8>) {
 
 fn recorded(server: &Server, uid: &str) -> usize {
     let uid = format!(r#""uid":"{uid}""#);
-    server
-        .lines()
-        .iter()
-        .filter(|line| String::from_utf8_lossy(line).contains(&uid))
-        .count()
+    server.lines().iter().filter(|line| String::from_utf8_lossy(line).contains(&uid)).count()
 }
 
 #[test]
@@ -131,10 +125,7 @@ fn a_request_in_progress_is_never_the_victim_and_a_new_connection_waits_for_the_
     first.expect_end();
     assert_eq!(second.exchange(&second_body).status, 200);
     server.wait_for_metric(EVICTED, 1.0);
-    assert_eq!(
-        (recorded(&server, "first"), recorded(&server, "second")),
-        (1, 1)
-    );
+    assert_eq!((recorded(&server, "first"), recorded(&server, "second")), (1, 1));
 }
 
 #[test]
@@ -144,9 +135,7 @@ fn a_request_that_comes_right_after_its_connection_made_room_is_recorded_though_
     let mut successor = proven(&server);
     evicted.send(&post("/log-request", &corpus::review("on its way")));
     evicted.expect_end();
-    common::eventually("the request to be recorded", || {
-        (recorded(&server, "on its way") == 1).then_some(())
-    });
+    common::eventually("the request to be recorded", || (recorded(&server, "on its way") == 1).then_some(()));
     use_it(&mut successor);
 }
 
@@ -175,9 +164,7 @@ fn a_request_sent_in_the_moment_of_an_eviction_is_recorded_exactly_once_answered
     }
     println!("{unanswered} of {ROUNDS} met the eviction");
     common::eventually("all to be recorded", || {
-        (0..ROUNDS)
-            .all(|round| recorded(&server, &format!("round {round}")) == 1)
-            .then_some(())
+        (0..ROUNDS).all(|round| recorded(&server, &format!("round {round}")) == 1).then_some(())
     });
 }
 

@@ -15,11 +15,7 @@ use common::{Client, Server, Setup, corpus, get, post};
 #[test]
 fn plain_http_on_the_tls_port_is_told_so() {
     let server = Server::start();
-    for request in [
-        post("/log-request", &corpus::review("u")),
-        get("/healthz"),
-        b"HEAD / HTTP/1.1\r\n\r\n".to_vec(),
-    ] {
+    for request in [post("/log-request", &corpus::review("u")), get("/healthz"), b"HEAD / HTTP/1.1\r\n\r\n".to_vec()] {
         let mut client = Client::plain(server.https());
         client.send(&request);
         let response = client.response();
@@ -41,13 +37,7 @@ fn plain_http_on_the_tls_port_is_told_so() {
         let _ = tcp.shutdown(std::net::Shutdown::Write);
         let _ = tcp.read_to_end(&mut Vec::new());
     }
-    assert_eq!(
-        server
-            .connect()
-            .exchange(&post("/log-request", &corpus::review("u")))
-            .status,
-        200
-    );
+    assert_eq!(server.connect().exchange(&post("/log-request", &corpus::review("u"))).status, 200);
     assert_eq!(server.lines().len(), 1);
     let failures = "tls_handshake_failures_total{reason=\"not_tls\"}";
     common::eventually("not_tls to be counted", || {
@@ -64,9 +54,7 @@ fn every_prefix_of_a_client_hello_leaves_the_server_well() {
         let mut tcp = TcpStream::connect(server.https()).unwrap();
         tcp.write_all(&hello[..end]).unwrap();
     }
-    let response = server
-        .connect()
-        .exchange(&post("/log-request", &corpus::review("u")));
+    let response = server.connect().exchange(&post("/log-request", &corpus::review("u")));
     assert_eq!(response.status, 200);
     server.wait_for_metric("connections{listener=\"https\"}", 0.0);
 }
@@ -113,13 +101,7 @@ fn a_head_or_a_handshake_that_does_not_arrive_in_time_is_ended() {
             });
         }
     });
-    assert_eq!(
-        server
-            .connect()
-            .exchange(&post("/log-request", &corpus::review("u")))
-            .status,
-        200
-    );
+    assert_eq!(server.connect().exchange(&post("/log-request", &corpus::review("u"))).status, 200);
     server.wait_for_metric("tls_handshake_failures_total{reason=\"timeout\"}", 2.0);
     server.wait_for_metric("http_responses_total{code=\"408\"}", 3.0);
 }
@@ -140,8 +122,6 @@ fn a_renegotiation_is_refused() {
     let output = openssl.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("no renegotiation"), "{said}");
-    let answer = server
-        .connect()
-        .exchange(&post("/log-request", &corpus::review("u")));
+    let answer = server.connect().exchange(&post("/log-request", &corpus::review("u")));
     assert_eq!(answer.status, 200);
 }

@@ -14,43 +14,27 @@ fn a_body_that_is_no_review_is_refused_in_words_and_the_connection_stays() {
         "[".repeat(10_001),
         "]".repeat(10_001)
     );
-    let review = |members: &str| {
-        format!(r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1",{members}}}"#)
-    };
+    let review =
+        |members: &str| format!(r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1",{members}}}"#);
     let bodies = [
         ("empty", String::new()),
         ("white space only", " \n".to_owned()),
         ("not JSON", "abc".to_owned()),
         ("a key without quotes", "{a: \"b\"}".to_owned()),
-        (
-            "something after it",
-            format!("{} x", review(r#""request":{"uid":"u"}"#)),
-        ),
+        ("something after it", format!("{} x", review(r#""request":{"uid":"u"}"#))),
         ("two of them", review(r#""request":{"uid":"u"}"#).repeat(2)),
-        (
-            "cut short",
-            review(r#""request":{"uid":"u"}"#)
-                .trim_end_matches('}')
-                .to_owned(),
-        ),
+        ("cut short", review(r#""request":{"uid":"u"}"#).trim_end_matches('}').to_owned()),
         ("a byte order mark", format!("\u{feff}{}", review("\"x\":1"))),
-        (
-            "a control character in a string",
-            review("\"request\":{\"uid\":\"u\",\"x\":\"\u{1}\"}"),
-        ),
+        ("a control character in a string", review("\"request\":{\"uid\":\"u\",\"x\":\"\u{1}\"}")),
         ("deeper than 10,000", deep),
         ("8 MB of [", "[".repeat(8 << 20)),
         ("an array", "[]".to_owned()),
         ("null", "null".to_owned()),
-        (
-            "another kind",
-            r#"{"kind":"Pod","apiVersion":"v1","request":{"uid":"u"}}"#.to_owned(),
-        ),
+        ("another kind", r#"{"kind":"Pod","apiVersion":"v1","request":{"uid":"u"}}"#.to_owned()),
         ("no kind", r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}}"#.to_owned()),
         (
             "another version",
-            r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v2","request":{"uid":"u"}}"#
-                .to_owned(),
+            r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v2","request":{"uid":"u"}}"#.to_owned(),
         ),
         ("no request", review(r#""x":1"#)),
         ("request is null", review(r#""request":null"#)),
@@ -58,33 +42,19 @@ fn a_body_that_is_no_review_is_refused_in_words_and_the_connection_stays() {
         ("an empty uid", review(r#""request":{"uid":""}"#)),
         ("uid is a number", review(r#""request":{"uid":7}"#)),
         ("uid is null", review(r#""request":{"uid":null}"#)),
-        (
-            "a uid twice",
-            review(r#""request":{"uid":"a","uid":"b"}"#),
-        ),
-        (
-            "a uid twice, once escaped",
-            review(r#""request":{"uid":"a","u\u0069d":"b"}"#),
-        ),
-        (
-            "a request twice",
-            review(r#""request":{"uid":"a"},"request":{"uid":"b"}"#),
-        ),
-        (
-            "a kind twice",
-            review(r#""kind":"AdmissionReview","request":{"uid":"u"}"#),
-        ),
-        (
-            "an apiVersion twice",
-            review(r#""apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}"#),
-        ),
+        ("a uid twice", review(r#""request":{"uid":"a","uid":"b"}"#)),
+        ("a uid twice, once escaped", review(r#""request":{"uid":"a","u\u0069d":"b"}"#)),
+        ("a request twice", review(r#""request":{"uid":"a"},"request":{"uid":"b"}"#)),
+        ("a kind twice", review(r#""kind":"AdmissionReview","request":{"uid":"u"}"#)),
+        ("an apiVersion twice", review(r#""apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}"#)),
     ];
     for (name, body) in &bodies {
         stage.refuses(name, &post("/log-request", body.as_bytes()), &[400]);
     }
     let invalid: [&[u8]; 4] = [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"];
     for bytes in invalid {
-        let mut body = br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","x":""#.to_vec();
+        let mut body =
+            br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","x":""#.to_vec();
         body.extend_from_slice(bytes);
         body.extend_from_slice(b"\"}}");
         stage.refuses("not UTF-8", &post("/log-request", &body), &[400]);
@@ -102,10 +72,7 @@ fn a_refusal_says_which_of_the_rules_was_broken() {
     let broken: [(&[u8], &str); 4] = [
         (b"abc", "json"),
         (br#"{"kind":"Pod","apiVersion":"v1"}"#, "admissionreview"),
-        (
-            br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{}}"#,
-            "uid",
-        ),
+        (br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{}}"#, "uid"),
         (&corpus::event_list(&["x"]), "/audit-events"),
     ];
     for (body, expected) in broken {
@@ -132,13 +99,9 @@ fn only_application_json_is_taken_whatever_its_case_and_parameters() {
         ] {
             stage.serves(kind, &typed(&[kind]));
         }
-        for kind in [
-            "text/plain",
-            "application/jsonx",
-            "application/json-patch+json",
-            "application/x-www-form-urlencoded",
-            "",
-        ] {
+        for kind in
+            ["text/plain", "application/jsonx", "application/json-patch+json", "application/x-www-form-urlencoded", ""]
+        {
             stage.refuses(kind, &typed(&[kind]), &[400]);
         }
         stage.refuses("none", &typed(&[]), &[400]);
@@ -206,29 +169,17 @@ fn the_error_body_of_an_unread_request_does_not_upset_the_next_one() {
 
 #[test]
 fn a_body_over_the_maximum_is_413_and_the_client_can_read_it() {
-    let setup = Setup::new()
-        .flag("max-request-size", "1")
-        .flag("http-port", "0");
+    let setup = Setup::new().flag("max-request-size", "1").flag("http-port", "0");
     let server = setup.start();
     let megabyte = 1024 * 1024;
     for (name, length) in [("a byte too much", megabyte + 1), ("a lot", 12 * megabyte)] {
         let body = vec![b' '; length];
         for (framing, bytes) in [
             ("Content-Length", post("/log-request", &body)),
-            (
-                "chunked",
-                request(
-                    "POST",
-                    "/log-request",
-                    &[HOST, JSON, CHUNKED],
-                    &chunked(&body, &[60_000]),
-                ),
-            ),
+            ("chunked", request("POST", "/log-request", &[HOST, JSON, CHUNKED], &chunked(&body, &[60_000]))),
         ] {
             let mut client = server.connect();
-            client
-                .try_send(&bytes)
-                .unwrap_or_else(|error| panic!("{name}, {framing}: {error}"));
+            client.try_send(&bytes).unwrap_or_else(|error| panic!("{name}, {framing}: {error}"));
             let response = client.response();
             assert_refusal(name, &response, &[413]);
             assert!(response.closes());
@@ -239,22 +190,12 @@ fn a_body_over_the_maximum_is_413_and_the_client_can_read_it() {
 
     let length = usize::MAX.to_string();
     let mut client = server.connect();
-    client.send(&request(
-        "POST",
-        "/log-request",
-        &[HOST, JSON, ("Content-Length", &length)],
-        b"{",
-    ));
+    client.send(&request("POST", "/log-request", &[HOST, JSON, ("Content-Length", &length)], b"{"));
     let response = client.response();
     assert_refusal("a length that no body has", &response, &[413]);
 
     let mut client = server.connect();
-    let headers = [
-        HOST,
-        JSON,
-        ("Content-Length", "2000000"),
-        ("Expect", "100-continue"),
-    ];
+    let headers = [HOST, JSON, ("Content-Length", "2000000"), ("Expect", "100-continue")];
     let response = client.exchange(&request("POST", "/log-request", &headers, b""));
     assert_refusal("announced", &response, &[413]);
     assert!(response.closes());
@@ -311,26 +252,11 @@ fn an_expectation_other_than_100_continue_is_417_or_ignored() {
 
 #[test]
 fn a_record_that_cannot_be_appended_is_503_and_to_be_tried_again_on_a_new_connection() {
-    let server = Setup::new()
-        .flag("logger-filename", "/dev/full")
-        .flag("http-port", "0")
-        .start();
+    let server = Setup::new().flag("logger-filename", "/dev/full").flag("http-port", "0").start();
     for (name, mut client, request) in [
-        (
-            "a review",
-            server.connect(),
-            post("/log-request", &corpus::review("u")),
-        ),
-        (
-            "events over TLS",
-            server.connect(),
-            post("/audit-events", &corpus::event_list(&["a", "b"])),
-        ),
-        (
-            "events in the clear",
-            server.connect_http(),
-            post("/", &corpus::event_list(&["a", "b"])),
-        ),
+        ("a review", server.connect(), post("/log-request", &corpus::review("u"))),
+        ("events over TLS", server.connect(), post("/audit-events", &corpus::event_list(&["a", "b"]))),
+        ("events in the clear", server.connect_http(), post("/", &corpus::event_list(&["a", "b"]))),
     ] {
         let response = client.exchange(&request);
         assert_refusal(name, &response, &[503]);

@@ -17,139 +17,52 @@ fn malformed_requests_are_400_and_the_connection_ends() {
         let line = format!("POST {path} HTTP/1.1\r\n");
         let heads = [
             ("bare LF everywhere", good.replace("\r\n", "\n")),
-            (
-                "bare LF after the request line",
-                good.replacen("\r\n", "\n", 1),
-            ),
-            (
-                "bare LF after a header",
-                good.replace("localhost\r\n", "localhost\n"),
-            ),
-            (
-                "bare LF before the body",
-                good.replace("\r\n\r\n", "\r\n\n"),
-            ),
-            (
-                "bare CR as a line end",
-                good.replace("localhost\r\n", "localhost\r"),
-            ),
+            ("bare LF after the request line", good.replacen("\r\n", "\n", 1)),
+            ("bare LF after a header", good.replace("localhost\r\n", "localhost\n")),
+            ("bare LF before the body", good.replace("\r\n\r\n", "\r\n\n")),
+            ("bare CR as a line end", good.replace("localhost\r\n", "localhost\r")),
             ("CR CR LF", good.replace("localhost\r\n", "localhost\r\r\n")),
-            (
-                "obs-fold",
-                good.replace("localhost\r\n", "localhost\r\nX: a\r\n b\r\n"),
-            ),
-            (
-                "obs-fold with a tab",
-                good.replace("localhost\r\n", "localhost\r\nX: a\r\n\tb\r\n"),
-            ),
-            (
-                "obs-fold at once",
-                good.replace(&line, &format!("{line} X: y\r\n")),
-            ),
-            (
-                "space before a colon",
-                good.replace("Content-Length:", "Content-Length :"),
-            ),
-            (
-                "tab before a colon",
-                good.replace("Content-Length:", "Content-Length\t:"),
-            ),
-            (
-                "space before a harmless colon",
-                good.replace("Host:", "X : y\r\nHost:"),
-            ),
+            ("obs-fold", good.replace("localhost\r\n", "localhost\r\nX: a\r\n b\r\n")),
+            ("obs-fold with a tab", good.replace("localhost\r\n", "localhost\r\nX: a\r\n\tb\r\n")),
+            ("obs-fold at once", good.replace(&line, &format!("{line} X: y\r\n"))),
+            ("space before a colon", good.replace("Content-Length:", "Content-Length :")),
+            ("tab before a colon", good.replace("Content-Length:", "Content-Length\t:")),
+            ("space before a harmless colon", good.replace("Host:", "X : y\r\nHost:")),
             ("no colon", good.replace("Host:", "X\r\nHost:")),
             ("an empty name", good.replace("Host:", ": y\r\nHost:")),
             ("no Host", good.replace("Host: localhost\r\n", "")),
-            (
-                "two Hosts",
-                good.replace("Host:", "Host: localhost\r\nHost:"),
-            ),
-            (
-                "two different Hosts",
-                good.replace("Host:", "Host: other\r\nhost:"),
-            ),
+            ("two Hosts", good.replace("Host:", "Host: localhost\r\nHost:")),
+            ("two different Hosts", good.replace("Host:", "Host: other\r\nhost:")),
             ("NUL in a value", good.replace("localhost", "local\0host")),
             ("NUL in a name", good.replace("Host:", "X\0: y\r\nHost:")),
-            (
-                "NUL in the target",
-                good.replace(path, &format!("{path}\0")),
-            ),
-            (
-                "a control byte in a value",
-                good.replace("localhost", "local\u{1}host"),
-            ),
-            (
-                "DEL in a value",
-                good.replace("localhost", "local\u{7f}host"),
-            ),
-            (
-                "a control byte in the target",
-                good.replace(path, &format!("{path}\u{b}")),
-            ),
-            (
-                "a space in the target",
-                good.replace(path, &format!("{path} x")),
-            ),
+            ("NUL in the target", good.replace(path, &format!("{path}\0"))),
+            ("a control byte in a value", good.replace("localhost", "local\u{1}host")),
+            ("DEL in a value", good.replace("localhost", "local\u{7f}host")),
+            ("a control byte in the target", good.replace(path, &format!("{path}\u{b}"))),
+            ("a space in the target", good.replace(path, &format!("{path} x"))),
             ("a tab for a space", good.replacen(' ', "\t", 1)),
             ("two spaces", good.replacen(' ', "  ", 1)),
             ("a space first", format!(" {good}")),
             ("no version", good.replace(" HTTP/1.1", "")),
             ("no target", good.replace(&format!(" {path}"), "")),
             ("a brace in the method", good.replacen("POST", "PO{ST", 1)),
-            (
-                "CL and TE",
-                good.replace("Host:", "Transfer-Encoding: chunked\r\nHost:"),
-            ),
-            (
-                "TE and CL",
-                good.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            ),
-            (
-                "differing CLs",
-                good.replace("Host:", "Content-Length: 1\r\nHost:"),
-            ),
-            (
-                "differing CLs in a list",
-                good.replace(
-                    &format!("Length: {length}"),
-                    &format!("Length: {length}, 1"),
-                ),
-            ),
+            ("CL and TE", good.replace("Host:", "Transfer-Encoding: chunked\r\nHost:")),
+            ("TE and CL", good.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n")),
+            ("differing CLs", good.replace("Host:", "Content-Length: 1\r\nHost:")),
+            ("differing CLs in a list", good.replace(&format!("Length: {length}"), &format!("Length: {length}, 1"))),
             ("CL with a plus", good.replace("Length: ", "Length: +")),
             ("CL with a minus", good.replace("Length: ", "Length: -")),
             ("CL in hex", good.replace("Length: ", "Length: 0x")),
-            (
-                "CL with a space in it",
-                good.replace(&format!("Length: {length}"), "Length: 1 1"),
-            ),
-            (
-                "CL with a point",
-                good.replace(&format!("Length: {length}"), &format!("Length: {length}.0")),
-            ),
-            (
-                "CL with a trailing comma",
-                good.replace(&format!("Length: {length}"), &format!("Length: {length},")),
-            ),
-            (
-                "an empty CL",
-                good.replace(&format!("Length: {length}"), "Length: "),
-            ),
-            (
-                "CL of 2^64",
-                good.replace(&format!("Length: {length}"), "Length: 18446744073709551616"),
-            ),
+            ("CL with a space in it", good.replace(&format!("Length: {length}"), "Length: 1 1")),
+            ("CL with a point", good.replace(&format!("Length: {length}"), &format!("Length: {length}.0"))),
+            ("CL with a trailing comma", good.replace(&format!("Length: {length}"), &format!("Length: {length},"))),
+            ("an empty CL", good.replace(&format!("Length: {length}"), "Length: ")),
+            ("CL of 2^64", good.replace(&format!("Length: {length}"), "Length: 18446744073709551616")),
             (
                 "CL of 2^64 and the length",
-                good.replace(
-                    &format!("Length: {length}"),
-                    &format!("Length: {}", (1_u128 << 64) + length as u128),
-                ),
+                good.replace(&format!("Length: {length}"), &format!("Length: {}", (1_u128 << 64) + length as u128)),
             ),
-            (
-                "CL in other digits",
-                good.replace(&format!("Length: {length}"), "Length: \u{661}"),
-            ),
+            ("CL in other digits", good.replace(&format!("Length: {length}"), "Length: \u{661}")),
         ];
         for (name, head) in heads {
             stage.refuses_and_closes(name, head.as_bytes(), &[400]);
@@ -158,11 +71,7 @@ fn malformed_requests_are_400_and_the_connection_ends() {
         let at = high.iter().position(|byte| *byte == b'?').unwrap();
         high[at - 3] = 0xff;
         stage.refuses_and_closes("a high byte in a name", &high, &[400]);
-        stage.refuses_and_closes(
-            "TLS in plain text",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-            &[400],
-        );
+        stage.refuses_and_closes("TLS in plain text", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &[400]);
         stage.assert_nothing_else_recorded();
     }
 }
@@ -171,17 +80,12 @@ fn malformed_requests_are_400_and_the_connection_ends() {
 fn the_same_content_length_twice_is_one_length_or_a_refusal_but_never_two_requests() {
     for stage in Stage::both() {
         let length = stage.valid.len().to_string();
-        for (name, headers) in [
-            ("twice", vec![("Content-Length", length.as_str())]),
-            ("a list", vec![]),
-        ] {
+        for (name, headers) in [("twice", vec![("Content-Length", length.as_str())]), ("a list", vec![])] {
             let mut bytes = stage.valid_with(&headers);
             if name == "a list" {
                 let text = String::from_utf8(bytes).unwrap();
                 let list = format!("Length: {length}, {length}");
-                bytes = text
-                    .replace(&format!("Length: {length}"), &list)
-                    .into_bytes();
+                bytes = text.replace(&format!("Length: {length}"), &list).into_bytes();
             }
             let mut client = stage.connect();
             client.send(&bytes);
@@ -208,22 +112,11 @@ fn other_versions_are_505_and_other_codings_501_or_400() {
             let request = good.replace("HTTP/1.1", version);
             stage.refuses_and_closes(version, request.as_bytes(), &[400, 505]);
         }
-        for version in [
-            "http/1.1",
-            "HTTP/1.1x",
-            "HTTP/01.1",
-            "HTTP/1",
-            "HTP/1.1",
-            "HTTP/1.1 ",
-        ] {
+        for version in ["http/1.1", "HTTP/1.1x", "HTTP/01.1", "HTTP/1", "HTP/1.1", "HTTP/1.1 "] {
             let request = good.replace("HTTP/1.1", version);
             stage.refuses_and_closes(version, request.as_bytes(), &[400, 505]);
         }
-        stage.refuses_and_closes(
-            "the HTTP/2 preface",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            &[400, 505],
-        );
+        stage.refuses_and_closes("the HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400, 505]);
 
         let body = chunked(&stage.valid, &[10]);
         for coding in [
@@ -252,9 +145,7 @@ fn other_versions_are_505_and_other_codings_501_or_400() {
         let hidden = [HOST, JSON, ("Transfer-Encoding ", "chunked")];
         stage.refuses_and_closes("space before it", &stage.with(&hidden, &body), &[400]);
         let old = stage.with(&[HOST, JSON, CHUNKED], &body);
-        let old = String::from_utf8(old)
-            .unwrap()
-            .replace("HTTP/1.1", "HTTP/1.0");
+        let old = String::from_utf8(old).unwrap().replace("HTTP/1.1", "HTTP/1.0");
         stage.refuses_and_closes("chunked in HTTP/1.0", old.as_bytes(), &[400, 501]);
 
         for coding in ["chunked", "Chunked", "CHUNKED"] {
@@ -275,75 +166,27 @@ fn chunk_sizes_are_plain_hexadecimal_and_nothing_else() {
             ("a plus", format!("+{size:x}\r\n{text}\r\n0\r\n\r\n")),
             ("a minus", format!("-{size:x}\r\n{text}\r\n0\r\n\r\n")),
             ("0x", format!("0x{size:x}\r\n{text}\r\n0\r\n\r\n")),
-            (
-                "a leading space",
-                format!(" {size:x}\r\n{text}\r\n0\r\n\r\n"),
-            ),
-            (
-                "an underscore",
-                format!("0_{size:x}\r\n{text}\r\n0\r\n\r\n"),
-            ),
+            ("a leading space", format!(" {size:x}\r\n{text}\r\n0\r\n\r\n")),
+            ("an underscore", format!("0_{size:x}\r\n{text}\r\n0\r\n\r\n")),
             ("empty", format!("\r\n{text}\r\n0\r\n\r\n")),
             ("not hex", format!("{size:x}g\r\n{text}\r\n0\r\n\r\n")),
             ("2^64", format!("10000000000000000\r\n{text}\r\n0\r\n\r\n")),
-            (
-                "2^64 and the size",
-                format!("1{size:016x}\r\n{text}\r\n0\r\n\r\n"),
-            ),
+            ("2^64 and the size", format!("1{size:016x}\r\n{text}\r\n0\r\n\r\n")),
             ("17 f", format!("{}\r\n{text}\r\n0\r\n\r\n", "f".repeat(17))),
-            (
-                "bare LF after the size",
-                format!("{size:x}\n{text}\r\n0\r\n\r\n"),
-            ),
-            (
-                "bare LF after the chunk",
-                format!("{size:x}\r\n{text}\n0\r\n\r\n"),
-            ),
-            (
-                "bare CR after the size",
-                format!("{size:x}\r{text}\r\n0\r\n\r\n"),
-            ),
-            (
-                "bare LF at the end",
-                format!("{size:x}\r\n{text}\r\n0\n\r\n"),
-            ),
+            ("bare LF after the size", format!("{size:x}\n{text}\r\n0\r\n\r\n")),
+            ("bare LF after the chunk", format!("{size:x}\r\n{text}\n0\r\n\r\n")),
+            ("bare CR after the size", format!("{size:x}\r{text}\r\n0\r\n\r\n")),
+            ("bare LF at the end", format!("{size:x}\r\n{text}\r\n0\n\r\n")),
             ("no end of chunk", format!("{size:x}\r\n{text}0\r\n\r\n")),
-            (
-                "a chunk longer than said",
-                format!("{:x}\r\n{text}\r\n0\r\n\r\n", size - 1),
-            ),
-            (
-                "a comma",
-                format!("{size:x},{size:x}\r\n{text}\r\n0\r\n\r\n"),
-            ),
+            ("a chunk longer than said", format!("{:x}\r\n{text}\r\n0\r\n\r\n", size - 1)),
+            ("a comma", format!("{size:x},{size:x}\r\n{text}\r\n0\r\n\r\n")),
             ("NUL", format!("{size:x}\0\r\n{text}\r\n0\r\n\r\n")),
-            (
-                "an extension with a bare LF",
-                format!("{size:x};a\nb\r\n{text}\r\n0\r\n\r\n"),
-            ),
-            (
-                "an extension with a bare CR",
-                format!("{size:x};a\rb\r\n{text}\r\n0\r\n\r\n"),
-            ),
-            (
-                "a very long extension",
-                format!("{size:x};{}\r\n{text}\r\n0\r\n\r\n", "e".repeat(100_000)),
-            ),
-            (
-                "a very long trailer",
-                format!(
-                    "{size:x}\r\n{text}\r\n0\r\nX: {}\r\n\r\n",
-                    "e".repeat(100_000)
-                ),
-            ),
-            (
-                "a broken trailer",
-                format!("{size:x}\r\n{text}\r\n0\r\nX\r\n\r\n"),
-            ),
-            (
-                "a trailer with a bare LF",
-                format!("{size:x}\r\n{text}\r\n0\r\nX: y\n\r\n"),
-            ),
+            ("an extension with a bare LF", format!("{size:x};a\nb\r\n{text}\r\n0\r\n\r\n")),
+            ("an extension with a bare CR", format!("{size:x};a\rb\r\n{text}\r\n0\r\n\r\n")),
+            ("a very long extension", format!("{size:x};{}\r\n{text}\r\n0\r\n\r\n", "e".repeat(100_000))),
+            ("a very long trailer", format!("{size:x}\r\n{text}\r\n0\r\nX: {}\r\n\r\n", "e".repeat(100_000))),
+            ("a broken trailer", format!("{size:x}\r\n{text}\r\n0\r\nX\r\n\r\n")),
+            ("a trailer with a bare LF", format!("{size:x}\r\n{text}\r\n0\r\nX: y\n\r\n")),
         ];
         for (name, body) in bad {
             let request = stage.raw_chunks(body.as_bytes());
@@ -351,26 +194,11 @@ fn chunk_sizes_are_plain_hexadecimal_and_nothing_else() {
         }
         let good = [
             ("upper case", format!("{size:X}\r\n{text}\r\n0\r\n\r\n")),
-            (
-                "leading zeros",
-                format!("000{size:x}\r\n{text}\r\n000\r\n\r\n"),
-            ),
-            (
-                "an extension",
-                format!("{size:x};a=b\r\n{text}\r\n0;c\r\n\r\n"),
-            ),
-            (
-                "a quoted extension",
-                format!("{size:x};a=\"b;c\"\r\n{text}\r\n0\r\n\r\n"),
-            ),
-            (
-                "a trailer",
-                format!("{size:x}\r\n{text}\r\n0\r\nX: y\r\nZ: 1\r\n\r\n"),
-            ),
-            (
-                "a trailer that poses as framing",
-                format!("{size:x}\r\n{text}\r\n0\r\nContent-Length: 5\r\n\r\n"),
-            ),
+            ("leading zeros", format!("000{size:x}\r\n{text}\r\n000\r\n\r\n")),
+            ("an extension", format!("{size:x};a=b\r\n{text}\r\n0;c\r\n\r\n")),
+            ("a quoted extension", format!("{size:x};a=\"b;c\"\r\n{text}\r\n0\r\n\r\n")),
+            ("a trailer", format!("{size:x}\r\n{text}\r\n0\r\nX: y\r\nZ: 1\r\n\r\n")),
+            ("a trailer that poses as framing", format!("{size:x}\r\n{text}\r\n0\r\nContent-Length: 5\r\n\r\n")),
         ];
         for (name, body) in good {
             stage.serves(name, &stage.raw_chunks(body.as_bytes()));
@@ -385,16 +213,7 @@ fn chunk_sizes_are_plain_hexadecimal_and_nothing_else() {
 fn other_forms_of_target_reach_the_same_path_or_none() {
     for stage in Stage::both() {
         let absolute = format!("http://localhost{}", stage.path);
-        for target in [
-            absolute.as_str(),
-            "http://localhost",
-            "*",
-            "localhost:9090",
-            "audit-events",
-            "",
-            "?x",
-            "#",
-        ] {
+        for target in [absolute.as_str(), "http://localhost", "*", "localhost:9090", "audit-events", "", "?x", "#"] {
             for method in ["POST", "OPTIONS", "CONNECT", "GET"] {
                 let length = stage.valid.len().to_string();
                 let headers = [HOST, JSON, ("Content-Length", length.as_str())];
@@ -459,10 +278,7 @@ fn any_cut_of_requests_into_any_number_of_sends_gives_the_same_answers() {
     let stage = Stage::http();
     let cuts = proptest::collection::vec(1_usize..80, 1..200);
     let sizes = proptest::collection::vec(1_usize..40, 1..5);
-    let mut runner = TestRunner::new(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
     let verdict = runner.run(&(cuts, sizes), |(cuts, sizes)| {
         let mut requests = stage.valid_request();
         requests.extend_from_slice(&stage.raw_chunks(&chunked(&stage.valid, &sizes)));
@@ -486,10 +302,7 @@ fn any_cut_of_requests_into_any_number_of_sends_gives_the_same_answers() {
 #[test]
 fn every_prefix_of_a_request_and_then_silence_leaves_the_server_well() {
     for stage in Stage::both() {
-        let requests = [
-            stage.valid_request(),
-            stage.raw_chunks(&chunked(&stage.valid, &[5, 60])),
-        ];
+        let requests = [stage.valid_request(), stage.raw_chunks(&chunked(&stage.valid, &[5, 60]))];
         for request in &requests {
             for end in 0..request.len() {
                 let mut client = stage.connect();
@@ -507,9 +320,7 @@ fn every_prefix_of_a_request_and_then_silence_leaves_the_server_well() {
         assert_eq!(stage.server.lines().len(), 1);
         // All of them are gone again, with nothing held.
         let listener = if stage.http { "http" } else { "https" };
-        stage
-            .server
-            .wait_for_metric(&format!("connections{{listener=\"{listener}\"}}"), 0.0);
+        stage.server.wait_for_metric(&format!("connections{{listener=\"{listener}\"}}"), 0.0);
         stage.server.wait_for_metric("inflight_body_bytes", 0.0);
     }
 }

@@ -3,7 +3,7 @@
 use std::alloc::System;
 use std::time::SystemTime;
 
-use kube_audit_rest::{event_list, review};
+use kube_audit_rest::record::{event_list, review};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]

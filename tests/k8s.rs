@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use common::{Client, Setup, corpus, eventually, post};
 use kube_audit_rest::cli::{self, Action, Config};
-use kube_audit_rest::metrics::Metrics;
-use kube_audit_rest::sources::Sources;
+use kube_audit_rest::files::sources::Sources;
+use kube_audit_rest::observe::metrics::Metrics;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize as _;
@@ -54,19 +54,15 @@ fn files(ending: &str) -> Vec<PathBuf> {
 fn documents(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     serde_norway::Deserializer::from_str(&text)
-        .map(|document| {
-            Value::deserialize(document).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
-        })
+        .map(|document| Value::deserialize(document).unwrap_or_else(|why| panic!("{}: {why}", path.display())))
         .filter(|document| !document.is_null())
         .collect()
 }
 
 /// The one object of this kind and name in a file under k8s/.
 fn object(file: &str, kind: &str) -> Value {
-    let mut found: Vec<Value> = documents(&directory().join(file))
-        .into_iter()
-        .filter(|document| document["kind"] == kind)
-        .collect();
+    let mut found: Vec<Value> =
+        documents(&directory().join(file)).into_iter().filter(|document| document["kind"] == kind).collect();
     assert_eq!(found.len(), 1, "{kind} in {file}");
     found.remove(0)
 }
@@ -81,18 +77,12 @@ fn container() -> Value {
 
 fn strings(list: &Value) -> Vec<String> {
     let list = list.as_array().expect("a list");
-    list.iter()
-        .map(|value| value.as_str().unwrap().to_owned())
-        .collect()
+    list.iter().map(|value| value.as_str().unwrap().to_owned()).collect()
 }
 
 fn config(arguments: &[String]) -> Config {
     let program = OsString::from("kube-audit-rest");
-    match cli::parse(
-        [program]
-            .into_iter()
-            .chain(arguments.iter().map(OsString::from)),
-    ) {
+    match cli::parse([program].into_iter().chain(arguments.iter().map(OsString::from))) {
         Ok(Action::Run(config)) => config,
         other => panic!("{arguments:?}: {other:?}"),
     }
@@ -102,17 +92,12 @@ fn config(arguments: &[String]) -> Config {
 fn added_arguments(component: &str) -> Vec<String> {
     let kustomization = documents(&directory().join(component).join("kustomization.yaml"));
     let patches = kustomization[0]["patches"].as_array().unwrap();
-    let operations = patches
-        .iter()
-        .filter_map(|patch| patch["patch"].as_str())
-        .flat_map(|patch| {
-            let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
-            operations
-        });
+    let operations = patches.iter().filter_map(|patch| patch["patch"].as_str()).flat_map(|patch| {
+        let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
+        operations
+    });
     let arguments = operations
-        .filter(|operation| {
-            operation["op"] != "test" && operation["path"].as_str().unwrap().contains("/args/")
-        })
+        .filter(|operation| operation["op"] != "test" && operation["path"].as_str().unwrap().contains("/args/"))
         .map(|operation| operation["value"].as_str().unwrap().to_owned());
     let arguments: Vec<String> = arguments.collect();
     assert!(!arguments.is_empty(), "{component}");
@@ -150,8 +135,7 @@ fn every_yaml_and_json_file_parses_and_no_object_is_a_secret() {
     }
     for path in files(".json") {
         let text = fs::read_to_string(&path).unwrap();
-        serde_json::from_str::<Value>(&text)
-            .unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        serde_json::from_str::<Value>(&text).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
     }
 }
 
@@ -165,15 +149,9 @@ fn kustomizations_name_files_that_exist_and_overlays_miss_no_component() {
             for list in ["resources", "components"] {
                 named.extend(document[list].as_array().into_iter().flatten().cloned());
             }
-            for generator in document["configMapGenerator"]
-                .as_array()
-                .into_iter()
-                .flatten()
-            {
+            for generator in document["configMapGenerator"].as_array().into_iter().flatten() {
                 let sources = strings(&generator["files"]);
-                let sources = sources
-                    .iter()
-                    .map(|file| file.split_once('=').map_or(file.as_str(), |(_, file)| file));
+                let sources = sources.iter().map(|file| file.split_once('=').map_or(file.as_str(), |(_, file)| file));
                 named.extend(sources.map(Value::from));
             }
             for patch in document["patches"].as_array().into_iter().flatten() {
@@ -188,11 +166,7 @@ fn kustomizations_name_files_that_exist_and_overlays_miss_no_component() {
     }
     for component in fs::read_dir(directory().join("components")).unwrap() {
         let component = component.unwrap().path().canonicalize().unwrap();
-        assert!(
-            used.contains(&component),
-            "{}: no overlay",
-            component.display()
-        );
+        assert!(used.contains(&component), "{}: no overlay", component.display());
     }
 }
 
@@ -213,19 +187,14 @@ fn the_deployment_s_args_are_taken_and_mean_what_the_manifest_says() {
     assert_eq!(port("metrics"), config.metrics_port);
     let service = object("base/kube-audit-rest.yaml", "Service");
     assert_eq!(service["spec"]["ports"][0]["targetPort"], "https");
-    assert_eq!(
-        object("monitoring/podmonitor.yaml", "PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"],
-        "metrics"
-    );
+    assert_eq!(object("monitoring/podmonitor.yaml", "PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"], "metrics");
 
     // Files stand in volumes, and the log's name differs from pod to pod.
     let mount = |path: &Path| {
         let directory = path.parent().unwrap().to_str().unwrap();
         let mounts = container["volumeMounts"].as_array().unwrap();
         let mount = mounts.iter().find(|mount| mount["mountPath"] == directory);
-        mount
-            .unwrap_or_else(|| panic!("{directory} is no volume"))
-            .clone()
+        mount.unwrap_or_else(|| panic!("{directory} is no volume")).clone()
     };
     for path in [&config.cert_filename, &config.cert_key_filename] {
         let mount = mount(path);
@@ -233,12 +202,7 @@ fn the_deployment_s_args_are_taken_and_mean_what_the_manifest_says() {
         assert_eq!(mount.get("subPath"), None, "it would never be updated");
     }
     assert_eq!(mount(&config.logger_filename)["name"], "log");
-    let name = config
-        .logger_filename
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap();
+    let name = config.logger_filename.file_name().unwrap().to_str().unwrap();
     assert_eq!(name, "$(POD_NAME).log");
     assert_eq!(
         container["env"][0],
@@ -264,24 +228,16 @@ fn limits_follow_from_the_flags() {
     // The file in use, the rolled ones, one about to be deleted.
     let log = config.logger_max_size * (config.logger_max_backups as u64 + 2);
     let volumes = pod["volumes"].as_array().unwrap();
-    let volume = volumes
-        .iter()
-        .find(|volume| volume["name"] == "log")
-        .unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == "log").unwrap();
     let room = quantity(&volume["emptyDir"]["sizeLimit"]);
     assert!(log < room, "{} MiB", log / MIB);
     assert!(room <= quantity(&container["resources"]["limits"]["ephemeral-storage"]));
 
-    let persistent =
-        &documents(&directory().join("components/persistent-volumes/kustomization.yaml"))[0];
+    let persistent = &documents(&directory().join("components/persistent-volumes/kustomization.yaml"))[0];
     let patch = persistent["patches"][0]["patch"].as_str().unwrap();
     let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
-    let claim = operations
-        .iter()
-        .find(|operation| operation["path"] == "/spec/volumeClaimTemplates")
-        .unwrap();
-    let backups =
-        self::config(&added_arguments("components/persistent-volumes")).logger_max_backups;
+    let claim = operations.iter().find(|operation| operation["path"] == "/spec/volumeClaimTemplates").unwrap();
+    let backups = self::config(&added_arguments("components/persistent-volumes")).logger_max_backups;
     let log = config.logger_max_size * (backups as u64 + 2);
     assert!(log < quantity(&claim["value"][0]["spec"]["resources"]["requests"]["storage"]));
 
@@ -320,19 +276,10 @@ fn the_pod_is_as_restricted_as_can_be() {
         assert!(container["resources"]["limits"]["memory"].is_string());
     }
     let probe = |name: &str| container[name]["httpGet"].clone();
-    assert_eq!(
-        probe("livenessProbe"),
-        json!({"path": "/healthz", "port": "metrics"})
-    );
-    assert_eq!(
-        probe("readinessProbe"),
-        json!({"path": "/readyz", "port": "metrics"})
-    );
+    assert_eq!(probe("livenessProbe"), json!({"path": "/healthz", "port": "metrics"}));
+    assert_eq!(probe("readinessProbe"), json!({"path": "/readyz", "port": "metrics"}));
     let namespace = object("base/kube-audit-rest.yaml", "Namespace");
-    assert_eq!(
-        namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
-        "restricted"
-    );
+    assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
 }
 
 #[test]
@@ -342,10 +289,7 @@ fn arguments_that_components_add_are_taken() {
     assert_eq!(with("components/audit-webhook").http_port, Some(8080));
     assert!(with("components/fail-closed").logger_sync);
     assert_eq!(with("components/persistent-volumes").logger_max_backups, 15);
-    assert_eq!(
-        with("components/sources").sources_filename,
-        Some("/etc/kube-audit-rest/sources".into())
-    );
+    assert_eq!(with("components/sources").sources_filename, Some("/etc/kube-audit-rest/sources".into()));
 }
 
 #[test]
@@ -358,11 +302,7 @@ fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
         assert_eq!(webhook["matchPolicy"], "Equivalent");
         assert_eq!(webhook["failurePolicy"], "Ignore");
         assert_eq!(webhook["timeoutSeconds"], 1);
-        assert_eq!(
-            webhook["rules"][0]["resources"],
-            json!(["*/*"]),
-            "exec is a subresource"
-        );
+        assert_eq!(webhook["rules"][0]["resources"], json!(["*/*"]), "exec is a subresource");
         assert_eq!(webhook["rules"][0]["operations"], json!(["*"]));
     }
     let base = object("base/webhook.yaml", "ValidatingWebhookConfiguration");
@@ -373,22 +313,14 @@ fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
     assert_eq!(service["name"], ports["metadata"]["name"]);
     assert_eq!(service["namespace"], ports["metadata"]["namespace"]);
 
-    let closed = object(
-        "components/fail-closed/webhook.yaml",
-        "ValidatingWebhookConfiguration",
-    );
+    let closed = object("components/fail-closed/webhook.yaml", "ValidatingWebhookConfiguration");
     let [refusing, recording] = closed["webhooks"].as_array().unwrap().as_slice() else {
         panic!("two webhooks");
     };
     assert_eq!(refusing["failurePolicy"], "Fail");
     assert_eq!(recording["failurePolicy"], "Ignore");
     // No request is in both, and none in neither.
-    let exempt = |webhook: &Value| {
-        webhook["matchConditions"][0]["expression"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
+    let exempt = |webhook: &Value| webhook["matchConditions"][0]["expression"].as_str().unwrap().to_owned();
     assert_eq!(exempt(refusing), format!("!{}", exempt(recording)));
 }
 
@@ -403,35 +335,12 @@ fn the_example_policy_and_kubeconfig_use_words_that_the_api_server_knows() {
     };
     let policy = object("components/audit-webhook/policy.yaml", "Policy");
     assert_eq!(policy["apiVersion"], "audit.k8s.io/v1");
-    known(
-        &policy,
-        &[
-            "apiVersion",
-            "kind",
-            "omitStages",
-            "omitManagedFields",
-            "rules",
-        ],
-    );
+    known(&policy, &["apiVersion", "kind", "omitStages", "omitManagedFields", "rules"]);
     assert_eq!(policy["omitStages"], json!(["RequestReceived"]));
     for rule in policy["rules"].as_array().unwrap() {
-        known(
-            rule,
-            &[
-                "level",
-                "users",
-                "userGroups",
-                "verbs",
-                "resources",
-                "namespaces",
-                "nonResourceURLs",
-            ],
-        );
+        known(rule, &["level", "users", "userGroups", "verbs", "resources", "namespaces", "nonResourceURLs"]);
         let level = rule["level"].as_str().unwrap();
-        assert!(
-            ["None", "Metadata", "Request", "RequestResponse"].contains(&level),
-            "{level}"
-        );
+        assert!(["None", "Metadata", "Request", "RequestResponse"].contains(&level), "{level}");
         // Validation refuses a rule that is about both.
         assert!(rule.get("resources").is_none() || rule.get("nonResourceURLs").is_none());
         for group in rule["resources"].as_array().into_iter().flatten() {
@@ -453,20 +362,14 @@ fn the_example_policy_and_kubeconfig_use_words_that_the_api_server_knows() {
 fn metrics() -> BTreeSet<String> {
     let page = Metrics::new().render("1");
     let series = page.lines().filter(|line| !line.starts_with('#'));
-    series
-        .map(|line| line.split(['{', ' ']).next().unwrap().to_owned())
-        .collect()
+    series.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }
 
 /// The metrics that an expression names: ours, and those of the process and the API server.
 fn named_metrics(expression: &str) -> Vec<String> {
     expression
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':')
-        .filter(|word| {
-            ["kube_", "process_", "apiserver_"]
-                .iter()
-                .any(|prefix| word.starts_with(prefix))
-        })
+        .filter(|word| ["kube_", "process_", "apiserver_"].iter().any(|prefix| word.starts_with(prefix)))
         .map(str::to_owned)
         .collect()
 }
@@ -490,29 +393,18 @@ fn every_metric_that_a_rule_or_a_panel_names_exists() {
     let rules = object("monitoring/rules.yaml", "PrometheusRule");
     let mut expressions = Vec::new();
     let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
-    expressions.extend(
-        rules
-            .iter()
-            .map(|rule| rule["expr"].as_str().unwrap().to_owned()),
-    );
+    expressions.extend(rules.iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()));
     let text = fs::read_to_string(directory().join("monitoring/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     for panel in dashboard["panels"].as_array().unwrap() {
         let targets = panel["targets"].as_array().unwrap();
-        expressions.extend(
-            targets
-                .iter()
-                .map(|target| target["expr"].as_str().unwrap().to_owned()),
-        );
+        expressions.extend(targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()));
     }
     all_strings(&dashboard["templating"], &mut expressions);
     let mut used = BTreeSet::new();
     for expression in &expressions {
         for name in named_metrics(expression) {
-            assert!(
-                ours.contains(&name) || standard.contains(name.as_str()),
-                "{name} does not exist: {expression}"
-            );
+            assert!(ours.contains(&name) || standard.contains(name.as_str()), "{name} does not exist: {expression}");
             used.insert(name);
         }
     }
@@ -526,14 +418,8 @@ fn every_metric_that_a_rule_or_a_panel_names_exists() {
         "kube_audit_rest_connections_evicted_total",
         "kube_audit_rest_audit_lines_total",
     ] {
-        let alerts: Vec<String> = rules
-            .iter()
-            .flat_map(|rule| named_metrics(rule["expr"].as_str().unwrap()))
-            .collect();
-        assert!(
-            alerts.iter().any(|alert| alert == name),
-            "no alert on {name}"
-        );
+        let alerts: Vec<String> = rules.iter().flat_map(|rule| named_metrics(rule["expr"].as_str().unwrap())).collect();
+        assert!(alerts.iter().any(|alert| alert == name), "no alert on {name}");
     }
 }
 
@@ -542,17 +428,11 @@ fn handshake_failures_that_alert_are_reasons_that_exist() {
     let page = Metrics::new().render("1");
     let rules = object("monitoring/rules.yaml", "PrometheusRule");
     let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
-    let rule = rules
-        .iter()
-        .find(|rule| rule["alert"] == "KubeAuditRestHandshakeFailures")
-        .unwrap();
+    let rule = rules.iter().find(|rule| rule["alert"] == "KubeAuditRestHandshakeFailures").unwrap();
     let expression = rule["expr"].as_str().unwrap();
     let reasons = expression.split("reason=~\"").nth(1).unwrap();
     for reason in reasons.split('"').next().unwrap().split('|') {
-        let series = format!(
-            "tls_handshake_failures_total{{reason=\"{}",
-            reason.trim_end_matches(".*")
-        );
+        let series = format!("tls_handshake_failures_total{{reason=\"{}", reason.trim_end_matches(".*"));
         assert!(page.contains(&series), "{reason}");
     }
 }
@@ -561,9 +441,7 @@ fn handshake_failures_that_alert_are_reasons_that_exist() {
 fn shippers_take_lines_longer_than_the_largest_request() {
     let largest = config(&strings(&container()["args"])).max_request_size as u64;
     let vector = &documents(&directory().join("shippers/vector/vector.yaml"))[0];
-    let limit = vector["sources"]["audit"]["max_line_bytes"]
-        .as_u64()
-        .unwrap();
+    let limit = vector["sources"]["audit"]["max_line_bytes"].as_u64().unwrap();
     assert!(limit > largest);
     let fluent_bit = &documents(&directory().join("shippers/fluent-bit/fluent-bit.yaml"))[0];
     let tail = &fluent_bit["pipeline"]["inputs"][0];
@@ -574,8 +452,7 @@ fn shippers_take_lines_longer_than_the_largest_request() {
     let directory = directory();
     let rsyslog = fs::read_to_string(directory.join("shippers/rsyslog/rsyslog.conf")).unwrap();
     assert!(rsyslog.contains("maxMessageSize=\"64m\""));
-    let syslog_ng =
-        fs::read_to_string(directory.join("shippers/syslog-ng/syslog-ng.conf")).unwrap();
+    let syslog_ng = fs::read_to_string(directory.join("shippers/syslog-ng/syslog-ng.conf")).unwrap();
     assert!(syslog_ng.contains("log-msg-size(67108864);"));
 }
 
@@ -586,9 +463,7 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let cluster = Self {
-            directory: tempfile::tempdir().unwrap(),
-        };
+        let cluster = Self { directory: tempfile::tempdir().unwrap() };
         let stub = "#!/bin/sh\n\
             set -eu\n\
             cd \"$(dirname \"$0\")\"\n\
@@ -616,10 +491,7 @@ impl Cluster {
         let search = std::env::var("PATH").unwrap();
         Command::new(directory().join(script))
             .args(arguments)
-            .env(
-                "PATH",
-                format!("{}:{search}", self.directory.path().display()),
-            )
+            .env("PATH", format!("{}:{search}", self.directory.path().display()))
             .env_remove("KUBECTL")
             .output()
             .unwrap()
@@ -627,11 +499,7 @@ impl Cluster {
 
     fn run(&self, script: &str, arguments: &[&str]) -> String {
         let output = self.try_run(script, arguments);
-        assert!(
-            output.status.success(),
-            "{script}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -652,16 +520,10 @@ fn decoded(cluster: &Cluster, text: &Value) -> String {
 }
 
 fn openssl(arguments: &[&str]) -> String {
-    let output = Command::new("openssl")
-        .args(arguments)
-        .output()
-        .expect("openssl");
+    let output = Command::new("openssl").args(arguments).output().expect("openssl");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "openssl {arguments:?}: {text} {errors}"
-    );
+    assert!(output.status.success(), "openssl {arguments:?}: {text} {errors}");
     text
 }
 
@@ -677,23 +539,14 @@ fn the_openssl_script_s_certificate_serves_the_name_that_the_api_server_calls() 
     assert_eq!(secret["type"], "kubernetes.io/tls");
     assert_eq!(secret["metadata"]["namespace"], "kube-audit-rest");
     let volumes = deployment()["spec"]["template"]["spec"]["volumes"].clone();
-    assert_eq!(
-        secret["metadata"]["name"],
-        volumes[0]["secret"]["secretName"]
-    );
+    assert_eq!(secret["metadata"]["name"], volumes[0]["secret"]["secretName"]);
     let calls = fs::read_to_string(cluster.path("calls")).unwrap();
     let patched = calls.find("patch validatingwebhookconfiguration").unwrap();
-    assert!(
-        patched < calls.find("apply --server-side").unwrap(),
-        "the CA is told first"
-    );
+    assert!(patched < calls.find("apply --server-side").unwrap(), "the CA is told first");
 
     // Every webhook trusts the same CA.
     let patch = cluster.patch();
-    assert_eq!(
-        patch[0],
-        json!({"op": "test", "path": "/webhooks/0/name", "value": "first"})
-    );
+    assert_eq!(patch[0], json!({"op": "test", "path": "/webhooks/0/name", "value": "first"}));
     assert_eq!(patch[3]["path"], "/webhooks/1/clientConfig/caBundle");
     assert_eq!(patch[1]["value"], patch[3]["value"]);
     let bundle = decoded(&cluster, &patch[1]["value"]);
@@ -708,15 +561,7 @@ fn the_openssl_script_s_certificate_serves_the_name_that_the_api_server_calls() 
     let ca = write("ca.crt", &bundle);
     let certificate = write("tls.crt", &decoded(&cluster, &secret["data"]["tls.crt"]));
     let key = write("tls.key", &decoded(&cluster, &secret["data"]["tls.key"]));
-    openssl(&[
-        "verify",
-        "-x509_strict",
-        "-purpose",
-        "sslserver",
-        "-CAfile",
-        &ca,
-        &certificate,
-    ]);
+    openssl(&["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", &ca, &certificate]);
     let text = openssl(&["x509", "-in", &certificate, "-noout", "-text"]);
     for expected in [
         "NIST CURVE: P-256",
@@ -729,21 +574,15 @@ fn the_openssl_script_s_certificate_serves_the_name_that_the_api_server_calls() 
     }
 
     // The server takes it, and a client that trusts the bundle, as the API server does, reaches it by the Service's name.
-    let server = Setup::new()
-        .flag("cert-filename", &certificate)
-        .flag("cert-key-filename", &key)
-        .start();
+    let server = Setup::new().flag("cert-filename", &certificate).flag("cert-key-filename", &key).start();
     let mut roots = RootCertStore::empty();
     for certificate in rustls_pemfile::certs(&mut bundle.as_bytes()) {
         let certificate: CertificateDer = certificate.unwrap();
         roots.add(certificate).unwrap();
     }
-    let trust = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let trust = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let body = &corpus::reviews()[0];
-    let answer =
-        Client::tls(server.https(), &Arc::new(trust)).exchange(&post("/log-request", body));
+    let answer = Client::tls(server.https(), &Arc::new(trust)).exchange(&post("/log-request", body));
     assert_eq!(answer.status, 200);
     eventually("one line", || (server.lines().len() == 1).then_some(()));
 }
@@ -770,13 +609,7 @@ fn renewing_keeps_the_ca_before_in_the_bundle_and_only_that() {
 
 #[test]
 fn the_openssl_script_refuses_what_it_does_not_understand_and_changes_nothing() {
-    for arguments in [
-        &["--days", "soon"][..],
-        &["--days"],
-        &["--san", "example.com"],
-        &["--frobnicate"],
-        &["now"],
-    ] {
+    for arguments in [&["--days", "soon"][..], &["--days"], &["--san", "example.com"], &["--frobnicate"], &["now"]] {
         let cluster = Cluster::new();
         let output = cluster.try_run(CERTIFICATE, arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -799,27 +632,14 @@ fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() 
         fs::write(cluster.path("secret"), sources.as_str().unwrap()).unwrap();
         decoded(&cluster, &sources)
     };
-    let first = cluster
-        .run(script, &["add", "production"])
-        .trim()
-        .to_owned();
+    let first = cluster.run(script, &["add", "production"]).trim().to_owned();
     keep();
-    let other = cluster
-        .run(script, &["add", "staging-2.eu"])
-        .trim()
-        .to_owned();
+    let other = cluster.run(script, &["add", "staging-2.eu"]).trim().to_owned();
     keep();
-    let second = cluster
-        .run(script, &["add", "production"])
-        .trim()
-        .to_owned();
+    let second = cluster.run(script, &["add", "production"]).trim().to_owned();
     let text = keep();
     let sources = Sources::parse(text.as_bytes()).unwrap();
-    for (token, name) in [
-        (&first, "production"),
-        (&other, "staging-2.eu"),
-        (&second, "production"),
-    ] {
+    for (token, name) in [(&first, "production"), (&other, "staging-2.eu"), (&second, "production")] {
         assert_eq!(sources.name_of(token.as_bytes()), Some(name));
     }
 
@@ -837,15 +657,9 @@ fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() 
     assert_eq!(sources.name_of(other.as_bytes()), Some("staging-2.eu"));
 
     for name in ["", "two words", "Upper", "-x", "a\"b"] {
-        assert_eq!(
-            cluster.try_run(script, &["add", name]).status.code(),
-            Some(2)
-        );
+        assert_eq!(cluster.try_run(script, &["add", name]).status.code(), Some(2));
     }
-    assert_eq!(
-        cluster.try_run(script, &["use", "nobody"]).status.code(),
-        Some(1)
-    );
+    assert_eq!(cluster.try_run(script, &["use", "nobody"]).status.code(), Some(1));
 }
 
 #[test]
@@ -858,8 +672,5 @@ fn whoever_reads_the_pod_s_log_reads_the_password_with_audit_to_std_log() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text} {errors}");
-    assert!(
-        text.contains("DB_PASSWORD=correct-horse-battery-staple"),
-        "{text}"
-    );
+    assert!(text.contains("DB_PASSWORD=correct-horse-battery-staple"), "{text}");
 }

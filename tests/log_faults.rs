@@ -17,8 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::load::{
-    Body, Fate, Load, Outcome, Plan, assert_agree, assert_agree_but, assert_unavailable, count,
-    counted, log_files, recorded,
+    Body, Fate, Load, Outcome, Plan, assert_agree, assert_agree_but, assert_unavailable, count, counted, log_files,
+    recorded,
 };
 use common::server::lines_of;
 use common::{Response, Server, Setup, corpus, eventually, get, post};
@@ -43,13 +43,7 @@ fn logging_to(setup: Setup, directory: &Path) -> Setup {
 }
 
 fn plan(prefix: &str, connections: usize) -> Plan {
-    Plan {
-        prefix: prefix.to_owned(),
-        connections,
-        requests: None,
-        body: mixed,
-        retries: false,
-    }
+    Plan { prefix: prefix.to_owned(), connections, requests: None, body: mixed, retries: false }
 }
 
 /// Mostly small reviews, some larger ones, some lists.
@@ -63,28 +57,19 @@ fn mixed(worker: usize, number: usize) -> Body {
 
 /// One review, on a connection of its own.
 fn send_one(server: &Server) -> Response {
-    server
-        .connect()
-        .exchange(&post("/log-request?timeout=1s", &corpus::review("one")))
+    server.connect().exchange(&post("/log-request?timeout=1s", &corpus::review("one")))
 }
 
 fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Those of a file that is being written: what it ends in may not be whole yet.
 fn whole_lines(text: &[u8]) -> Vec<Vec<u8>> {
     let lines = text.split_inclusive(|byte| *byte == b'\n');
-    lines
-        .filter_map(|line| line.strip_suffix(b"\n"))
-        .map(<[u8]>::to_vec)
-        .collect()
+    lines.filter_map(|line| line.strip_suffix(b"\n")).map(<[u8]>::to_vec).collect()
 }
 
 /// How many rounds a long test does.
@@ -130,9 +115,7 @@ fn a_directory_that_is_moved_away_under_load_loses_nothing() {
         let moved = directory.with_file_name(format!("moved-{round}"));
         fs::rename(&directory, &moved).unwrap();
         directories.push(moved);
-        eventually("a new file", || {
-            directory.join("audit.log").exists().then_some(())
-        });
+        eventually("a new file", || directory.join("audit.log").exists().then_some(()));
     }
     load.await_acknowledged(60);
     let fates = load.end();
@@ -150,9 +133,7 @@ fn removed_under_load(name: &str, remove: impl Fn(&Path)) {
         load.await_acknowledged(60);
         remove(&directory);
         let removed = Instant::now();
-        eventually("a new file", || {
-            directory.join("audit.log").exists().then_some(())
-        });
+        eventually("a new file", || directory.join("audit.log").exists().then_some(()));
         eprintln!("{name}: a new file after {:?}", removed.elapsed());
     }
     load.await_acknowledged(60);
@@ -169,9 +150,7 @@ fn removed_under_load(name: &str, remove: impl Fn(&Path)) {
         let all = new.clone().flat_map(|fate| &fate.ids);
         (new.count() > 0 && all.clone().all(|id| found.contains_key(id))).then_some(())
     });
-    assert_agree_but(&fates, &recorded(&[&directory]), |fate| {
-        fate.began <= removed
-    });
+    assert_agree_but(&fates, &recorded(&[&directory]), |fate| fate.began <= removed);
 }
 
 #[test]
@@ -185,9 +164,7 @@ fn what_is_sent_after_the_log_was_deleted_under_load_is_recorded() {
 fn what_is_sent_after_the_directory_was_removed_under_load_is_recorded() {
     removed_under_load("r", |directory| {
         // New files may come while it is being emptied.
-        eventually("the directory to be gone", || {
-            fs::remove_dir_all(directory).ok()
-        });
+        eventually("the directory to be gone", || fs::remove_dir_all(directory).ok());
     });
 }
 
@@ -215,9 +192,7 @@ fn copytruncate_under_load_leaves_no_hole_and_loses_only_what_came_between_its_t
         lines.extend(whole_lines(copy));
     }
     assert_agree_but(&fates, &counted(lines), |fate| {
-        between
-            .iter()
-            .any(|(copying, truncated)| fate.ended >= *copying && fate.began <= *truncated)
+        between.iter().any(|(copying, truncated)| fate.ended >= *copying && fate.began <= *truncated)
     });
 }
 
@@ -282,22 +257,14 @@ fn random(below: u64) -> u64 {
 
 fn killed_and_started_again(rounds: usize) {
     let (setup, directory) = setup();
-    let setup = setup
-        .flag("logger-max-size", "1")
-        .flag("logger-max-backups", "0");
+    let setup = setup.flag("logger-max-size", "1").flag("logger-max-backups", "0");
     let mut server = setup.start();
     let log = directory.join("audit.log");
     let (mut sent, mut unanswered, mut torn_tails, mut longest) = (0, 0, 0, 0);
     // In the log from the rounds before.
     let mut carried: HashMap<String, usize> = HashMap::new();
     for round in 0..rounds {
-        let load = Load::begin(
-            &server,
-            Plan {
-                body: small_or_large,
-                ..plan(&round.to_string(), 8)
-            },
-        );
+        let load = Load::begin(&server, Plan { body: small_or_large, ..plan(&round.to_string(), 8) });
         load.await_acknowledged(usize::try_from(10 + random(60)).unwrap());
         // The moment is to be any, not just behind an answer.
         thread::sleep(Duration::from_micros(random(10_000)));
@@ -305,10 +272,7 @@ fn killed_and_started_again(rounds: usize) {
         let fates = load.end();
         // It may have been killed between the rename and the new file.
         let text = fs::read(&log).unwrap_or_default();
-        let whole = text
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let torn = text.len() - whole;
         server = server.restart();
         if torn > 0 {
@@ -377,10 +341,7 @@ fn a_torn_tail_is_cut_off_and_its_length_said_wherever_the_line_was_torn() {
 
 /// How many outages were said, and how many ends of them.
 fn outages_said(server: &Server) -> (usize, usize) {
-    (
-        server.said(APPEND_FAILED),
-        server.said(WORKS_AGAIN) + server.said(WOULD_WORK),
-    )
+    (server.said(APPEND_FAILED), server.said(WORKS_AGAIN) + server.said(WOULD_WORK))
 }
 
 /// Waits until the last outage's end was said, and returns how many there were.
@@ -393,9 +354,7 @@ fn ended_outages(server: &Server) -> usize {
 
 /// What was refused at first and recorded in the end.
 fn recorded_on_a_later_attempt(fates: &[Fate]) -> impl Iterator<Item = &Fate> {
-    fates
-        .iter()
-        .filter(|fate| fate.outcome == Outcome::Acknowledged && fate.refusals > 0)
+    fates.iter().filter(|fate| fate.outcome == Outcome::Acknowledged && fate.refusals > 0)
 }
 
 #[test]
@@ -403,43 +362,25 @@ fn past_its_file_size_limit_it_lives_and_refuses_and_goes_on_when_the_limit_is_l
     let (setup, directory) = setup();
     let setup = setup.flag("logger-max-size", "0");
     let mut command = Command::new("prlimit");
-    command
-        .arg("--fsize=400000:unlimited")
-        .arg(common::program());
+    command.arg("--fsize=400000:unlimited").arg(common::program());
     command.args(setup.arguments());
     let mut server = setup.start_as(command);
     let load = Load::begin(&server, plan("l", 4));
-    let persistent = Load::begin(
-        &server,
-        Plan {
-            retries: true,
-            ..plan("p", 4)
-        },
-    );
+    let persistent = Load::begin(&server, Plan { retries: true, ..plan("p", 4) });
     load.await_refusals(50);
     persistent.await_refusals(20);
     let said = server.wait_for_readiness(503);
     assert!(said.contains("File too large"), "{said}");
     let reasons = server.counts("append_errors_total");
-    assert!(
-        reasons.keys().eq(["reason=\"file_too_large\""]),
-        "{reasons:?}"
-    );
+    assert!(reasons.keys().eq(["reason=\"file_too_large\""]), "{reasons:?}");
     let process = server.process_id().to_string();
-    run(
-        "prlimit",
-        &["--fsize=unlimited:unlimited", "--pid", &process],
-    );
+    run("prlimit", &["--fsize=unlimited:unlimited", "--pid", &process]);
     load.await_acknowledged(50);
     persistent.await_acknowledged(50);
     let mut fates = load.end();
     let persistent = persistent.end();
     assert!(recorded_on_a_later_attempt(&persistent).count() >= 3);
-    let refusals: usize = [&fates, &persistent]
-        .into_iter()
-        .flatten()
-        .map(|fate| fate.refusals)
-        .sum();
+    let refusals: usize = [&fates, &persistent].into_iter().flatten().map(|fate| fate.refusals).sum();
     fates.extend(persistent);
     assert_eq!(count(&fates, Outcome::Unanswered), 0);
     server.wait_for_readiness(200);
@@ -457,21 +398,14 @@ fn one_outage_is_said_once_and_its_end_once_without_traffic() {
     let (setup, directory) = setup();
     let setup = setup.flag("logger-max-size", "0");
     let mut command = Command::new("prlimit");
-    command
-        .arg("--fsize=300000:unlimited")
-        .arg(common::program());
+    command.arg("--fsize=300000:unlimited").arg(common::program());
     command.args(setup.arguments());
     let server = setup.start_as(command);
-    let uniform = Plan {
-        body: |_, _| Body::Review(1000),
-        ..plan("u", 1)
-    };
+    let uniform = Plan { body: |_, _| Body::Review(1000), ..plan("u", 1) };
     let load = Load::begin(&server, uniform);
     load.await_refusals(100);
     let fates = load.end();
-    eventually("the outage to be said", || {
-        (outages_said(&server) == (1, 0)).then_some(())
-    });
+    eventually("the outage to be said", || (outages_said(&server) == (1, 0)).then_some(()));
     server.wait_for_readiness(503);
     // The file is moved out of the way, and nobody sends anything.
     fs::rename(directory.join("audit.log"), directory.join("moved.log")).unwrap();
@@ -493,10 +427,7 @@ impl Mounted {
     fn new(at: &Path, arguments: &[&str]) -> Self {
         fs::create_dir_all(at).unwrap();
         let status = Command::new("mount").args(arguments).arg(at).status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "cannot mount: run this test as root, with CAP_SYS_ADMIN"
-        );
+        assert!(status.is_ok_and(|status| status.success()), "cannot mount: run this test as root, with CAP_SYS_ADMIN");
         Self(at.to_owned())
     }
 }
@@ -511,16 +442,11 @@ fn fill_and_free(max_size: &str) {
     let place = tempfile::tempdir().unwrap();
     let (directory, saved) = (place.path().join("logs"), place.path().join("saved"));
     fs::create_dir(&saved).unwrap();
-    let _mounted = Mounted::new(
-        &directory,
-        &["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"],
-    );
+    let _mounted = Mounted::new(&directory, &["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]);
     let ballast = directory.join("ballast");
     fs::write(&ballast, vec![0; 700 << 10]).unwrap();
-    let server = logging_to(Setup::new(), &directory)
-        .flag("logger-max-size", max_size)
-        .flag("logger-max-backups", "0")
-        .start();
+    let server =
+        logging_to(Setup::new(), &directory).flag("logger-max-size", max_size).flag("logger-max-backups", "0").start();
     let load = Load::begin(&server, plan("l", 6));
     let persistent = Load::begin(
         &server,
@@ -541,9 +467,7 @@ fn fill_and_free(max_size: &str) {
     let mut fates = load.end();
     let before = persistent.acknowledged();
     fs::remove_file(&ballast).unwrap();
-    eventually("what was refused to be recorded", || {
-        (persistent.acknowledged() >= before + 20).then_some(())
-    });
+    eventually("what was refused to be recorded", || (persistent.acknowledged() >= before + 20).then_some(()));
     // 700 KB do not last.
     let load = Load::begin(&server, plan("m", 6));
     load.await_refusals(100);
@@ -556,19 +480,13 @@ fn fill_and_free(max_size: &str) {
     fates.extend(persistent);
     let refusals: usize = fates.iter().map(|fate| fate.refusals).sum();
     let errors = server.counts("append_errors_total");
-    assert_eq!(
-        errors.get("reason=\"no_space\""),
-        Some(&(refusals as f64)),
-        "{errors:?}"
-    );
+    assert_eq!(errors.get("reason=\"no_space\""), Some(&(refusals as f64)), "{errors:?}");
     assert_eq!(errors.len(), 1, "{errors:?}");
     server.wait_for_readiness(503);
     // What is removed just after it was written is written again. The signal tells when it will not be.
     let opened = server.said("audit log opened anew");
     server.signal(Signal::HUP);
-    eventually("the log to be opened anew", || {
-        (server.said("audit log opened anew") > opened).then_some(())
-    });
+    eventually("the log to be opened anew", || (server.said("audit log opened anew") > opened).then_some(()));
     // The operator saves the files elsewhere and removes them; it works again without a request.
     for file in log_files(&directory) {
         fs::copy(&file, saved.join(file.file_name().unwrap())).unwrap();
@@ -612,26 +530,16 @@ fn a_file_system_that_turns_read_only_is_refused_and_reported_and_its_successor_
     let load = Load::begin(&server, plan("l", 6));
     load.await_acknowledged(100);
     // While a file is open for writing nobody can remount it read-only but the kernel, after an error.
-    let source = Command::new("findmnt")
-        .args(["--noheadings", "--output=SOURCE"])
-        .arg(&directory)
-        .output()
-        .unwrap();
+    let source = Command::new("findmnt").args(["--noheadings", "--output=SOURCE"]).arg(&directory).output().unwrap();
     let source = String::from_utf8(source.stdout).unwrap();
     let device = source.trim().strip_prefix("/dev/").unwrap();
-    fs::write(
-        format!("/sys/fs/ext4/{device}/trigger_fs_error"),
-        "of a test",
-    )
-    .unwrap();
+    fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "of a test").unwrap();
     load.await_refusals(100);
     let said = server.wait_for_readiness(503);
     assert!(said.contains("Read-only file system"), "{said}");
     let reasons = server.counts("append_errors_total");
     assert!(reasons.keys().eq(["reason=\"read_only\""]), "{reasons:?}");
-    eventually("the outage to be said", || {
-        (outages_said(&server) == (1, 0)).then_some(())
-    });
+    eventually("the outage to be said", || (outages_said(&server) == (1, 0)).then_some(()));
     // The operator gives it another volume.
     let another = Mounted::new(&directory, &["-t", "tmpfs", "-o", "size=8m", "tmpfs"]);
     load.await_acknowledged(100);
@@ -692,14 +600,8 @@ fn standard_output_that_nobody_reads_any_more_is_a_failed_append_and_no_crash() 
     let said = server.wait_for_readiness(503);
     assert!(said.contains("Broken pipe"), "{said}");
     let errors = server.counts("append_errors_total");
-    assert_eq!(
-        errors.get("reason=\"broken_pipe\""),
-        Some(&3.0),
-        "{errors:?}"
-    );
-    eventually("the outage to be said", || {
-        (outages_said(&server) == (1, 0)).then_some(())
-    });
+    assert_eq!(errors.get("reason=\"broken_pipe\""), Some(&3.0), "{errors:?}");
+    eventually("the outage to be said", || (outages_said(&server) == (1, 0)).then_some(()));
     let alive = server.connect_metrics().exchange(&get("/healthz"));
     assert_eq!(alive.status, 200);
     assert_eq!(server.stop().code(), Some(0));
@@ -766,8 +668,7 @@ fn a_fifo_without_a_reader_is_waited_for_with_a_word_and_works_again_when_a_read
         thread::spawn(move || {
             eventually("the word", || {
                 let said = fs::read_to_string(&messages).ok()?;
-                said.contains("nobody reads from the audit log's FIFO")
-                    .then_some(())
+                said.contains("nobody reads from the audit log's FIFO").then_some(())
             });
             let said = fs::read_to_string(&messages).unwrap();
             assert!(!said.contains("\"listening\""), "{said}");
@@ -795,17 +696,10 @@ fn a_fifo_that_nobody_reads_ends_the_start_after_half_a_minute_with_one_clear_li
     let fifo = fifo(&setup);
     let fifo = fifo.to_str().unwrap();
     let began = Instant::now();
-    let output = setup
-        .flag("logger-filename", fifo)
-        .command()
-        .output()
-        .unwrap();
+    let output = setup.flag("logger-filename", fifo).command().output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains(&format!("--logger-filename {fifo}: nobody reads")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("--logger-filename {fifo}: nobody reads")), "{said}");
     assert!((29..60).contains(&began.elapsed().as_secs()), "{said}");
 }
 
@@ -820,9 +714,7 @@ fn save_links(directory: &Path, saved: &Path, stop: &AtomicBool) {
             let number = known.len();
             let link = saved.join(format!("{number}.log"));
             // It may be renamed between the listing and here: then the next pass finds it.
-            let is_known = file
-                .metadata()
-                .is_ok_and(|metadata| known.contains(&metadata.ino()));
+            let is_known = file.metadata().is_ok_and(|metadata| known.contains(&metadata.ino()));
             if is_known || fs::hard_link(&file, &link).is_err() {
                 continue;
             }
@@ -843,10 +735,7 @@ fn sixteen_connections(requests: usize, backups: usize) {
     let (setup, directory) = setup();
     let saved = setup.path("saved");
     fs::create_dir(&saved).unwrap();
-    let server = setup
-        .flag("logger-max-size", "1")
-        .flag("logger-max-backups", &backups.to_string())
-        .start();
+    let server = setup.flag("logger-max-size", "1").flag("logger-max-backups", &backups.to_string()).start();
     let began = Instant::now();
     let stop = AtomicBool::new(false);
     let fates = thread::scope(|scope| {
@@ -892,10 +781,7 @@ fn sixteen_connections(requests: usize, backups: usize) {
             let id = &fate.ids[0];
             id.split('-').nth(1) == Some(worker.to_string().as_str())
         });
-        let there: Vec<bool> = of_worker
-            .flat_map(|fate| &fate.ids)
-            .map(|id| newest.contains_key(id))
-            .collect();
+        let there: Vec<bool> = of_worker.flat_map(|fate| &fate.ids).map(|id| newest.contains_key(id)).collect();
         assert!(there.is_sorted(), "worker {worker}");
     }
     eprintln!(

@@ -27,26 +27,14 @@ struct Reader {
 impl Reader {
     fn start(name: &'static str, directory: &Path, mut command: Command) -> Self {
         let output = directory.join("output");
-        let file = || {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(&output)
-                .unwrap()
-        };
+        let file = || File::options().create(true).append(true).open(&output).unwrap();
         let process = command
             .current_dir(directory)
             .stderr(file())
             .stdout(file())
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        Self {
-            name,
-            received: directory.join("received"),
-            seen: (0, 0),
-            process,
-            output,
-        }
+        Self { name, received: directory.join("received"), seen: (0, 0), process, output }
     }
 
     fn lines(&mut self) -> usize {
@@ -100,20 +88,9 @@ fn long(_: usize, _: usize) -> Body {
     Body::Review(3_000_000)
 }
 
-fn send(
-    server: &Server,
-    prefix: &str,
-    requests: usize,
-    body: fn(usize, usize) -> Body,
-) -> Vec<Fate> {
+fn send(server: &Server, prefix: &str, requests: usize, body: fn(usize, usize) -> Body) -> Vec<Fate> {
     let connections = if requests == 1 { 1 } else { 4 };
-    let plan = Plan {
-        prefix: prefix.to_owned(),
-        connections,
-        requests: Some(requests),
-        body,
-        retries: false,
-    };
+    let plan = Plan { prefix: prefix.to_owned(), connections, requests: Some(requests), body, retries: false };
     let fates = Load::begin(server, plan).join();
     assert_eq!(count(&fates, Outcome::Acknowledged), fates.len());
     fates
@@ -153,11 +130,7 @@ fn rolled_before(readers: impl FnOnce(&Path, &Path) -> Vec<Reader>, rotations: f
     for reader in &mut readers {
         reader.await_lines(lines + 1);
         assert_agree(&fates, &reader.found());
-        eprintln!(
-            "{}: {} lines through {rolled} rotations",
-            reader.name,
-            lines + 1
-        );
+        eprintln!("{}: {} lines through {rolled} rotations", reader.name, lines + 1);
     }
 }
 
@@ -182,9 +155,7 @@ fn tail_sees_every_line_once_through_fifty_rotations() {
 
 /// The part of a configuration under k8s/shippers that begins with this line's beginning and ends with this line.
 fn part_of(configuration: &str, begin: &str, end: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("k8s/shippers")
-        .join(configuration);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/shippers").join(configuration);
     let text = fs::read_to_string(&path).unwrap();
     let mut part = String::new();
     for line in text.lines().skip_while(|line| !line.starts_with(begin)) {
@@ -212,18 +183,13 @@ impl Daemons {
     /// The directories that `found` accepts among those one below `directory`.
     fn below(&self, directory: &str, found: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.0.join(directory)).into_iter().flatten();
-        entries
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| found(path))
-            .collect()
+        entries.map(|entry| entry.unwrap().path()).filter(|path| found(path)).collect()
     }
 
     fn command(&self, program: &str) -> Command {
         let mut libraries = vec![self.0.join("usr/lib/syslog-ng")];
         for directory in ["usr/lib", "lib"] {
-            libraries.extend(self.below(directory, |path| {
-                path.to_string_lossy().ends_with("-linux-gnu")
-            }));
+            libraries.extend(self.below(directory, |path| path.to_string_lossy().ends_with("-linux-gnu")));
         }
         let mut command = Command::new(self.0.join("usr/sbin").join(program));
         command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
@@ -233,17 +199,11 @@ impl Daemons {
     fn rsyslog(&self, log: &Path, place: &Path) -> Reader {
         let directory = in_own_directory(place, "rsyslog");
         let work = directory.to_str().unwrap();
-        let global =
-            part_of("rsyslog/rsyslog.conf", "global(", ")").replace("/var/spool/rsyslog", work);
-        let module = part_of(
-            "rsyslog/rsyslog.conf",
-            "module(load=\"imfile\"",
-            "module(load=\"imfile\" mode=\"inotify\")",
-        );
-        let input = part_of("rsyslog/rsyslog.conf", "input(", ")").replace(
-            "/var/log/kube-audit-rest",
-            log.parent().unwrap().to_str().unwrap(),
-        );
+        let global = part_of("rsyslog/rsyslog.conf", "global(", ")").replace("/var/spool/rsyslog", work);
+        let module =
+            part_of("rsyslog/rsyslog.conf", "module(load=\"imfile\"", "module(load=\"imfile\" mode=\"inotify\")");
+        let input = part_of("rsyslog/rsyslog.conf", "input(", ")")
+            .replace("/var/log/kube-audit-rest", log.parent().unwrap().to_str().unwrap());
         let configuration = format!(
             r#"{global}{module}{input}
 template(name="line" type="string" string="%msg%\n")
@@ -273,19 +233,12 @@ log {{ source(audit); destination(lines); flags(flow-control); }};
             directory.display()
         );
         fs::write(directory.join("configuration"), configuration).unwrap();
-        let modules = self.below("usr/lib/syslog-ng", |path| {
-            path.join("libaffile.so").exists()
-        });
+        let modules = self.below("usr/lib/syslog-ng", |path| path.join("libaffile.so").exists());
         let mut command = self.command("syslog-ng");
-        command
-            .args(["-F", "--no-caps", "--module-path"])
-            .arg(&modules[0]);
-        for (flag, file) in [
-            ("-f", "configuration"),
-            ("--persist-file", "persist"),
-            ("--control", "control"),
-            ("--pidfile", "pid"),
-        ] {
+        command.args(["-F", "--no-caps", "--module-path"]).arg(&modules[0]);
+        for (flag, file) in
+            [("-f", "configuration"), ("--persist-file", "persist"), ("--control", "control"), ("--pidfile", "pid")]
+        {
             command.arg(flag).arg(directory.join(file));
         }
         Reader::start(name, &directory, command)
@@ -293,10 +246,7 @@ log {{ source(audit); destination(lines); flags(flow-control); }};
 
     fn syslog_ng_file(&self, log: &Path, place: &Path) -> Reader {
         let source = part_of("syslog-ng/syslog-ng.conf", "source audit {", "};")
-            .replace(
-                "/var/log/kube-audit-rest",
-                log.parent().unwrap().to_str().unwrap(),
-            )
+            .replace("/var/log/kube-audit-rest", log.parent().unwrap().to_str().unwrap())
             // More often than once a second, for the sake of the test's duration.
             .replace("follow-freq(1)", "follow-freq(0.2)");
         self.syslog_ng("syslog-ng file", &source, place)

@@ -44,19 +44,13 @@ fn play(bodies: &[Vec<u8>], frame: impl Fn(&[u8]) -> Vec<u8>) {
 }
 
 fn chunked_post(body: &[u8], sizes: &[usize]) -> Vec<u8> {
-    let headers = [
-        ("Host", "localhost"),
-        ("Content-Type", "application/json"),
-        ("Transfer-Encoding", "chunked"),
-    ];
+    let headers = [("Host", "localhost"), ("Content-Type", "application/json"), ("Transfer-Encoding", "chunked")];
     request("POST", "/log-request", &headers, &chunked(body, sizes))
 }
 
 #[test]
 fn every_recorded_review_is_answered_and_recorded_byte_for_byte() {
-    play(&corpus::reviews(), |body| {
-        post("/log-request?timeout=1s", body)
-    });
+    play(&corpus::reviews(), |body| post("/log-request?timeout=1s", body));
 }
 
 #[test]
@@ -73,9 +67,7 @@ fn every_recorded_review_spread_out_with_white_space_gives_the_same_line() {
 
 #[test]
 fn every_recorded_review_cut_into_chunks_at_awkward_places_gives_the_same_line() {
-    play(&corpus::reviews(), |body| {
-        chunked_post(body, &[1, 2, 3, 5, 4095, 4096, 4097, 16_383, 16_385])
-    });
+    play(&corpus::reviews(), |body| chunked_post(body, &[1, 2, 3, 5, 4095, 4096, 4097, 16_383, 16_385]));
 }
 
 #[test]
@@ -95,10 +87,7 @@ fn all_reviews_sent_before_the_first_answer_is_read_are_answered_in_order() {
     let server = Server::start();
     let bodies = corpus::reviews();
     let mut client = server.connect();
-    let requests: Vec<u8> = bodies
-        .iter()
-        .flat_map(|body| post("/log-request", body))
-        .collect();
+    let requests: Vec<u8> = bodies.iter().flat_map(|body| post("/log-request", body)).collect();
     client.send(&requests);
     for body in &bodies {
         assert_allowed(&client.response(), &corpus::uid(body), "v1");
@@ -137,16 +126,10 @@ fn sixteen_connections_at_once_record_every_review_exactly_once() {
 fn both_tls_versions_carry_requests_and_offer_http_1_1() {
     let server = Server::start();
     for version in [&TLS12, &TLS13] {
-        let config = server
-            .setup()
-            .authority()
-            .trust_with(&[version], &[b"h2", b"http/1.1"]);
+        let config = server.setup().authority().trust_with(&[version], &[b"h2", b"http/1.1"]);
         let mut client = Client::tls(server.https(), &config);
         assert_eq!(client.session().protocol_version(), Some(version.version));
-        assert_eq!(
-            client.session().alpn_protocol(),
-            Some(b"http/1.1".as_slice())
-        );
+        assert_eq!(client.session().alpn_protocol(), Some(b"http/1.1".as_slice()));
         let response = client.exchange(&post("/log-request", &corpus::review("u")));
         assert_allowed(&response, "u", "v1");
         client.finish();
@@ -158,10 +141,7 @@ fn both_tls_versions_carry_requests_and_offer_http_1_1() {
 #[test]
 fn a_client_that_offers_no_alpn_is_served() {
     let server = Server::start();
-    let config = server
-        .setup()
-        .authority()
-        .trust_with(rustls::ALL_VERSIONS, &[]);
+    let config = server.setup().authority().trust_with(rustls::ALL_VERSIONS, &[]);
     let mut client = Client::tls(server.https(), &config);
     let response = client.exchange(&post("/log-request", &corpus::review("u")));
     assert_allowed(&response, "u", "v1");
@@ -290,11 +270,7 @@ fn json_of_every_legal_shape_stands_in_the_line_as_it_came() {
         })
         .collect();
     for body in &bodies {
-        assert_allowed(
-            &client.exchange(&post("/log-request", &spread(body))),
-            "u",
-            "v1",
-        );
+        assert_allowed(&client.exchange(&post("/log-request", &spread(body))), "u", "v1");
     }
     assert_recorded(&server, &bodies);
 }
@@ -319,8 +295,7 @@ fn the_timestamp_is_when_the_request_came_and_only_ours() {
         r#"{"kind":"AdmissionReview","request\u0052eceivedTimestamp":{"a":[1,"}"]},"apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}}"#,
         r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u"},"requestReceivedTimestamp":null}"#,
     ];
-    let kept =
-        br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}}"#;
+    let kept = br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}}"#;
     let before = rfc3339_now();
     let mut client = server.connect();
     for body in sent {
@@ -333,16 +308,13 @@ fn the_timestamp_is_when_the_request_came_and_only_ours() {
     let mut last = before;
     for line in lines {
         let timestamp = assert_line_of(&line, kept);
-        assert!(
-            last <= timestamp && timestamp <= after,
-            "{last} {timestamp} {after}"
-        );
+        assert!(last <= timestamp && timestamp <= after, "{last} {timestamp} {after}");
         last = timestamp;
     }
 }
 
 fn rfc3339_now() -> String {
-    let now = kube_audit_rest::timestamp::rfc3339(SystemTime::now());
+    let now = kube_audit_rest::record::timestamp::rfc3339(SystemTime::now());
     String::from_utf8(now.to_vec()).unwrap()
 }
 
@@ -365,21 +337,13 @@ fn the_largest_body_that_an_api_server_was_seen_to_send_is_recorded_whole() {
 fn with_sources_the_line_names_the_source_just_before_the_timestamp() {
     let (blue, green) = ("0123456789abcdef".repeat(2), "fedcba9876543210".repeat(3));
     let setup = Setup::new();
-    let sources = setup.file(
-        "sources",
-        &format!("# who may write\nblue {blue}\n\ngreen {green}\n"),
-    );
+    let sources = setup.file("sources", &format!("# who may write\nblue {blue}\n\ngreen {green}\n"));
     let server = setup.flag("sources-filename", &sources).start();
     let mut client = server.connect();
     let plain = corpus::review("u");
     let smuggled = br#"{"source":"green","kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","s\u006furce":1,"request":{"uid":"u"}}"#;
-    let cleaned =
-        br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}}"#;
-    for (token, body) in [
-        (&blue, plain.as_slice()),
-        (&green, &plain),
-        (&blue, smuggled),
-    ] {
+    let cleaned = br#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}}"#;
+    for (token, body) in [(&blue, plain.as_slice()), (&green, &plain), (&blue, smuggled)] {
         let response = client.exchange(&post(&format!("/log-request/{token}?timeout=1s"), body));
         assert_allowed(&response, "u", "v1");
     }

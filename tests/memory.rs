@@ -35,8 +35,7 @@ fn bound(inflight: usize, request: usize, connections: usize) -> usize {
 fn large_event_list(size: usize) -> Vec<u8> {
     let event = format!(r#"{{"level":"Metadata","auditID":"{}"}}"#, "a".repeat(1000));
     let events = vec![event; size / 1_040].join(",");
-    format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{events}]}}"#)
-        .into_bytes()
+    format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{events}]}}"#).into_bytes()
 }
 
 #[test]
@@ -54,9 +53,7 @@ fn sixty_four_clients_with_bodies_of_seven_megabytes_are_all_served_within_the_b
                 thread::sleep(Duration::from_millis(2));
             }
         });
-        let clients: Vec<_> = (0..64)
-            .map(|_| scope.spawn(|| server.connect().exchange(&request).status))
-            .collect();
+        let clients: Vec<_> = (0..64).map(|_| scope.spawn(|| server.connect().exchange(&request).status)).collect();
         let statuses: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
         ended.store(true, Ordering::Release);
         for status in statuses {
@@ -108,11 +105,7 @@ fn peak_memory_under_attack_stays_under_the_bound() {
             .collect();
         let mut busy: Vec<Client> = (0..220)
             .map(|number| {
-                let request = if number % 2 == 0 {
-                    &small_events
-                } else {
-                    &small_review
-                };
+                let request = if number % 2 == 0 { &small_events } else { &small_review };
                 let mut client = server.connect();
                 client.send(&request[..request.len() - 1]);
                 client
@@ -125,31 +118,18 @@ fn peak_memory_under_attack_stays_under_the_bound() {
         for client in &mut busy {
             assert_eq!(client.response().status, 200);
         }
-        let statuses: Vec<_> = giants
-            .into_iter()
-            .filter_map(|giant| giant.join().unwrap())
-            .collect();
+        let statuses: Vec<_> = giants.into_iter().filter_map(|giant| giant.join().unwrap()).collect();
         println!("28 MB bodies: {statuses:?}");
         assert!(statuses.iter().all(|status| matches!(status, 200 | 503)));
         assert!(statuses.contains(&200));
     });
     let peak = kilobytes(&server, "VmHWM:");
-    println!(
-        "idle {idle} KiB, peak RSS {} MiB, bound {} MiB",
-        peak / 1024,
-        bound(64, 32, 256) / 1024
-    );
+    println!("idle {idle} KiB, peak RSS {} MiB, bound {} MiB", peak / 1024, bound(64, 32, 256) / 1024);
     assert!(peak <= bound(64, 32, 256), "{peak} KiB");
     server.wait_for_metric("inflight_body_bytes", 0.0);
     let start = Instant::now();
-    eventually("the memory to be given back", || {
-        (Holdings::of(&server).resident <= idle + 24 * 1024).then_some(())
-    });
-    println!(
-        "{} KiB {:.1?} later",
-        Holdings::of(&server).resident,
-        start.elapsed()
-    );
+    eventually("the memory to be given back", || (Holdings::of(&server).resident <= idle + 24 * 1024).then_some(()));
+    println!("{} KiB {:.1?} later", Holdings::of(&server).resident, start.elapsed());
 }
 
 #[test]
@@ -196,11 +176,7 @@ fn whoever_sends_far_too_much_comes_to_read_the_413() {
 #[test]
 #[ignore = "takes half a minute; .ci/run runs it"]
 fn a_slow_sender_cannot_hold_the_budget_past_its_deadline() {
-    let server = start(
-        setup()
-            .flag("max-inflight-size", "8")
-            .flag("max-request-size", "8"),
-    );
+    let server = start(setup().flag("max-inflight-size", "8").flag("max-request-size", "8"));
     let mut slow = server.connect();
     let length = (7 * MIB).to_string();
     slow.send(&request(
@@ -219,10 +195,7 @@ fn a_slow_sender_cannot_hold_the_budget_past_its_deadline() {
     let start = Instant::now();
     // Its turn comes when the slow one's time is up, and before its own patience is.
     thread::sleep(Duration::from_secs(5));
-    let next = server.connect().exchange(&post(
-        "/log-request",
-        &corpus::large_review("next", 7 * MIB),
-    ));
+    let next = server.connect().exchange(&post("/log-request", &corpus::large_review("next", 7 * MIB)));
     let took = start.elapsed().as_secs_f64();
     assert_eq!(next.status, 200);
     assert!((25.0..34.0).contains(&took), "{took}");

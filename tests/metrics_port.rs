@@ -126,16 +126,10 @@ fn the_page_is_in_the_text_format_with_every_family_described_once() {
         let name = series.split('{').next().unwrap();
         let family = ["_bucket", "_sum", "_count"]
             .iter()
-            .find_map(|end| {
-                name.strip_suffix(end)
-                    .filter(|base| families.get(base) == Some(&"histogram"))
-            })
+            .find_map(|end| name.strip_suffix(end).filter(|base| families.get(base) == Some(&"histogram")))
             .unwrap_or(name);
         assert!(families.contains_key(family), "{series} has no TYPE");
-        assert!(
-            page.contains(&format!("# HELP {family} ")),
-            "{family} has no HELP"
-        );
+        assert!(page.contains(&format!("# HELP {family} ")), "{family} has no HELP");
     }
 }
 
@@ -184,15 +178,9 @@ fn every_metric_of_the_contract_is_on_the_page_from_the_start() {
     assert!(process("open_fds") >= 5.0 && process("open_fds") < 100.0);
     assert!(process("max_fds") > process("open_fds"));
     let now = std::time::SystemTime::now();
-    let now = now
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs_f64();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     let started = process("start_time_seconds");
-    assert!(
-        (now - 60.0..now + 2.0).contains(&started),
-        "{started} {now}"
-    );
+    assert!((now - 60.0..now + 2.0).contains(&started), "{started} {now}");
     // What the test's certificates say, not a day more or less: they end on 2999-12-31.
     let expiry = page["kube_audit_rest_certificate_expiry_timestamp_seconds"];
     assert_eq!(expiry, 32_503_593_600.0);
@@ -234,13 +222,7 @@ fn head_gives_the_head_that_get_gives_and_no_body() {
 fn other_paths_and_methods_are_refused() {
     let server = Server::start();
     let mut client = server.connect_metrics();
-    for path in [
-        "/",
-        "/log-request",
-        "/audit-events",
-        "/metrics/",
-        "/debug/pprof/",
-    ] {
+    for path in ["/", "/log-request", "/audit-events", "/metrics/", "/debug/pprof/"] {
         assert_refusal(path, &client.exchange(&get(path)), &[404]);
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
@@ -282,8 +264,5 @@ fn hostile_bytes_on_the_metrics_port_are_refused_as_on_any_other() {
     let _ = client.try_send(&request("GET", "/healthz", &headers, large.as_bytes()));
     let response = client.response();
     assert!(matches!(response.status, 200 | 400 | 413), "{response:?}");
-    assert_eq!(
-        server.connect_metrics().exchange(&get("/healthz")).status,
-        200
-    );
+    assert_eq!(server.connect_metrics().exchange(&get("/healthz")).status, 200);
 }

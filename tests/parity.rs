@@ -64,10 +64,7 @@ fn assert_line(line: &[u8], body: &[u8]) {
         .and_then(|rest| rest.strip_suffix(b"\"}"))
         .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(line)));
     let timestamp = str::from_utf8(timestamp).unwrap();
-    let (seconds, fraction) = timestamp
-        .trim_end_matches('Z')
-        .split_once('.')
-        .unwrap_or((timestamp, ""));
+    let (seconds, fraction) = timestamp.trim_end_matches('Z').split_once('.').unwrap_or((timestamp, ""));
     assert_timestamp(&format!("{seconds}.{fraction:0<9}Z"));
 }
 
@@ -113,10 +110,7 @@ fn the_four_bad_requests_of_the_original_are_400_and_say_so_in_the_error_header(
         let error = response.header("error").unwrap_or_default();
         assert!(!error.is_empty(), "{name}: {response:?}");
     }
-    assert_allowed(
-        &client.exchange(&post("/log-request", &corpus::review("u"))),
-        "u",
-    );
+    assert_allowed(&client.exchange(&post("/log-request", &corpus::review("u"))), "u");
     assert_eq!(eventually("a line", || Some(server.lines())).len(), 1);
 }
 
@@ -150,41 +144,22 @@ fn a_client_that_does_not_trust_the_ca_gets_nowhere_and_is_reported() {
         let said = server.messages().join("\n");
         (said.contains("http: TLS handshake error from 127.0.0.1:")).then_some(())
     });
-    assert_allowed(
-        &server
-            .connect()
-            .exchange(&post("/log-request", &corpus::review("u"))),
-        "u",
-    );
+    assert_allowed(&server.connect().exchange(&post("/log-request", &corpus::review("u"))), "u");
 }
 
 #[test]
 fn a_client_that_speaks_only_tls_1_3_is_served() {
     let server = setup().start();
-    let config = server
-        .setup()
-        .authority()
-        .trust_with(&[&TLS13], &[b"http/1.1"]);
+    let config = server.setup().authority().trust_with(&[&TLS13], &[b"http/1.1"]);
     let mut client = Client::tls(server.https(), &config);
-    assert_allowed(
-        &client.exchange(&post("/log-request", &corpus::review("u"))),
-        "u",
-    );
+    assert_allowed(&client.exchange(&post("/log-request", &corpus::review("u"))), "u");
 }
 
 #[test]
 fn every_flag_of_the_original_is_taken() {
-    let setup = setup()
-        .flag("logger-max-size", "7")
-        .flag("logger-max-backups", "3")
-        .switch("verbosity");
+    let setup = setup().flag("logger-max-size", "7").flag("logger-max-backups", "3").switch("verbosity");
     let server = setup.start();
-    assert_allowed(
-        &server
-            .connect()
-            .exchange(&post("/log-request", &corpus::review("u"))),
-        "u",
-    );
+    assert_allowed(&server.connect().exchange(&post("/log-request", &corpus::review("u"))), "u");
     // The secret of a body is in the audit log, which is why it must not be in this one.
     if ours() {
         assert!(!server.messages().join("\n").contains("AdmissionReview"));
@@ -193,11 +168,7 @@ fn every_flag_of_the_original_is_taken() {
 
 #[test]
 fn a_missing_certificate_ends_the_start_with_exit_1() {
-    let output = setup()
-        .flag("cert-filename", "/nowhere/tls.crt")
-        .command()
-        .output()
-        .unwrap();
+    let output = setup().flag("cert-filename", "/nowhere/tls.crt").command().output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/tls.crt"));
 }
@@ -213,10 +184,7 @@ fn sigterm_and_sigint_end_it_with_exit_0() {
 
 #[test]
 fn a_full_file_is_rolled_to_a_name_with_its_time_and_old_ones_are_deleted() {
-    let server = setup()
-        .flag("logger-max-size", "1")
-        .flag("logger-max-backups", "1")
-        .start();
+    let server = setup().flag("logger-max-size", "1").flag("logger-max-backups", "1").start();
     let mut client = server.connect();
     let padding = "p".repeat(300_000);
     for n in 0..12 {
@@ -234,10 +202,7 @@ fn a_full_file_is_rolled_to_a_name_with_its_time_and_old_ones_are_deleted() {
             .collect();
         (names.len() == 1).then_some(names)
     });
-    let form: String = backups[0]
-        .chars()
-        .map(|c| if c.is_ascii_digit() { '9' } else { c })
-        .collect();
+    let form: String = backups[0].chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
     assert_eq!(form, "audit-9999-99-99T99-99-99.999.log");
     for path in [server.log_path(), server.setup().path(&backups[0])] {
         let lines = common::server::lines_of(&path);
@@ -252,18 +217,13 @@ fn a_full_file_is_rolled_to_a_name_with_its_time_and_old_ones_are_deleted() {
 fn verdict(body: &[u8]) -> (u16, bool) {
     let server = setup().start();
     let response = server.connect().exchange(&post("/log-request", body));
-    (
-        response.status,
-        server.lines().first().is_some_and(|line| !line.is_empty()),
-    )
+    (response.status, server.lines().first().is_some_and(|line| !line.is_empty()))
 }
 
 #[test]
 fn on_purpose_a_record_that_was_not_written_is_not_acknowledged() {
     let server = setup().flag("logger-filename", "/dev/full").start();
-    let response = server
-        .connect()
-        .exchange(&post("/log-request", &corpus::review("u")));
+    let response = server.connect().exchange(&post("/log-request", &corpus::review("u")));
     assert_eq!(response.status, if ours() { 503 } else { 200 });
 }
 
@@ -273,9 +233,7 @@ fn on_purpose_a_line_larger_than_the_maximum_file_size_is_written() {
     let body = corpus::review(&"u".repeat(4_000));
     let padded = String::from_utf8(body).unwrap();
     let padded = padded.replacen('{', &format!(r#"{{"x":"{}","#, "p".repeat(2 << 20)), 1);
-    let response = server
-        .connect()
-        .exchange(&post("/log-request", padded.as_bytes()));
+    let response = server.connect().exchange(&post("/log-request", padded.as_bytes()));
     assert_eq!(response.status, 200);
     if ours() {
         let lines = server.lines();
@@ -290,16 +248,12 @@ fn on_purpose_a_line_larger_than_the_maximum_file_size_is_written() {
 fn on_purpose_a_line_on_standard_output_is_the_line_and_not_wrapped_in_a_log_format() {
     let server = setup().switch("audit-to-std-log").start();
     let body = corpus::review("u");
-    assert_allowed(
-        &server.connect().exchange(&post("/log-request", &body)),
-        "u",
-    );
+    assert_allowed(&server.connect().exchange(&post("/log-request", &body)), "u");
     if ours() {
         let line = eventually("a line", || server.stdout().first().cloned());
         assert_line(line.as_bytes(), &body);
     } else {
-        let is_wrapped =
-            |line: &String| line.contains("requestReceivedTimestamp") && !line.starts_with('{');
+        let is_wrapped = |line: &String| line.contains("requestReceivedTimestamp") && !line.starts_with('{');
         eventually("a wrapped line", || {
             let printed = [server.stdout(), server.messages()].concat();
             printed.iter().any(is_wrapped).then_some(())
@@ -311,9 +265,7 @@ fn on_purpose_a_line_on_standard_output_is_the_line_and_not_wrapped_in_a_log_for
 fn on_purpose_the_uid_in_the_reply_is_escaped_as_json_and_not_as_html() {
     let uid = "a<b>&'\"\\";
     let server = setup().start();
-    let response = server
-        .connect()
-        .exchange(&post("/log-request", &corpus::review(uid)));
+    let response = server.connect().exchange(&post("/log-request", &corpus::review(uid)));
     assert_eq!(response.status, 200);
     let reply: Option<Value> = serde_json::from_slice(&response.body).ok();
     let same = reply.is_some_and(|reply| reply["response"]["uid"] == uid);
@@ -322,10 +274,7 @@ fn on_purpose_the_uid_in_the_reply_is_escaped_as_json_and_not_as_html() {
 
 #[test]
 fn on_purpose_only_an_admission_review_is_taken() {
-    for body in [
-        r#"{"request":{"uid":"u"}}"#,
-        r#"{"kind":"Pod","apiVersion":"v1","request":{"uid":"u"}}"#,
-    ] {
+    for body in [r#"{"request":{"uid":"u"}}"#, r#"{"kind":"Pod","apiVersion":"v1","request":{"uid":"u"}}"#] {
         let expected = if ours() { (400, false) } else { (200, true) };
         assert_eq!(verdict(body.as_bytes()), expected, "{body}");
     }
@@ -342,12 +291,7 @@ fn on_purpose_of_two_equal_keys_that_we_read_neither_is_believed() {
 fn on_purpose_a_request_with_both_content_length_and_chunked_is_refused() {
     let server = setup().start();
     let body = corpus::review("u");
-    let headers = [
-        HOST,
-        JSON,
-        ("Content-Length", "5"),
-        ("Transfer-Encoding", "chunked"),
-    ];
+    let headers = [HOST, JSON, ("Content-Length", "5"), ("Transfer-Encoding", "chunked")];
     let request = request("POST", "/log-request", &headers, &chunked(&body, &[10]));
     let response = server.connect().exchange(&request);
     assert_eq!(response.status, if ours() { 400 } else { 200 });
@@ -368,17 +312,10 @@ fn on_purpose_a_review_nested_too_deep_is_refused_and_not_an_empty_line() {
 fn on_purpose_eight_megabytes_of_brackets_do_not_kill_it() {
     let mut server = setup().start();
     let mut client = server.connect();
-    let answer = client
-        .try_send(&post("/log-request", &vec![b'['; 8 << 20]))
-        .and_then(|()| client.try_response());
+    let answer = client.try_send(&post("/log-request", &vec![b'['; 8 << 20])).and_then(|()| client.try_response());
     if ours() {
         assert_eq!(answer.unwrap().status, 400);
-        assert_allowed(
-            &server
-                .connect()
-                .exchange(&post("/log-request", &corpus::review("u"))),
-            "u",
-        );
+        assert_allowed(&server.connect().exchange(&post("/log-request", &corpus::review("u"))), "u");
     } else {
         assert!(answer.is_err());
         assert!(!server.wait().success());
@@ -388,10 +325,7 @@ fn on_purpose_eight_megabytes_of_brackets_do_not_kill_it() {
 #[test]
 fn on_purpose_http_2_is_not_negotiated() {
     let server = setup().start();
-    let config = server
-        .setup()
-        .authority()
-        .trust_with(rustls::ALL_VERSIONS, &[b"h2", b"http/1.1"]);
+    let config = server.setup().authority().trust_with(rustls::ALL_VERSIONS, &[b"h2", b"http/1.1"]);
     let client = Client::tls(server.https(), &config);
     let expected: &[u8] = if ours() { b"http/1.1" } else { b"h2" };
     assert_eq!(client.session().alpn_protocol(), Some(expected));
@@ -401,12 +335,7 @@ fn on_purpose_http_2_is_not_negotiated() {
 fn on_purpose_usage_errors_exit_2_and_help_exits_0() {
     let exit = |argument: &str| {
         let (path, _) = subject();
-        Command::new(path)
-            .arg(argument)
-            .output()
-            .unwrap()
-            .status
-            .code()
+        Command::new(path).arg(argument).output().unwrap().status.code()
     };
     let (usage, help) = if ours() { (2, 0) } else { (1, 1) };
     assert_eq!(exit("--no-such-flag"), Some(usage));

@@ -30,10 +30,7 @@ fn publish(volume: &Path, files: &[(&str, &str)]) {
 }
 
 fn publish_pair(volume: &Path, pair: &Pair) {
-    publish(
-        volume,
-        &[("tls.crt", &pair.certificate), ("tls.key", &pair.key)],
-    );
+    publish(volume, &[("tls.crt", &pair.certificate), ("tls.key", &pair.key)]);
 }
 
 /// A server whose certificate comes from a volume with this pair in it.
@@ -43,10 +40,7 @@ fn start(pair: &Pair) -> Server {
     publish_pair(&volume, pair);
     let certificate = volume.join("tls.crt");
     let key = volume.join("tls.key");
-    setup
-        .flag("cert-filename", certificate.to_str().unwrap())
-        .flag("cert-key-filename", key.to_str().unwrap())
-        .start()
+    setup.flag("cert-filename", certificate.to_str().unwrap()).flag("cert-key-filename", key.to_str().unwrap()).start()
 }
 
 fn volume(server: &Server) -> std::path::PathBuf {
@@ -57,9 +51,7 @@ fn volume(server: &Server) -> std::path::PathBuf {
 fn reload(server: &Server) {
     let count = || {
         let messages = server.messages();
-        let reloading = messages
-            .iter()
-            .filter(|line| line.contains(r#""msg":"reloading""#));
+        let reloading = messages.iter().filter(|line| line.contains(r#""msg":"reloading""#));
         reloading.count()
     };
     // It is said before it is done, so the first is done when the second is said.
@@ -76,8 +68,7 @@ fn is_served(server: &Server, config: &Arc<ClientConfig>) -> bool {
         return false;
     };
     let sent = client.try_send(&post("/log-request", &corpus::review("u")));
-    sent.and_then(|()| client.try_response())
-        .is_ok_and(|response| response.status == 200)
+    sent.and_then(|()| client.try_response()).is_ok_and(|response| response.status == 200)
 }
 
 fn assert_serves(client: &mut Client) {
@@ -93,9 +84,7 @@ fn said(server: &Server, words: &str) -> usize {
 
 fn metric(server: &Server, series: &str) -> f64 {
     let page = server.metrics();
-    page.get(&format!("kube_audit_rest_{series}"))
-        .copied()
-        .unwrap_or_else(|| panic!("no {series}"))
+    page.get(&format!("kube_audit_rest_{series}")).copied().unwrap_or_else(|| panic!("no {series}"))
 }
 
 fn readyz(server: &Server) -> (u16, String) {
@@ -114,23 +103,15 @@ fn a_renewed_certificate_is_in_use_within_ten_seconds_and_old_connections_live_o
 
     let renewed = Instant::now();
     publish_pair(&volume(&server), &new.server_until(until));
-    eventually("the new certificate", || {
-        is_served(&server, &new.trust()).then_some(())
-    });
+    eventually("the new certificate", || is_served(&server, &new.trust()).then_some(()));
     let took = renewed.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
     println!("a renewed certificate was in use after {took:?}");
     assert!(!is_served(&server, &old.trust()));
     assert_serves(&mut connected_before);
     assert_eq!(said(&server, "certificate reloaded"), 1);
-    assert_eq!(
-        metric(&server, "certificate_expiry_timestamp_seconds"),
-        until.unix_timestamp() as f64
-    );
-    assert_eq!(
-        metric(&server, r#"certificate_reloads_total{result="success"}"#),
-        1.0
-    );
+    assert_eq!(metric(&server, "certificate_expiry_timestamp_seconds"), until.unix_timestamp() as f64);
+    assert_eq!(metric(&server, r#"certificate_reloads_total{result="success"}"#), 1.0);
     assert_eq!(readyz(&server).0, 200);
 }
 
@@ -167,10 +148,7 @@ fn a_broken_certificate_is_said_and_counted_once_and_the_old_one_kept() {
         ("an expired certificate", &expired.certificate, &expired.key),
     ];
     for (number, (name, certificate, key)) in broken.into_iter().enumerate() {
-        publish(
-            &volume(&server),
-            &[("tls.crt", certificate), ("tls.key", key)],
-        );
+        publish(&volume(&server), &[("tls.crt", certificate), ("tls.key", key)]);
         for _ in 0..2 {
             reload(&server);
         }
@@ -202,10 +180,7 @@ fn an_expired_certificate_makes_it_not_ready_until_it_is_renewed() {
     let until = OffsetDateTime::now_utc() + Duration::from_secs(4);
     let until = until.replace_nanosecond(0).unwrap();
     let server = start(&authority.server_until(until));
-    assert_eq!(
-        metric(&server, "certificate_expiry_timestamp_seconds"),
-        until.unix_timestamp() as f64
-    );
+    assert_eq!(metric(&server, "certificate_expiry_timestamp_seconds"), until.unix_timestamp() as f64);
     eventually("the certificate to expire", || {
         let before = OffsetDateTime::now_utc();
         let (status, text) = readyz(&server);
@@ -255,10 +230,7 @@ fn client_cas_can_be_added_and_taken_away_while_it_runs() {
     }
     assert_eq!(served(), [false, true, false]);
     assert_eq!(said(&server, "client CA: reload failed"), 1);
-    assert_eq!(
-        metric(&server, r#"certificate_reloads_total{result="failure"}"#),
-        1.0
-    );
+    assert_eq!(metric(&server, r#"certificate_reloads_total{result="failure"}"#), 1.0);
 }
 
 #[test]
@@ -294,14 +266,8 @@ fn a_sources_token_is_rotated_without_a_request_refused() {
     assert_eq!(lines.len(), 7);
     for line in lines {
         let line = String::from_utf8(line).unwrap();
-        assert!(
-            line.contains(r#","source":"blue","requestReceived"#),
-            "{line}"
-        );
+        assert!(line.contains(r#","source":"blue","requestReceived"#), "{line}");
     }
     let messages = server.messages().join("\n");
-    assert!(
-        !messages.contains(&old) && !messages.contains(&new),
-        "{messages}"
-    );
+    assert!(!messages.contains(&old) && !messages.contains(&new), "{messages}");
 }

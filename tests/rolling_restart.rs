@@ -38,16 +38,10 @@ struct Load {
 }
 
 /// 150 requests a second.
-const BURSTS: Load = Load {
-    burst: 10,
-    period: Duration::from_micros(66_667),
-};
+const BURSTS: Load = Load { burst: 10, period: Duration::from_micros(66_667) };
 
 /// 40 requests a second.
-const STEADY: Load = Load {
-    burst: 1,
-    period: Duration::from_millis(25),
-};
+const STEADY: Load = Load { burst: 1, period: Duration::from_millis(25) };
 
 /// An instance of the program with addresses that stay the same when it is restarted.
 struct Replica {
@@ -68,10 +62,7 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("kube-audit-rest-fleet-")
-            .tempdir()
-            .unwrap();
+        let directory = tempfile::Builder::new().prefix("kube-audit-rest-fleet-").tempdir().unwrap();
         let replica = |name: &str| Replica {
             https: free_address(),
             metrics: free_address(),
@@ -82,11 +73,7 @@ impl Fleet {
         for replica in &replicas {
             fs::create_dir(replica.log.parent().unwrap()).unwrap();
         }
-        Self {
-            replicas,
-            identity: Setup::new(),
-            directory,
-        }
+        Self { replicas, identity: Setup::new(), directory }
     }
 
     fn start(&mut self, which: usize) {
@@ -116,11 +103,7 @@ impl Fleet {
         let mut recorded = HashMap::new();
         let counts = [0, 1].map(|which: usize| {
             let log = &self.replicas[which].log;
-            let lines = if log.exists() {
-                lines_of(log)
-            } else {
-                Vec::new()
-            };
+            let lines = if log.exists() { lines_of(log) } else { Vec::new() };
             for line in &lines {
                 *recorded.entry(corpus::uid(line)).or_default() += 1;
             }
@@ -168,9 +151,7 @@ impl Haproxy {
         );
         for (name, replica) in ["a", "b"].iter().zip(&fleet.replicas) {
             let (https, metrics) = (replica.https, replica.metrics.port());
-            config += &format!(
-                " server {name} {https} check port {metrics} inter {lag} downinter 100 fall 1 rise 1\n"
-            );
+            config += &format!(" server {name} {https} check port {metrics} inter {lag} downinter 100 fall 1 rise 1\n");
         }
         let path = fleet.directory.path().join("haproxy.cfg");
         fs::write(&path, config).unwrap();
@@ -180,11 +161,7 @@ impl Haproxy {
             .stdin(Stdio::null())
             .spawn()
             .expect("haproxy is installed");
-        let haproxy = Self {
-            child,
-            address,
-            statistics,
-        };
+        let haproxy = Self { child, address, statistics };
         eventually("haproxy", || TcpStream::connect(address).ok());
         haproxy
     }
@@ -247,9 +224,7 @@ impl RoundRobin {
             for client in listener.incoming() {
                 turn += 1;
                 let order = [turn % 2, (turn + 1) % 2];
-                let up = order
-                    .into_iter()
-                    .find(|which| known[*which].load(Ordering::Relaxed));
+                let up = order.into_iter().find(|which| known[*which].load(Ordering::Relaxed));
                 let (Ok(client), Some(which)) = (client, up) else {
                     continue;
                 };
@@ -501,15 +476,9 @@ fn under_load(
         }
     }
     let (recorded, counts) = fleet.recorded();
-    let lost = outcome
-        .answered
-        .iter()
-        .filter(|uid| !recorded.contains_key(*uid));
+    let lost = outcome.answered.iter().filter(|uid| !recorded.contains_key(*uid));
     let lost = lost.count();
-    let unrecorded = outcome
-        .failed
-        .iter()
-        .filter(|(uid, _)| !recorded.contains_key(uid));
+    let unrecorded = outcome.failed.iter().filter(|(uid, _)| !recorded.contains_key(uid));
     let unrecorded = unrecorded.count();
     let twice: Vec<_> = recorded.iter().filter(|(_, count)| **count > 1).collect();
     let retries = pool.retries.load(Ordering::Relaxed);
@@ -533,9 +502,7 @@ fn under_load(
 }
 
 fn wait_until_up(balancer: &dyn Balancer, which: usize) {
-    eventually("the balancer to find an instance ready", || {
-        balancer.is_up(which).then_some(())
-    });
+    eventually("the balancer to find an instance ready", || balancer.is_up(which).then_some(()));
 }
 
 /// Restarts one instance after the other, as often as `rounds` says.
@@ -561,23 +528,15 @@ fn fleet_of_two<B: Balancer>(start: impl Fn(&Fleet) -> B) -> (Fleet, B) {
 
 fn rounds(default: usize) -> usize {
     let rounds = std::env::var("KUBE_AUDIT_REST_ROUNDS");
-    rounds.map_or(default, |rounds| {
-        rounds.parse().expect("a number of rounds")
-    })
+    rounds.map_or(default, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
 #[test]
 fn two_restarts_lose_no_event_and_fail_none() {
     let (mut fleet, balancer) = fleet_of_two(RoundRobin::start);
-    under_load(
-        "2 restarts, 150/s in bursts",
-        &mut fleet,
-        &balancer,
-        BURSTS,
-        |fleet, _| {
-            restart_in_turn(fleet, &balancer, 2);
-        },
-    );
+    under_load("2 restarts, 150/s in bursts", &mut fleet, &balancer, BURSTS, |fleet, _| {
+        restart_in_turn(fleet, &balancer, 2);
+    });
 }
 
 #[test]
@@ -611,9 +570,7 @@ fn behind_haproxy_a_single_replica_that_is_replaced_loses_no_event_and_fails_non
     fleet.start(0);
     let balancer = Haproxy::start(&fleet);
     wait_until_up(&balancer, 0);
-    eventually("haproxy to miss the second", || {
-        (!balancer.is_up(1)).then_some(())
-    });
+    eventually("haproxy to miss the second", || (!balancer.is_up(1)).then_some(()));
     let name = format!("{rounds} replacements of a single replica, 40/s");
     under_load(&name, &mut fleet, &balancer, STEADY, |fleet, _| {
         for round in 0..rounds {
@@ -630,10 +587,7 @@ struct Mounted(PathBuf);
 
 impl Mounted {
     fn tmpfs(at: &Path) -> Self {
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"])
-            .arg(at)
-            .status();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(at).status();
         assert!(
             status.is_ok_and(|status| status.success()),
             "cannot mount a tmpfs: run this test as root, with CAP_SYS_ADMIN"
@@ -666,9 +620,7 @@ fn behind_haproxy_with_one_of_two_disks_full_every_event_is_in_the_other_file() 
             // has connections to the other one only; it begins anew.
             wait_until_up(&balancer, 1);
             pool.idle.lock().unwrap().clear();
-            eventually("the full disk to be noticed", || {
-                (!is_ready(fleet.replicas[1].metrics)).then_some(())
-            });
+            eventually("the full disk to be noticed", || (!is_ready(fleet.replicas[1].metrics)).then_some(()));
             fleet.stop(1, Signal::TERM);
             fleet.start(1);
         }

@@ -18,18 +18,10 @@ fn assert_start_fails(name: &str, setup: &Setup, words: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{name}: {stderr}");
     assert!(output.stdout.is_empty(), "{name}");
-    let messages: Vec<Value> = stderr
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{name}: {line}")))
-        .collect();
-    assert!(
-        messages.iter().all(|message| message["msg"] != "listening"),
-        "{name}: {stderr}"
-    );
-    let errors: Vec<&Value> = messages
-        .iter()
-        .filter(|message| message["level"] == "error")
-        .collect();
+    let messages: Vec<Value> =
+        stderr.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{name}: {line}"))).collect();
+    assert!(messages.iter().all(|message| message["msg"] != "listening"), "{name}: {stderr}");
+    let errors: Vec<&Value> = messages.iter().filter(|message| message["level"] == "error").collect();
     assert_eq!(errors.len(), 1, "{name}: {stderr}");
     assert_eq!(errors[0]["msg"], "cannot start", "{name}");
     let said = errors[0]["error"].as_str().unwrap_or_default();
@@ -54,18 +46,9 @@ fn a_certificate_or_key_that_will_not_do_is_named_with_its_flag() {
             ("empty", ""),
             ("no PEM", "hello\n"),
             ("half a PEM", "-----BEGIN CERTIFICATE-----\nMIIB"),
-            (
-                "broken base64",
-                "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
-            ),
-            (
-                "broken DER",
-                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            ),
-            (
-                "a broken key",
-                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-            ),
+            ("broken base64", "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"),
+            ("broken DER", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            ("a broken key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
         ] {
             let setup = Setup::new();
             let path = setup.file("broken.pem", text);
@@ -103,19 +86,13 @@ fn a_client_ca_or_sources_file_that_will_not_do_is_named_with_its_flag() {
         ("not hex", format!("blue {}\n", "z".repeat(32))),
         ("three words", format!("blue {token} x\n")),
         ("nobody", "# nobody\n".to_owned()),
-        (
-            "one token for two",
-            format!("blue {token}\ngreen {token}\n"),
-        ),
+        ("one token for two", format!("blue {token}\ngreen {token}\n")),
     ] {
         let setup = Setup::new();
         let path = setup.file("sources", &text);
         let setup = setup.flag("sources-filename", &path);
         let output = setup.command().output().unwrap();
-        assert!(
-            !String::from_utf8_lossy(&output.stderr).contains(&token),
-            "{name}"
-        );
+        assert!(!String::from_utf8_lossy(&output.stderr).contains(&token), "{name}");
         assert_start_fails(name, &setup, &["--sources-filename", &path]);
     }
 }
@@ -129,11 +106,7 @@ fn a_port_that_is_taken_is_named_with_its_flag() {
         assert_start_fails(flag, &setup, &[&format!("--{flag}"), &port, "in use"]);
     }
     let setup = Setup::new().flag("server-address", "192.0.2.1");
-    assert_start_fails(
-        "not our address",
-        &setup,
-        &["--server-address", "192.0.2.1"],
-    );
+    assert_start_fails("not our address", &setup, &["--server-address", "192.0.2.1"]);
 }
 
 #[test]
@@ -158,12 +131,7 @@ fn a_second_process_on_the_same_log_refuses_to_start() {
     let second = Setup::new().flag("logger-filename", log);
     assert_start_fails("the second", &second, &["--logger-filename", log]);
     let mut client = first.connect();
-    assert_eq!(
-        client
-            .exchange(&post("/log-request", &corpus::review("u")))
-            .status,
-        200
-    );
+    assert_eq!(client.exchange(&post("/log-request", &corpus::review("u"))).status, 200);
     drop(first);
 }
 
@@ -172,9 +140,7 @@ fn a_missing_log_directory_is_made_and_the_log_is_for_its_owner_only() {
     let setup = Setup::new();
     let log = setup.path("a/b/audit.log");
     let server = setup.flag("logger-filename", log.to_str().unwrap()).start();
-    let response = server
-        .connect()
-        .exchange(&post("/log-request", &corpus::review("u")));
+    let response = server.connect().exchange(&post("/log-request", &corpus::review("u")));
     assert_eq!(response.status, 200);
     assert_eq!(common::server::lines_of(&log).len(), 1);
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
@@ -187,9 +153,7 @@ fn lines_are_added_to_a_log_that_is_there_already() {
     let setup = Setup::new();
     setup.file("audit.log", "{\"old\":1}\n");
     let server = setup.start();
-    let response = server
-        .connect()
-        .exchange(&post("/log-request", &corpus::review("u")));
+    let response = server.connect().exchange(&post("/log-request", &corpus::review("u")));
     assert_eq!(response.status, 200);
     let lines = server.lines();
     assert_eq!(lines.len(), 2);
@@ -217,10 +181,7 @@ fn a_usage_error_is_one_plain_line_that_names_it_and_exit_2() {
         (&["--server-port=+1"], "--server-port"),
         (&["--metrics-port", "1e3"], "--metrics-port"),
         (&["--logger-max-size=1.5"], "--logger-max-size"),
-        (
-            &["--logger-max-size=99999999999999999999"],
-            "--logger-max-size",
-        ),
+        (&["--logger-max-size=99999999999999999999"], "--logger-max-size"),
         (&["--logger-max-backups=-2"], "--logger-max-backups"),
         (&["--logger-sync=sometimes"], "--logger-sync"),
         (&["--logger-file-mode=0999"], "--logger-file-mode"),
@@ -236,14 +197,8 @@ fn a_usage_error_is_one_plain_line_that_names_it_and_exit_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
         assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
-        assert!(
-            said.starts_with("kube-audit-rest: "),
-            "{arguments:?}: {said}"
-        );
-        assert!(
-            said.trim_end().ends_with("; see --help"),
-            "{arguments:?}: {said}"
-        );
+        assert!(said.starts_with("kube-audit-rest: "), "{arguments:?}: {said}");
+        assert!(said.trim_end().ends_with("; see --help"), "{arguments:?}: {said}");
         assert!(said.contains(named), "{arguments:?}: {said}");
     }
 }
@@ -282,10 +237,7 @@ fn help_names_every_flag_and_version_the_version() {
         ] {
             assert!(help.contains(flag), "{flag} is missing");
         }
-        assert!(
-            help.lines().all(|line| line.chars().count() <= 120),
-            "a long line in the help"
-        );
+        assert!(help.lines().all(|line| line.chars().count() <= 120), "a long line in the help");
     }
     let output = run(&["--version"]);
     assert_eq!(output.status.code(), Some(0));
@@ -298,20 +250,13 @@ fn it_says_what_it_starts_with_and_where_it_listens_and_all_of_it_as_json() {
     let mut server = Server::start();
     let start = server.wait_for_message("the start", |message| message["msg"] == "starting");
     assert_eq!(start["version"], env!("CARGO_PKG_VERSION"));
-    assert!(
-        start
-            .to_string()
-            .contains(server.log_path().to_str().unwrap())
-    );
+    assert!(start.to_string().contains(server.log_path().to_str().unwrap()));
     assert!(server.stop().success());
     let messages = server.messages();
     assert!(messages.len() >= 5, "{messages:#?}");
     for line in &messages {
         let message: Value = serde_json::from_str(line).unwrap();
-        assert!(
-            message["level"].is_string() && message["msg"].is_string(),
-            "{line}"
-        );
+        assert!(message["level"].is_string() && message["msg"].is_string(), "{line}");
         common::json::assert_timestamp(message["time"].as_str().unwrap());
     }
     let last: Value = serde_json::from_str(messages.last().unwrap()).unwrap();
@@ -326,10 +271,7 @@ fn with_v_messages_are_for_reading_and_never_hold_a_body() {
     let output = command.arg("--cert-filename=/nowhere").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        said.contains("cannot start") && !said.contains('{'),
-        "{said}"
-    );
+    assert!(said.contains("cannot start") && !said.contains('{'), "{said}");
 }
 
 #[test]
@@ -345,10 +287,7 @@ fn sigterm_and_sigint_end_it_with_exit_0_and_the_log_in_order() {
         client.expect_end();
         assert_eq!(server.lines().len(), 1);
         let said = server.messages().join("\n");
-        assert!(
-            said.contains("shutdown begun") && said.contains("shutdown ended"),
-            "{said}"
-        );
+        assert!(said.contains("shutdown begun") && said.contains("shutdown ended"), "{said}");
     }
 }
 
@@ -413,8 +352,5 @@ fn sighup_is_no_reason_to_die() {
     let server = Server::start();
     server.signal(Signal::HUP);
     server.wait_for_message("the reload", |message| message["msg"] == "reloading");
-    assert_eq!(
-        server.connect_metrics().exchange(&get("/healthz")).status,
-        200
-    );
+    assert_eq!(server.connect_metrics().exchange(&get("/healthz")).status, 200);
 }

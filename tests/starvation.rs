@@ -23,8 +23,7 @@ const ATTACK: Duration = Duration::from_secs(2);
 /// Memory in KiB that glibc's allocator was seen to keep (14 MiB) after hundreds of connections are gone, and some more.
 const KEPT: usize = 20 * 1024;
 
-const HEAD: &[u8] =
-    b"POST /log-request HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+const HEAD: &[u8] = b"POST /log-request HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 
 fn use_it(server: &Server) {
     let request = post("/log-request", &corpus::review("afterwards"));
@@ -72,10 +71,8 @@ fn amid_handshake(server: &Server, request: &[u8]) -> (TcpStream, Vec<u8>, Vec<u
 }
 
 /// Every slow client gets on by one byte in each round, until the attack's time is up; one that was closed comes anew.
-fn trickle<C>(
-    open: impl Fn() -> C + Sync,
-    send_one: impl Fn(&mut C, usize) -> std::io::Result<()> + Sync,
-) where
+fn trickle<C>(open: impl Fn() -> C + Sync, send_one: impl Fn(&mut C, usize) -> std::io::Result<()> + Sync)
+where
     C: Send,
 {
     const DRIVERS: usize = 4;
@@ -108,18 +105,10 @@ struct Attacked {
 
 impl Attacked {
     /// Attacks a new server. Others have to be served within `patience` meanwhile.
-    fn by<T: Send>(
-        name: &'static str,
-        patience: Duration,
-        attack: impl FnOnce(&Server) -> T + Send,
-    ) -> (Self, T) {
+    fn by<T: Send>(name: &'static str, patience: Duration, attack: impl FnOnce(&Server) -> T + Send) -> (Self, T) {
         let (server, before) = warm();
         let outcome = while_others_are_served(name, &server, patience, || attack(&server));
-        let attacked = Self {
-            name,
-            server,
-            before,
-        };
+        let attacked = Self { name, server, before };
         (attacked, outcome)
     }
 
@@ -135,8 +124,7 @@ struct Descriptors(AtomicUsize);
 
 impl Descriptors {
     fn look(&self, server: &Server) {
-        self.0
-            .fetch_max(Holdings::of(server).descriptors, Ordering::Relaxed);
+        self.0.fetch_max(Holdings::of(server).descriptors, Ordering::Relaxed);
     }
 
     fn were_bounded(self) {
@@ -149,13 +137,7 @@ impl Descriptors {
 #[test]
 fn two_hundred_slow_clients_in_any_phase_do_not_keep_others_waiting() {
     let turn = attack::turn();
-    let attacked = [
-        slow_handshakes(),
-        slow_heads(),
-        slow_chunk_headers(),
-        slow_bodies(),
-        slow_readers(),
-    ];
+    let attacked = [slow_handshakes(), slow_heads(), slow_chunk_headers(), slow_bodies(), slow_readers()];
     drop(turn);
     attacked.into_iter().for_each(Attacked::recovers);
 }
@@ -171,10 +153,7 @@ fn idle_connections_and_floods_of_handshakes_do_not_keep_others_waiting() {
 #[test]
 fn floods_of_connects_cost_others_no_more_than_lost_syns() {
     let turn = attack::turn();
-    let attacked = [
-        a_flood_of_hellos_that_nobody_finishes(),
-        ten_thousand_connections_with_garbage(),
-    ];
+    let attacked = [a_flood_of_hellos_that_nobody_finishes(), ten_thousand_connections_with_garbage()];
     drop(turn);
     attacked.into_iter().for_each(Attacked::recovers);
 }
@@ -220,9 +199,7 @@ fn slow_handshakes() -> Attacked {
 }
 
 fn slow_heads() -> Attacked {
-    slow("slow heads", Server::connect, |client, round| {
-        client.try_send(&HEAD[round..=round])
-    })
+    slow("slow heads", Server::connect, |client, round| client.try_send(&HEAD[round..=round]))
 }
 
 fn slow_chunk_headers() -> Attacked {
@@ -234,11 +211,7 @@ fn slow_chunk_headers() -> Attacked {
 }
 
 fn slow_bodies() -> Attacked {
-    slow(
-        "slow bodies",
-        |server| begun(server, b"Content-Length: 60000\r\n\r\n{"),
-        |client, _| client.try_send(b" "),
-    )
+    slow("slow bodies", |server| begun(server, b"Content-Length: 60000\r\n\r\n{"), |client, _| client.try_send(b" "))
 }
 
 fn slow_readers() -> Attacked {
@@ -350,24 +323,17 @@ fn ten_thousand_connections_with_garbage() -> Attacked {
             }
         }
     };
-    let (attacked, ()) = Attacked::by(
-        "10,000 connects with garbage",
-        attack::AFTER_LOST_SYNS,
-        |server| {
-            thread::scope(|scope| {
-                for sender in 0..SENDERS {
-                    let send = &send;
-                    scope.spawn(move || send(server, sender));
-                }
-            });
-        },
-    );
+    let (attacked, ()) = Attacked::by("10,000 connects with garbage", attack::AFTER_LOST_SYNS, |server| {
+        thread::scope(|scope| {
+            for sender in 0..SENDERS {
+                let send = &send;
+                scope.spawn(move || send(server, sender));
+            }
+        });
+    });
     most.were_bounded();
     let messages = attacked.server.messages().len();
-    assert!(
-        messages < 100,
-        "messages about it are rate-limited: {messages}"
-    );
+    assert!(messages < 100, "messages about it are rate-limited: {messages}");
     attacked
 }
 
@@ -409,14 +375,8 @@ fn records_that_tls_does_not_allow_end_the_connection_with_an_alert_and_nothing_
     };
     let in_the_handshake = [
         ("larger than a record may be", record(22, u16::MAX)),
-        (
-            "a hello of 16 MB",
-            b"\x16\x03\x01\x40\x00\x01\xff\xff\xff".to_vec(),
-        ),
-        (
-            "a hello in a thousand records",
-            b"\x16\x03\x01\x00\x01\x01".repeat(1000),
-        ),
+        ("a hello of 16 MB", b"\x16\x03\x01\x40\x00\x01\xff\xff\xff".to_vec()),
+        ("a hello in a thousand records", b"\x16\x03\x01\x00\x01\x01".repeat(1000)),
         ("empty records", b"\x16\x03\x01\x00\x00".repeat(1000)),
         ("the hello twice", hello.repeat(2)),
         ("application data first", record(23, 100)),
@@ -487,21 +447,9 @@ fn a_body_or_a_chunk_header_of_a_byte_at_a_time_is_ended_after_thirty_seconds() 
     thread::scope(|scope| {
         for (name, head, trickle) in [
             ("a body", "Content-Length: 1000\r\n\r\n", " "),
-            (
-                "a chunk header",
-                "Transfer-Encoding: chunked\r\n\r\n5;",
-                "x",
-            ),
-            (
-                "one-byte chunks",
-                "Transfer-Encoding: chunked\r\n\r\n",
-                "1\r\n \r\n",
-            ),
-            (
-                "trailers",
-                "Transfer-Encoding: chunked\r\n\r\n0\r\n",
-                "a: b\r\n",
-            ),
+            ("a chunk header", "Transfer-Encoding: chunked\r\n\r\n5;", "x"),
+            ("one-byte chunks", "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"),
+            ("trailers", "Transfer-Encoding: chunked\r\n\r\n0\r\n", "a: b\r\n"),
         ] {
             let mut client = begun(&server, head.as_bytes());
             scope.spawn(move || {
@@ -525,19 +473,12 @@ fn a_body_or_a_chunk_header_of_a_byte_at_a_time_is_ended_after_thirty_seconds() 
 fn limited(setup: Setup, limit: &str) -> Server {
     let inner = setup.command();
     let mut command = std::process::Command::new("prlimit");
-    command
-        .arg(limit)
-        .arg(inner.get_program())
-        .args(inner.get_args());
+    command.arg(limit).arg(inner.get_program()).args(inner.get_args());
     setup.start_as(command)
 }
 
 fn complaints(server: &Server, msg: &str) -> usize {
-    server
-        .messages()
-        .iter()
-        .filter(|line| line.contains(msg))
-        .count()
+    server.messages().iter().filter(|line| line.contains(msg)).count()
 }
 
 #[test]
@@ -546,15 +487,9 @@ fn without_descriptors_it_says_so_goes_on_and_serves_a_client_in_good_order() {
     let server = limited(Setup::new(), "--nofile=64:64");
     use_it(&server);
     let held: Vec<TcpStream> = (0..150).map(|_| tcp(server.https())).collect();
-    let message = server.wait_for_message("cannot accept connections", |message| {
-        message["msg"] == "cannot accept connections"
-    });
-    assert!(
-        message["error"]
-            .as_str()
-            .is_some_and(|error| error.contains("os error 24")),
-        "{message}"
-    );
+    let message =
+        server.wait_for_message("cannot accept connections", |message| message["msg"] == "cannot accept connections");
+    assert!(message["error"].as_str().is_some_and(|error| error.contains("os error 24")), "{message}");
     // While the others are held.
     let start = Instant::now();
     use_it(&server);
@@ -575,9 +510,7 @@ fn without_descriptors_it_says_so_goes_on_and_serves_a_client_in_good_order() {
         (start.elapsed() < Duration::from_secs(1)).then_some(())
     });
     println!("prompt again after {:.1?}", start.elapsed());
-    eventually("the descriptors to be given back", || {
-        (Holdings::of(&server).descriptors < 30).then_some(())
-    });
+    eventually("the descriptors to be given back", || (Holdings::of(&server).descriptors < 30).then_some(()));
 }
 
 /// User and system time used so far, in hundredths of a second.
@@ -604,9 +537,7 @@ fn without_threads_it_says_so_goes_on_and_serves_a_client_in_good_order() {
     let server = setup.start_as(command);
     use_it(&server);
     let held: Vec<TcpStream> = (0..100).map(|_| tcp(server.https())).collect();
-    server.wait_for_message("cannot start a thread", |message| {
-        message["msg"] == "cannot start a thread"
-    });
+    server.wait_for_message("cannot start a thread", |message| message["msg"] == "cannot start a thread");
     let start = Instant::now();
     use_it(&server);
     println!("served after {:.1?} without threads", start.elapsed());

@@ -35,11 +35,8 @@ fn a_large_request_on_a_warm_connection_is_some_reads_and_the_two_writes() {
     let calls = calls_of_requests(&corpus::large_review("1", 200_000));
     let count = |wanted: &str| calls.iter().filter(|call| name(call) == wanted).count();
     assert_eq!((count("write"), count("sendto")), (COUNTED, COUNTED));
-    let odd: Vec<&String> = calls
-        .iter()
-        .filter(|call| !matches!(name(call), "write" | "sendto" | "recvfrom"))
-        .take(9)
-        .collect();
+    let odd: Vec<&String> =
+        calls.iter().filter(|call| !matches!(name(call), "write" | "sendto" | "recvfrom")).take(9).collect();
     assert!(odd.is_empty(), "{odd:#?}");
 }
 
@@ -49,10 +46,7 @@ fn calls_of_requests(body: &[u8]) -> Vec<String> {
     let trace = setup.path("trace");
     // With -D the program stays the child of this test, and signals reach it.
     let mut command = Command::new("strace");
-    command
-        .args(["-D", "-f", "-qq", "-y", "-s", "0", "-o"])
-        .arg(&trace)
-        .arg("--");
+    command.args(["-D", "-f", "-qq", "-y", "-s", "0", "-o"]).arg(&trace).arg("--");
     let traced = setup.command();
     command.arg(traced.get_program()).args(traced.get_args());
     let mut server = setup.start_as(command);
@@ -68,10 +62,7 @@ fn calls_of_requests(body: &[u8]) -> Vec<String> {
     let log = server.log_path();
     let log = log.file_name().unwrap().to_str().unwrap().to_owned();
     let appends = |line: &str| line.contains("write(") && line.contains(&format!("/{log}>"));
-    let thread = trace
-        .lines()
-        .find(|line| appends(line))
-        .expect("a write to the log");
+    let thread = trace.lines().find(|line| appends(line)).expect("a write to the log");
     let thread = thread.split_whitespace().next().unwrap().to_owned();
     let calls: Vec<&str> = trace
         .lines()
@@ -101,10 +92,7 @@ fn name(call: &str) -> &str {
 #[test]
 fn a_request_of_200_kb_faults_no_page_in_once_the_connection_is_warm() {
     let server = Setup::new().flag("logger-max-size", "0").start();
-    let request = post(
-        "/log-request?timeout=1s",
-        &corpus::large_review("1", 200_000),
-    );
+    let request = post("/log-request?timeout=1s", &corpus::large_review("1", 200_000));
     let mut client = server.connect();
     let mut ask = |times: usize| {
         for _ in 0..times {
@@ -116,8 +104,5 @@ fn a_request_of_200_kb_faults_no_page_in_once_the_connection_is_warm() {
     ask(COUNTED);
     let faults = server.stat(MINOR_FAULTS) - before;
     // The body has 49 pages; what the rest of the process faults in meanwhile is a few.
-    assert!(
-        faults < COUNTED as u64 / 10,
-        "{faults} faults in {COUNTED} requests"
-    );
+    assert!(faults < COUNTED as u64 / 10, "{faults} faults in {COUNTED} requests");
 }

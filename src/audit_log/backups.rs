@@ -22,11 +22,7 @@ impl Backups {
     /// Those that are there. A file without content is what a crash has left between the reservation of its name and
     /// the rename; it is removed, which is safe while nobody else may write to the log.
     pub(super) fn find(fs: &Fs, directory: &Path, names: Names) -> io::Result<Self> {
-        let mut found = Self {
-            directory: directory.to_owned(),
-            names,
-            newest: Stamp::default(),
-        };
+        let mut found = Self { directory: directory.to_owned(), names, newest: Stamp::default() };
         for backup in found.list()? {
             if !backup.empty || fs.remove(&backup.path).is_err() {
                 found.newest = found.newest.max(backup.stamp);
@@ -81,11 +77,7 @@ fn backup(entry: &DirEntry, names: &Names) -> Option<Backup> {
     let stamp = names.parse(&entry.file_name())?;
     // What vanishes between the listing and this look is no backup any more.
     let metadata = entry.metadata().ok()?;
-    metadata.is_file().then(|| Backup {
-        stamp,
-        path: entry.path(),
-        empty: metadata.len() == 0,
-    })
+    metadata.is_file().then(|| Backup { stamp, path: entry.path(), empty: metadata.len() == 0 })
 }
 
 /// How many rolled files are kept, and how long.
@@ -133,10 +125,7 @@ impl Retention {
     }
 
     fn too_old(self, stamp: Stamp, now: SystemTime) -> bool {
-        !self.max_age.is_zero()
-            && now
-                .duration_since(stamp.time())
-                .is_ok_and(|age| age > self.max_age)
+        !self.max_age.is_zero() && now.duration_since(stamp.time()).is_ok_and(|age| age > self.max_age)
     }
 }
 
@@ -169,10 +158,7 @@ mod tests {
             ]
         );
         let listed = backups.list().unwrap();
-        let listed: Vec<_> = listed
-            .iter()
-            .map(|backup| backup.path.file_name().unwrap())
-            .collect();
+        let listed: Vec<_> = listed.iter().map(|backup| backup.path.file_name().unwrap()).collect();
         assert_eq!(listed.len(), 6);
         assert_eq!(listed[1], "audit-1970-01-01T00-00-05.000-1.log");
         assert_eq!(listed[5], "audit-1970-01-01T00-00-06.000.log");

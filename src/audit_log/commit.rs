@@ -120,11 +120,7 @@ impl Queue {
         if let Err(error) = outcome
             && group.members > 1
         {
-            self.failed.push(Failed {
-                group: group.number,
-                error: error.clone(),
-                untold: group.members - 1,
-            });
+            self.failed.push(Failed { group: group.number, error: error.clone(), untold: group.members - 1 });
         }
         self.spare = group.lines;
         self.spare.clear();
@@ -174,19 +170,12 @@ impl GroupCommit {
         }
         queue.lines.extend_from_slice(lines);
         queue.members += 1;
-        if queue.members == 1 {
-            self.lead(queue)
-        } else {
-            self.follow(queue)
-        }
+        if queue.members == 1 { self.lead(queue) } else { self.follow(queue) }
     }
 
     /// Whether a thread that comes now may write at once.
     fn is_free(&self, queue: &Queue) -> bool {
-        let may_overtake = |since: &Instant| {
-            self.patience
-                .is_some_and(|patience| since.elapsed() < patience)
-        };
+        let may_overtake = |since: &Instant| self.patience.is_some_and(|patience| since.elapsed() < patience);
         !queue.writing && queue.waiting.front().is_none_or(may_overtake)
     }
 
@@ -197,10 +186,7 @@ impl GroupCommit {
         }
         queue.writing = true;
         drop(queue);
-        Turn {
-            writer: lock(&self.writer),
-            _end: EndTurn(self),
-        }
+        Turn { writer: lock(&self.writer), _end: EndTurn(self) }
     }
 
     fn await_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
@@ -210,11 +196,7 @@ impl GroupCommit {
         let mut overtaken = false;
         loop {
             let place = place(&self.turns, turn);
-            queue = if overtaken {
-                wait_for(place, queue, LOOK_AGAIN)
-            } else {
-                wait(place, queue)
-            };
+            queue = if overtaken { wait_for(place, queue, LOOK_AGAIN) } else { wait(place, queue) };
             if queue.turn != turn {
                 continue;
             }
@@ -224,9 +206,7 @@ impl GroupCommit {
                 queue.woken = false;
                 return queue;
             }
-            overtaken = self
-                .patience
-                .is_some_and(|patience| began.elapsed() < patience);
+            overtaken = self.patience.is_some_and(|patience| began.elapsed() < patience);
             queue.woken = overtaken;
         }
     }
@@ -319,13 +299,7 @@ fn wait<'a>(place: &Condvar, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Que
     place.wait(queue).unwrap_or_else(PoisonError::into_inner)
 }
 
-fn wait_for<'a>(
-    place: &Condvar,
-    queue: MutexGuard<'a, Queue>,
-    time: Duration,
-) -> MutexGuard<'a, Queue> {
-    let (queue, _) = place
-        .wait_timeout(queue, time)
-        .unwrap_or_else(PoisonError::into_inner);
+fn wait_for<'a>(place: &Condvar, queue: MutexGuard<'a, Queue>, time: Duration) -> MutexGuard<'a, Queue> {
+    let (queue, _) = place.wait_timeout(queue, time).unwrap_or_else(PoisonError::into_inner);
     queue
 }

@@ -19,24 +19,15 @@ impl AppendError {
     }
 
     pub(super) fn write(target: &str, error: &io::Error) -> Self {
-        Self {
-            reason: known(error).unwrap_or("other"),
-            message: format!("cannot write to {target}: {error}"),
-        }
+        Self { reason: known(error).unwrap_or("other"), message: format!("cannot write to {target}: {error}") }
     }
 
     pub(super) fn sync(target: &str, error: &io::Error) -> Self {
-        Self {
-            reason: "sync",
-            message: format!("cannot sync {target} to its disk: {error}"),
-        }
+        Self { reason: "sync", message: format!("cannot sync {target} to its disk: {error}") }
     }
 
     pub(super) fn open(target: &str, error: &io::Error) -> Self {
-        Self {
-            reason: "open",
-            message: format!("cannot open {target}: {error}"),
-        }
+        Self { reason: "open", message: format!("cannot open {target}: {error}") }
     }
 
     pub(super) fn spoiled(target: &str) -> Self {
@@ -104,12 +95,9 @@ impl OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InUse { log, lock } => write!(
-                f,
-                "{}: in use by another process (it holds the lock on {})",
-                log.display(),
-                lock.display()
-            ),
+            Self::InUse { log, lock } => {
+                write!(f, "{}: in use by another process (it holds the lock on {})", log.display(), lock.display())
+            }
             Self::NoReader(path) => {
                 write!(f, "{}: nobody reads from this FIFO", path.display())
             }

@@ -37,10 +37,7 @@ pub(super) struct Plan {
 impl Faults {
     pub(super) fn set(&self, plan: Option<Plan>) {
         let mut state = self.0.lock().unwrap();
-        *state = State {
-            plan,
-            ..State::default()
-        };
+        *state = State { plan, ..State::default() };
     }
 
     /// Whether anything has failed for the plan's sake.
@@ -69,10 +66,6 @@ impl Faults {
     }
 
     pub(super) fn shortened<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        if std::mem::take(&mut self.0.lock().unwrap().shorten) {
-            &bytes[..bytes.len() / 2]
-        } else {
-            bytes
-        }
+        if std::mem::take(&mut self.0.lock().unwrap().shorten) { &bytes[..bytes.len() / 2] } else { bytes }
     }
 }

@@ -23,7 +23,7 @@ use super::names::Names;
 use super::place::{Identity, open_or_make};
 use super::status::Status;
 use super::tail;
-use crate::diagnostics::Value;
+use crate::observe::diagnostics::Value;
 
 /// How the file is to be kept.
 #[derive(Debug, Clone, Copy)]
@@ -104,12 +104,7 @@ struct Said {
 impl LogFile {
     /// Opens the log at `path`, whose directory is made where missing: locks it, cuts off a torn tail, rolls the file if
     /// it is full.
-    pub(super) fn open(
-        fs: Fs,
-        path: PathBuf,
-        rules: Rules,
-        status: Arc<Status>,
-    ) -> Result<Self, OpenError> {
+    pub(super) fn open(fs: Fs, path: PathBuf, rules: Rules, status: Arc<Status>) -> Result<Self, OpenError> {
         let Some(file_name) = path.file_name() else {
             return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
         };
@@ -124,10 +119,7 @@ impl LogFile {
         let guard = Guard::take(&fs, &directory, file_name).map_err(|error| {
             let lock = Guard::path(&directory, file_name);
             match error.kind() {
-                io::ErrorKind::ResourceBusy => OpenError::InUse {
-                    log: path.clone(),
-                    lock,
-                },
+                io::ErrorKind::ResourceBusy => OpenError::InUse { log: path.clone(), lock },
                 _ => OpenError::io(&lock, error),
             }
         })?;
@@ -206,9 +198,7 @@ impl LogFile {
 
     fn write(&mut self, mut lines: &[u8], batch: &mut Batch) -> Result<(), AppendError> {
         while !lines.is_empty() {
-            let (mut now, later) = lines
-                .split_at_checked(self.fitting(lines))
-                .unwrap_or((lines, &[]));
+            let (mut now, later) = lines.split_at_checked(self.fitting(lines)).unwrap_or((lines, &[]));
             if now.is_empty() {
                 self.rotate(batch)?;
                 continue;
@@ -237,10 +227,7 @@ impl LogFile {
     /// file is empty. 0 means that the file must be rolled first.
     fn fitting(&self, lines: &[u8]) -> usize {
         let max = self.rules.max_size;
-        if max == 0
-            || self.length.saturating_add(lines.len() as u64) <= max
-            || self.rotation_paused()
-        {
+        if max == 0 || self.length.saturating_add(lines.len() as u64) <= max || self.rotation_paused() {
             return lines.len();
         }
         let room = usize::try_from(max.saturating_sub(self.length)).unwrap_or(usize::MAX);
@@ -248,10 +235,7 @@ impl LogFile {
         match within.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => end + 1,
             None if self.length > 0 => 0,
-            None => lines
-                .iter()
-                .position(|byte| *byte == b'\n')
-                .map_or(lines.len(), |end| end + 1),
+            None => lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1),
         }
     }
 
@@ -260,9 +244,7 @@ impl LogFile {
             return Ok(());
         }
         if self.directory_unsynced {
-            self.fs
-                .sync_directory(&self.directory)
-                .map_err(|error| AppendError::sync(&self.name, &error))?;
+            self.fs.sync_directory(&self.directory).map_err(|error| AppendError::sync(&self.name, &error))?;
             self.directory_unsynced = false;
         }
         let began = Instant::now();
@@ -294,10 +276,7 @@ impl LogFile {
         }
         for (file, written) in batch.earlier {
             if let Err(error) = cut_off(&self.fs, &file, written) {
-                self.warn(
-                    "a failed append has left whole lines in a rolled file",
-                    &error,
-                );
+                self.warn("a failed append has left whole lines in a rolled file", &error);
             }
         }
     }
@@ -319,13 +298,7 @@ impl LogFile {
     }
 
     fn warn(&self, msg: &str, error: &io::Error) {
-        self.status.diagnostics.warn(
-            msg,
-            &[
-                ("path", (&self.name).into()),
-                ("error", (&error.to_string()).into()),
-            ],
-        );
+        self.status.diagnostics.warn(msg, &[("path", (&self.name).into()), ("error", (&error.to_string()).into())]);
     }
 
     fn info(&self, msg: &str, fields: &[(&str, Value<'_>)]) {

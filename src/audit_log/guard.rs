@@ -45,12 +45,7 @@ impl Guard {
             Err(TryLockError::Error(error)) => return Err(error),
         };
         let identity = Identity::of(&fs.metadata_of(&file)?);
-        Ok(Self {
-            path,
-            _file: file,
-            identity,
-            unsupported,
-        })
+        Ok(Self { path, _file: file, identity, unsupported })
     }
 
     /// Whether the file system has no locks.

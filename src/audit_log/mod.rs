@@ -43,8 +43,8 @@ use std::time::Duration;
 
 pub use error::{AppendError, OpenError};
 
-use crate::diagnostics::Diagnostics;
-use crate::metrics::Metrics;
+use crate::observe::diagnostics::Diagnostics;
+use crate::observe::metrics::Metrics;
 use backups::Retention;
 use commit::GroupCommit;
 use file::{LogFile, Rules};
@@ -94,11 +94,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// The path cannot be opened or locked, another process has it, or nobody reads from it within 30 s (a FIFO).
-    pub fn open(
-        settings: Settings,
-        metrics: Arc<Metrics>,
-        diagnostics: Arc<Diagnostics>,
-    ) -> Result<Self, OpenError> {
+    pub fn open(settings: Settings, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, OpenError> {
         Self::open_with(Fs::default(), settings, metrics, diagnostics)
     }
 
@@ -109,11 +105,7 @@ impl AuditLog {
         diagnostics: Arc<Diagnostics>,
     ) -> Result<Self, OpenError> {
         let status = Arc::new(Status::new(metrics, diagnostics));
-        let rules = Rules {
-            max_size: settings.max_size,
-            sync: settings.sync,
-            mode: settings.file_mode,
-        };
+        let rules = Rules { max_size: settings.max_size, sync: settings.sync, mode: settings.file_mode };
         let sink = match settings.target {
             Target::Stdout => Sink::Stream(Stream::stdout(fs.clone())?),
             Target::File(path) => {
@@ -135,21 +127,14 @@ impl AuditLog {
             commit: Arc::clone(&commit),
             status: Arc::clone(&status),
             backups,
-            retention: Retention {
-                max_backups: settings.max_backups,
-                max_age: settings.max_age,
-            },
+            retention: Retention { max_backups: settings.max_backups, max_age: settings.max_age },
             sync: settings.sync,
         };
         let watcher = std::thread::Builder::new()
             .name("audit-log".to_owned())
             .spawn(move || watcher.run())
             .map_err(|error| OpenError::io(Path::new("the audit log's thread"), error))?;
-        Ok(Self {
-            commit,
-            status,
-            watcher: Some(watcher),
-        })
+        Ok(Self { commit, status, watcher: Some(watcher) })
     }
 
     /// Appends `lines`, one or more, each ending in `\n`: all of them or none. Returns when they have been given to the

@@ -107,10 +107,7 @@ impl World {
                 })
                 .collect();
             self.meddle(meddling, &log);
-            threads
-                .into_iter()
-                .flat_map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
         self.fates.extend(fates);
     }
@@ -181,18 +178,10 @@ impl World {
         }
         for (line, fate) in &self.fates {
             let seen = visible.get(line).copied().unwrap_or(0);
-            assert!(
-                seen <= 1,
-                "{line:?} {fate:?} is there {seen} times: {}",
-                context()
-            );
+            assert!(seen <= 1, "{line:?} {fate:?} is there {seen} times: {}", context());
             if *fate == Fate::Acknowledged {
                 let known = seen + gone.get(line).copied().unwrap_or(0);
-                assert!(
-                    known > 0,
-                    "{line:?} was acknowledged and is lost: {}",
-                    context()
-                );
+                assert!(known > 0, "{line:?} was acknowledged and is lost: {}", context());
             }
         }
     }
@@ -206,15 +195,13 @@ impl World {
         let whole = text.is_empty() || text.ends_with('\n');
         let torn_and_said = !is_log && context.contains("a rolled file ends in a torn line");
         assert!(whole || torn_and_said, "{name} is torn: {context}");
-        let lines = text
-            .split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'));
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         for line in lines.clone() {
             let known = self.fates.contains_key(line.trim_end_matches('\n'));
             assert!(known, "{name} has {line:?}: {context}");
         }
-        let size_is_kept = self.place.metrics.log_rotation_errors.value() == 0
-            && !context.contains("cannot open the audit log anew");
+        let size_is_kept =
+            self.place.metrics.log_rotation_errors.value() == 0 && !context.contains("cannot open the audit log anew");
         if size_is_kept && text.len() as u64 > MAX_SIZE {
             assert_eq!(lines.count(), 1, "{name} is too large: {context}");
         }
@@ -274,18 +261,9 @@ fn for_each_call(mut plan: Plan, mut case: impl FnMut(Plan) -> ControlFlow<()>) 
 }
 
 fn with_failures(call: Call, short: bool, times: u32) {
-    let plan = Plan {
-        call: Some(call),
-        nth: 1,
-        times,
-        errno: if call == Call::Sync { EIO } else { ENOSPC },
-        short,
-    };
+    let plan = Plan { call: Some(call), nth: 1, times, errno: if call == Call::Sync { EIO } else { ENOSPC }, short };
     for_each_call(plan, |plan| {
-        let mut world = World::new(
-            u64::from(plan.nth),
-            call == Call::Sync || plan.nth.is_multiple_of(2),
-        );
+        let mut world = World::new(u64::from(plan.nth), call == Call::Sync || plan.nth.is_multiple_of(2));
         let meddling = MEDDLING[plan.nth as usize % MEDDLING.len()];
         world.place.fs.faults.set(Some(plan));
         world.live(meddling);
@@ -294,24 +272,12 @@ fn with_failures(call: Call, short: bool, times: u32) {
         world.place.fs.faults.set(None);
         world.must_work();
         world.check(&format!("{plan:?} {meddling:?}"));
-        if fired {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
+        if fired { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
 }
 
-const CALLS: [Call; 8] = [
-    Call::Open,
-    Call::Sync,
-    Call::SetLen,
-    Call::Rename,
-    Call::Unlink,
-    Call::Stat,
-    Call::Read,
-    Call::MakeDirectory,
-];
+const CALLS: [Call; 8] =
+    [Call::Open, Call::Sync, Call::SetLen, Call::Rename, Call::Unlink, Call::Stat, Call::Read, Call::MakeDirectory];
 
 #[test]
 fn no_single_failure_of_any_call_loses_or_tears_a_line() {
@@ -340,32 +306,14 @@ fn no_failure_that_lasts_loses_or_tears_a_line() {
 fn a_failed_write_that_cannot_be_cut_off_either_loses_no_line() {
     // From a short write on, every call fails for a while.
     for times in [2, 3, 5, 8] {
-        for_each_call(
-            Plan {
-                call: None,
-                nth: 1,
-                times,
-                errno: EIO,
-                short: true,
-            },
-            all_calls_case,
-        );
+        for_each_call(Plan { call: None, nth: 1, times, errno: EIO, short: true }, all_calls_case);
     }
 }
 
 #[test]
 fn a_crash_at_any_call_loses_and_tears_nothing_that_the_next_start_does_not_mend() {
     for short in [false, true] {
-        for_each_call(
-            Plan {
-                call: None,
-                nth: 1,
-                times: u32::MAX,
-                errno: EIO,
-                short,
-            },
-            all_calls_case,
-        );
+        for_each_call(Plan { call: None, nth: 1, times: u32::MAX, errno: EIO, short }, all_calls_case);
     }
 }
 
@@ -379,11 +327,7 @@ fn all_calls_case(plan: Plan) -> ControlFlow<()> {
     world.place.fs.faults.set(None);
     world.must_work();
     world.check(&format!("{plan:?} {meddling:?}"));
-    if fired {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break(())
-    }
+    if fired { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use time::{Date, Month, PrimitiveDateTime, Time};
 
-use crate::timestamp;
+use crate::record::timestamp;
 
 /// How the rolled files of one log are called: `NAME-2026-11-20T21-34-38.123.EXT`, or `NAME-2026-11-20T21-34-38.123-1.EXT`
 /// (`-2`, ...) where that name was taken. Nothing else is ever taken for a rolled file.
@@ -29,30 +29,20 @@ pub(super) struct Stamp {
 
 impl Stamp {
     pub(super) fn of(time: SystemTime) -> Self {
-        let since_epoch = time
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            milliseconds: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
-            number: 0,
-        }
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { milliseconds: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), number: 0 }
     }
 
     /// The next one that a name can say.
     pub(super) fn next(self) -> Self {
         match self.number.checked_add(1) {
             Some(number) => Self { number, ..self },
-            None => Self {
-                milliseconds: self.milliseconds.saturating_add(1),
-                number: 0,
-            },
+            None => Self { milliseconds: self.milliseconds.saturating_add(1), number: 0 },
         }
     }
 
     pub(super) fn time(self) -> SystemTime {
-        SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_millis(self.milliseconds))
-            .unwrap_or(SystemTime::UNIX_EPOCH)
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.milliseconds)).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
 
@@ -64,10 +54,7 @@ impl Names {
         let bytes = name.as_bytes();
         let dot = bytes.iter().rposition(|byte| *byte == b'.');
         let (stem, extension) = bytes.split_at(dot.unwrap_or(bytes.len()));
-        Self {
-            stem: OsStr::from_bytes(stem).to_owned(),
-            extension: OsStr::from_bytes(extension).to_owned(),
-        }
+        Self { stem: OsStr::from_bytes(stem).to_owned(), extension: OsStr::from_bytes(extension).to_owned() }
     }
 
     pub(super) fn name(&self, stamp: Stamp) -> OsString {
@@ -113,20 +100,11 @@ fn parse_time(text: &[u8]) -> Option<u64> {
     if text.len() != shape.len() || !text.iter().zip(shape).all(fits) {
         return None;
     }
-    let number = |from: usize, to: usize| -> Option<u16> {
-        str::from_utf8(text.get(from..to)?).ok()?.parse().ok()
-    };
+    let number = |from: usize, to: usize| -> Option<u16> { str::from_utf8(text.get(from..to)?).ok()?.parse().ok() };
     let small = |from: usize| -> Option<u8> { u8::try_from(number(from, from + 2)?).ok() };
-    let date = Date::from_calendar_date(
-        i32::from(number(0, 4)?),
-        Month::try_from(small(5)?).ok()?,
-        small(8)?,
-    )
-    .ok()?;
+    let date = Date::from_calendar_date(i32::from(number(0, 4)?), Month::try_from(small(5)?).ok()?, small(8)?).ok()?;
     let time = Time::from_hms_milli(small(11)?, small(14)?, small(17)?, number(20, 23)?).ok()?;
-    let nanoseconds = PrimitiveDateTime::new(date, time)
-        .assume_utc()
-        .unix_timestamp_nanos();
+    let nanoseconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp_nanos();
     u64::try_from(nanoseconds / 1_000_000).ok()
 }
 
@@ -146,22 +124,10 @@ mod tests {
 
     #[test]
     fn a_name_is_the_logs_with_the_time_before_the_extension() {
-        let stamp = Stamp {
-            milliseconds: SOME,
-            number: 0,
-        };
-        assert_eq!(
-            names().name(stamp),
-            "kube-audit-rest-2026-11-20T21-34-38.123.log"
-        );
-        let again = Stamp {
-            number: 12,
-            ..stamp
-        };
-        assert_eq!(
-            names().name(again),
-            "kube-audit-rest-2026-11-20T21-34-38.123-12.log"
-        );
+        let stamp = Stamp { milliseconds: SOME, number: 0 };
+        assert_eq!(names().name(stamp), "kube-audit-rest-2026-11-20T21-34-38.123.log");
+        let again = Stamp { number: 12, ..stamp };
+        assert_eq!(names().name(again), "kube-audit-rest-2026-11-20T21-34-38.123-12.log");
         let bare = Names::of_log(OsStr::new("audit"));
         assert_eq!(bare.name(stamp), "audit-2026-11-20T21-34-38.123");
         let hidden = Names::of_log(OsStr::new(".log"));
@@ -170,20 +136,11 @@ mod tests {
 
     #[test]
     fn every_name_is_read_back_as_what_it_was_made_of() {
-        for log in [
-            "kube-audit-rest.log",
-            "audit",
-            ".log",
-            "a.b.c",
-            "x-2026-11-20T21-34-38.123.log",
-        ] {
+        for log in ["kube-audit-rest.log", "audit", ".log", "a.b.c", "x-2026-11-20T21-34-38.123.log"] {
             let names = Names::of_log(OsStr::new(log));
             for milliseconds in [0, SOME, 951_827_696_000, 253_402_300_799_999] {
                 for number in [0, 1, 10, u32::MAX] {
-                    let stamp = Stamp {
-                        milliseconds,
-                        number,
-                    };
+                    let stamp = Stamp { milliseconds, number };
                     assert_eq!(names.parse(&names.name(stamp)), Some(stamp));
                 }
             }

@@ -16,10 +16,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
+        Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
 
@@ -42,9 +39,7 @@ pub(super) fn open_or_make(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened
     new.create_new(true);
     let (file, created) = match fs.open(&new, path) {
         Ok(file) => (file, true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            (fs.open(&options, path)?, false)
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (fs.open(&options, path)?, false),
         Err(error) => return Err(error),
     };
     let metadata = fs.metadata_of(&file)?;
@@ -55,20 +50,12 @@ pub(super) fn open_or_make(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened
         // The umask took some away. Where the file system has no modes, the file is as good as can be.
         let _ = file.set_permissions(Permissions::from_mode(mode));
     }
-    Ok(Opened {
-        identity: Identity::of(&metadata),
-        length: metadata.len(),
-        file,
-        created,
-    })
+    Ok(Opened { identity: Identity::of(&metadata), length: metadata.len(), file, created })
 }
 
 /// Whether `error` says that a path names nothing.
 pub(super) fn missing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Symbolic links followed as long as any.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::error::AppendError;
 use super::lock;
-use crate::diagnostics::{Diagnostics, RateLimit};
-use crate::metrics::Metrics;
+use crate::observe::diagnostics::{Diagnostics, RateLimit};
+use crate::observe::metrics::Metrics;
 
 /// Shared by the writer and the watcher.
 #[derive(Debug)]
@@ -96,13 +96,7 @@ impl Status {
         }
         let now = Instant::now();
         let left_out = self.outage_messages.admit(now);
-        *outage = Some(Outage {
-            since: now,
-            said: left_out.is_some(),
-            error: error.to_string(),
-            failures: 1,
-            bytes,
-        });
+        *outage = Some(Outage { since: now, said: left_out.is_some(), error: error.to_string(), failures: 1, bytes });
         self.failing.store(true, Relaxed);
         if let Some(left_out) = left_out {
             self.diagnostics.error(
@@ -138,10 +132,7 @@ impl Status {
         if outage.said {
             self.diagnostics.info(
                 msg,
-                &[
-                    ("failed_writes", outage.failures.into()),
-                    ("seconds", outage.since.elapsed().as_secs().into()),
-                ],
+                &[("failed_writes", outage.failures.into()), ("seconds", outage.since.elapsed().as_secs().into())],
             );
         }
         *slot = None;
@@ -150,16 +141,12 @@ impl Status {
 
     /// How many writes have failed in this outage, and how many bytes the last was to write; `None` if there is none.
     pub(super) fn failures(&self) -> Option<(u64, usize)> {
-        lock(&self.outage)
-            .as_ref()
-            .map(|outage| (outage.failures, outage.bytes))
+        lock(&self.outage).as_ref().map(|outage| (outage.failures, outage.bytes))
     }
 
     /// The last append's error while appends fail.
     pub(super) fn failing(&self) -> Option<String> {
-        lock(&self.outage)
-            .as_ref()
-            .map(|outage| outage.error.clone())
+        lock(&self.outage).as_ref().map(|outage| outage.error.clone())
     }
 
     /// Marks the time of the last append, if there was one since the last call: often enough for a metric in seconds,
@@ -223,9 +210,6 @@ impl Status {
             .wait_timeout_while(due, timeout, |due| !due.stop && !due.prune && !due.hurry)
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         due.hurry = false;
-        Wake {
-            stop: due.stop,
-            prune: std::mem::take(&mut due.prune),
-        }
+        Wake { stop: due.stop, prune: std::mem::take(&mut due.prune) }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
-use crate::diagnostics::Diagnostics;
+use crate::observe::diagnostics::Diagnostics;
 
 const O_NONBLOCK: i32 = 0o4000;
 /// The error of opening a FIFO for writing that nobody has opened for reading.
@@ -42,17 +42,9 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn stdout(fs: Fs) -> Result<Self, OpenError> {
         let name = "standard output";
-        let file = std::io::stdout()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|error| OpenError::io(Path::new(name), error))?;
-        Ok(Self {
-            fs,
-            file: File::from(file),
-            name: name.to_owned(),
-            fifo: None,
-            rest: Vec::new(),
-        })
+        let file =
+            std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| OpenError::io(Path::new(name), error))?;
+        Ok(Self { fs, file: File::from(file), name: name.to_owned(), fifo: None, rest: Vec::new() })
     }
 
     /// Opens what `path` names. A FIFO without a reader is waited for, with a word, and then given up.
@@ -60,15 +52,9 @@ impl Stream {
         let failed = |error| OpenError::io(path, error);
         let is_fifo = fs.metadata(path).map_err(failed)?.file_type().is_fifo();
         // Held until the FIFO is open for good: a reader that saw its only writer go would take it for the end.
-        let _writer = if is_fifo {
-            Some(await_reader(&fs, path, diagnostics, READER_TIMEOUT)?)
-        } else {
-            None
-        };
+        let _writer = if is_fifo { Some(await_reader(&fs, path, diagnostics, READER_TIMEOUT)?) } else { None };
         // Opening for append matters where /dev/stdout is a regular file.
-        let file = fs
-            .open(OpenOptions::new().append(true), path)
-            .map_err(failed)?;
+        let file = fs.open(OpenOptions::new().append(true), path).map_err(failed)?;
         Ok(Self {
             fs,
             file,
@@ -136,9 +122,7 @@ fn end_of_torn_line(lines: &[u8], written: usize) -> &[u8] {
     if out.last().is_none_or(|byte| *byte == b'\n') {
         return &[];
     }
-    left.split_inclusive(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default()
+    left.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default()
 }
 
 /// Opens the FIFO for writing if somebody has it open for reading.
@@ -152,12 +136,7 @@ fn open_if_read(fs: &Fs, fifo: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn await_reader(
-    fs: &Fs,
-    fifo: &Path,
-    diagnostics: &Diagnostics,
-    timeout: Duration,
-) -> Result<File, OpenError> {
+fn await_reader(fs: &Fs, fifo: &Path, diagnostics: &Diagnostics, timeout: Duration) -> Result<File, OpenError> {
     let began = Instant::now();
     let mut said = false;
     loop {
@@ -170,10 +149,7 @@ fn await_reader(
         if !std::mem::replace(&mut said, true) {
             diagnostics.warn(
                 "nobody reads from the audit log's FIFO; waiting for a reader",
-                &[
-                    ("path", (&fifo.display().to_string()).into()),
-                    ("seconds", timeout.as_secs().into()),
-                ],
+                &[("path", (&fifo.display().to_string()).into()), ("seconds", timeout.as_secs().into())],
             );
         }
         std::thread::sleep(READER_POLL);
@@ -190,13 +166,7 @@ mod tests {
     use super::*;
 
     fn stream_to(file: OwnedFd) -> Stream {
-        Stream {
-            fs: Fs::default(),
-            file: File::from(file),
-            name: "a pipe".to_owned(),
-            fifo: None,
-            rest: Vec::new(),
-        }
+        Stream { fs: Fs::default(), file: File::from(file), name: "a pipe".to_owned(), fifo: None, rest: Vec::new() }
     }
 
     /// What comes through, up to its end.
@@ -218,13 +188,9 @@ mod tests {
     #[test]
     fn the_end_of_a_torn_line_is_what_is_left_of_it_and_of_no_other() {
         let lines = b"one\ntwo\n";
-        let ends: Vec<&[u8]> = (0..=8)
-            .map(|written| end_of_torn_line(lines, written))
-            .collect();
+        let ends: Vec<&[u8]> = (0..=8).map(|written| end_of_torn_line(lines, written)).collect();
         let none: &[u8] = b"";
-        let expected: [&[u8]; 9] = [
-            none, b"ne\n", b"e\n", b"\n", none, b"wo\n", b"o\n", b"\n", none,
-        ];
+        let expected: [&[u8]; 9] = [none, b"ne\n", b"e\n", b"\n", none, b"wo\n", b"o\n", b"\n", none];
         assert_eq!(ends, expected);
     }
 
@@ -261,10 +227,7 @@ mod tests {
         drop(reader);
         let mut stream = stream_to(writer);
         for _ in 0..2 {
-            assert_eq!(
-                stream.append(b"line\n").unwrap_err().reason(),
-                "broken_pipe"
-            );
+            assert_eq!(stream.append(b"line\n").unwrap_err().reason(), "broken_pipe");
         }
         assert!(!stream.may_work(true));
     }

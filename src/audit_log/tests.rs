@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::fs::Call;
 use super::names::Names;
 use super::*;
-use crate::diagnostics::Format;
+use crate::observe::diagnostics::Format;
 use std::fs;
 
 /// The program's messages, to be looked at.
@@ -52,9 +52,7 @@ impl Place {
 
     /// Where syncs cost nothing, if there is such a place.
     pub(super) fn in_memory() -> Self {
-        Self::within(
-            tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap()),
-        )
+        Self::within(tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap()))
     }
 
     fn within(directory: tempfile::TempDir) -> Self {
@@ -77,12 +75,7 @@ impl Place {
 
     pub(super) fn try_open(&self) -> Result<AuditLog, OpenError> {
         let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(self.messages.clone()));
-        AuditLog::open_with(
-            self.fs.clone(),
-            self.settings.clone(),
-            Arc::clone(&self.metrics),
-            Arc::new(diagnostics),
-        )
+        AuditLog::open_with(self.fs.clone(), self.settings.clone(), Arc::clone(&self.metrics), Arc::new(diagnostics))
     }
 
     pub(super) fn open(&self) -> AuditLog {
@@ -132,10 +125,7 @@ impl Place {
 pub(super) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(
-            began.elapsed() < Duration::from_secs(10),
-            "never came: {what}"
-        );
+        assert!(began.elapsed() < Duration::from_secs(10), "never came: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -191,12 +181,8 @@ fn many_lines_at_once_are_split_over_files_between_lines_only() {
     place.settings.max_size = 10;
     let log = place.open();
     log.append(b"0\n").unwrap();
-    log.append(b"1234\n56\na line of more than ten\n7\n8\n9012345\nx\n")
-        .unwrap();
-    assert_eq!(
-        place.rolled(),
-        ["0\n1234\n56\n", "a line of more than ten\n", "7\n8\n"]
-    );
+    log.append(b"1234\n56\na line of more than ten\n7\n8\n9012345\nx\n").unwrap();
+    assert_eq!(place.rolled(), ["0\n1234\n56\n", "a line of more than ten\n", "7\n8\n"]);
     assert_eq!(place.read_log(), "9012345\nx\n");
 }
 
@@ -219,19 +205,12 @@ fn a_tail_cut_at_any_byte_of_the_last_line_leaves_the_lines_before_it() {
         place.write_log(&lines[..length]);
         let log = place.open();
         log.append(b"{\"next\":3}\n").unwrap();
-        let whole = lines[..length]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |end| end + 1);
+        let whole = lines[..length].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut expected = lines[..whole].to_vec();
         expected.extend_from_slice(b"{\"next\":3}\n");
         assert_eq!(fs::read(place.log()).unwrap(), expected);
         let said = format!("\"bytes\":{}", length - whole);
-        assert_eq!(
-            place.messages.count(&said),
-            usize::from(whole < length),
-            "{length}"
-        );
+        assert_eq!(place.messages.count(&said), usize::from(whole < length), "{length}");
     }
 }
 
@@ -278,16 +257,7 @@ fn only_as_many_backups_are_kept_as_asked_for_the_newest() {
     for (max, expected) in [
         (1, vec!["4444444\n"]),
         (3, vec!["2222222\n", "3333333\n", "4444444\n"]),
-        (
-            0,
-            vec![
-                "0000000\n",
-                "1111111\n",
-                "2222222\n",
-                "3333333\n",
-                "4444444\n",
-            ],
-        ),
+        (0, vec!["0000000\n", "1111111\n", "2222222\n", "3333333\n", "4444444\n"]),
     ] {
         let mut place = Place::new();
         place.settings.max_size = 10;
@@ -299,9 +269,7 @@ fn only_as_many_backups_are_kept_as_asked_for_the_newest() {
             log.append(line.as_bytes()).unwrap();
         }
         eventually("old backups are gone", || place.rolled() == expected);
-        eventually("they are counted", || {
-            place.metrics.log_backups.value() == i64::try_from(expected.len()).unwrap()
-        });
+        eventually("they are counted", || place.metrics.log_backups.value() == i64::try_from(expected.len()).unwrap());
         assert!(place.directory().join("audit-2026.log").exists());
     }
 }
@@ -323,12 +291,7 @@ fn backups_over_the_limits_are_deleted_at_start_by_the_time_in_their_names() {
     }
     let _log = place.open();
     eventually("the oldest is gone", || place.rolled().len() == 3);
-    assert!(
-        !place
-            .directory()
-            .join("audit-2020-01-01T00-00-00.000.log")
-            .exists()
-    );
+    assert!(!place.directory().join("audit-2020-01-01T00-00-00.000.log").exists());
 }
 
 #[test]
@@ -336,16 +299,8 @@ fn a_backup_older_than_the_maximum_age_is_deleted() {
     let mut place = Place::new();
     place.settings.max_age = Duration::from_secs(24 * 3600);
     fs::create_dir_all(place.directory()).unwrap();
-    fs::write(
-        place.directory().join("audit-2020-01-01T00-00-00.000.log"),
-        "old",
-    )
-    .unwrap();
-    fs::write(
-        place.directory().join("audit-2036-01-01T00-00-00.000.log"),
-        "new",
-    )
-    .unwrap();
+    fs::write(place.directory().join("audit-2020-01-01T00-00-00.000.log"), "old").unwrap();
+    fs::write(place.directory().join("audit-2036-01-01T00-00-00.000.log"), "new").unwrap();
     let _log = place.open();
     eventually("the old one is gone", || place.rolled() == ["new"]);
 }
@@ -363,9 +318,7 @@ fn no_rolled_file_is_overwritten_even_if_the_clock_is_set_back() {
     log.append(b"22222222\n").unwrap();
     assert_eq!(place.rolled(), ["from the future", "11111111\n"]);
     log.append(b"33333333\n").unwrap();
-    eventually("the newest are kept", || {
-        place.rolled() == ["11111111\n", "22222222\n"]
-    });
+    eventually("the newest are kept", || place.rolled() == ["11111111\n", "22222222\n"]);
 }
 
 #[test]
@@ -373,20 +326,10 @@ fn a_name_reserved_by_a_rotation_that_a_crash_cut_short_is_cleared_away() {
     let mut place = Place::new();
     place.settings.max_backups = 1;
     fs::create_dir_all(place.directory()).unwrap();
-    fs::write(
-        place.directory().join("audit-2026-01-01T00-00-00.000.log"),
-        "kept",
-    )
-    .unwrap();
-    fs::write(
-        place.directory().join("audit-2026-01-02T00-00-00.000.log"),
-        "",
-    )
-    .unwrap();
+    fs::write(place.directory().join("audit-2026-01-01T00-00-00.000.log"), "kept").unwrap();
+    fs::write(place.directory().join("audit-2026-01-02T00-00-00.000.log"), "").unwrap();
     let _log = place.open();
-    eventually("backups are counted", || {
-        place.metrics.log_backups.value() == 1
-    });
+    eventually("backups are counted", || place.metrics.log_backups.value() == 1);
     assert_eq!(place.rolled(), ["kept"]);
 }
 
@@ -400,10 +343,7 @@ fn a_log_that_was_moved_is_opened_anew_without_traffic() {
     eventually("a new file", || place.log().exists());
     assert!(began.elapsed() < Duration::from_secs(1));
     log.append(b"after\n").unwrap();
-    assert_eq!(
-        fs::read_to_string(place.root().join("moved")).unwrap(),
-        "before\n"
-    );
+    assert_eq!(fs::read_to_string(place.root().join("moved")).unwrap(), "before\n");
     assert_eq!(place.read_log(), "after\n");
 }
 
@@ -415,14 +355,9 @@ fn sighup_opens_the_log_anew_before_the_next_line() {
     fs::rename(place.log(), place.root().join("moved")).unwrap();
     log.reopen();
     log.append(b"after\n").unwrap();
-    assert_eq!(
-        fs::read_to_string(place.root().join("moved")).unwrap(),
-        "before\n"
-    );
+    assert_eq!(fs::read_to_string(place.root().join("moved")).unwrap(), "before\n");
     assert_eq!(place.read_log(), "after\n");
-    eventually("the reopen is counted", || {
-        place.metrics.log_reopens.value() == 1
-    });
+    eventually("the reopen is counted", || place.metrics.log_reopens.value() == 1);
 }
 
 #[test]
@@ -457,19 +392,11 @@ fn copytruncate_leaves_no_hole() {
     let mut place = Place::new();
     place.settings.max_size = 100;
     let log = place.open();
-    log.append(b"a line that was copied before the truncation\n")
-        .unwrap();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(place.log())
-        .unwrap()
-        .set_len(0)
-        .unwrap();
+    log.append(b"a line that was copied before the truncation\n").unwrap();
+    fs::OpenOptions::new().write(true).open(place.log()).unwrap().set_len(0).unwrap();
     log.append(b"next\n").unwrap();
     assert_eq!(place.read_log(), "next\n");
-    eventually("the size is known again", || {
-        place.metrics.log_file_bytes.value() == 5
-    });
+    eventually("the size is known again", || place.metrics.log_file_bytes.value() == 5);
     // It would be rolled here if the length before the truncation still counted.
     log.append(&[&[b'x'; 94][..], b"\n"].concat()).unwrap();
     assert!(place.rolled().is_empty());
@@ -529,13 +456,7 @@ fn a_failed_rotation_keeps_the_old_file_in_use_and_is_tried_again_later() {
     place.settings.max_size = 10;
     let log = place.open();
     log.append(b"12345678\n").unwrap();
-    place.fs.faults.set(Some(faults::Plan {
-        call: Some(Call::Rename),
-        nth: 1,
-        times: 1,
-        errno: 13,
-        short: false,
-    }));
+    place.fs.faults.set(Some(faults::Plan { call: Some(Call::Rename), nth: 1, times: 1, errno: 13, short: false }));
     log.append(b"abcdefgh\n").unwrap();
     log.append(b"ijklmnop\n").unwrap();
     assert_eq!(place.read_log(), "12345678\nabcdefgh\nijklmnop\n");
@@ -551,21 +472,9 @@ fn a_failed_rotation_keeps_the_old_file_in_use_and_is_tried_again_later() {
 fn a_probe_ends_the_outage_without_traffic() {
     let place = Place::new();
     let log = place.open();
-    place.fs.faults.set(Some(faults::Plan {
-        call: Some(Call::Write),
-        nth: 1,
-        times: 1,
-        errno: 28,
-        short: true,
-    }));
+    place.fs.faults.set(Some(faults::Plan { call: Some(Call::Write), nth: 1, times: 1, errno: 28, short: true }));
     log.append(b"fits not, but fits later\n").unwrap();
-    place.fs.faults.set(Some(faults::Plan {
-        call: Some(Call::Write),
-        nth: 1,
-        times: 2,
-        errno: 28,
-        short: true,
-    }));
+    place.fs.faults.set(Some(faults::Plan { call: Some(Call::Write), nth: 1, times: 2, errno: 28, short: true }));
     let error = log.append(b"never fits\n").unwrap_err();
     assert_eq!(error.reason(), "no_space");
     assert_eq!(place.read_log(), "fits not, but fits later\n");
@@ -581,13 +490,7 @@ fn a_failed_sync_fails_the_append_and_ends_the_use_of_the_file() {
     let log = place.open();
     log.append(b"safe\n").unwrap();
     let before = fs::metadata(place.log()).unwrap().ino();
-    place.fs.faults.set(Some(faults::Plan {
-        call: Some(Call::Sync),
-        nth: 1,
-        times: 1,
-        errno: 5,
-        short: false,
-    }));
+    place.fs.faults.set(Some(faults::Plan { call: Some(Call::Sync), nth: 1, times: 1, errno: 5, short: false }));
     assert_eq!(log.append(b"perhaps gone\n").unwrap_err().reason(), "sync");
     log.append(b"safe again\n").unwrap();
     assert_ne!(fs::metadata(place.log()).unwrap().ino(), before);
@@ -610,8 +513,7 @@ fn threads_that_append_at_once_lose_and_mix_nothing() {
             scope.spawn(move || {
                 for number in 0..LINES {
                     let filling = "x".repeat(number % 100);
-                    log.append(format!("{thread} {number} {filling}\n").as_bytes())
-                        .unwrap();
+                    log.append(format!("{thread} {number} {filling}\n").as_bytes()).unwrap();
                 }
             });
         }
@@ -628,10 +530,7 @@ fn threads_that_append_at_once_lose_and_mix_nothing() {
     }
     assert_eq!(seen.len(), THREADS * LINES);
     assert!(seen.values().all(|count| *count == 1));
-    assert_eq!(
-        place.metrics.append_group_lines.value(),
-        (THREADS * LINES) as u64
-    );
+    assert_eq!(place.metrics.append_group_lines.value(), (THREADS * LINES) as u64);
 }
 
 /// A FIFO whose reader has not read yet, and a log that writes to it.
@@ -662,18 +561,11 @@ fn with_a_group_waiting(then: impl FnOnce(fs::File)) -> (Vec<bool>, Arc<Metrics>
             line.push(b'\n');
             log.append(&line).is_ok()
         })];
-        eventually("the first append writes", || {
-            log.commit.waiting() == (true, 0)
-        });
+        eventually("the first append writes", || log.commit.waiting() == (true, 0));
         threads.extend((0..MEMBERS).map(|_| scope.spawn(|| log.append(b"line\n").is_ok())));
-        eventually("the others wait", || {
-            log.commit.waiting() == (true, MEMBERS)
-        });
+        eventually("the others wait", || log.commit.waiting() == (true, MEMBERS));
         then(reader);
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     (outcomes, Arc::clone(&place.metrics))
 }
@@ -718,9 +610,7 @@ fn a_fifo_without_a_reader_is_waited_for_with_a_word() {
     place.settings.target = Target::File(fifo.clone());
     std::thread::scope(|scope| {
         let opening = scope.spawn(|| place.open());
-        eventually("the word", || {
-            place.messages.count("waiting for a reader") == 1
-        });
+        eventually("the word", || place.messages.count("waiting for a reader") == 1);
         let mut reader = fs::File::open(&fifo).unwrap();
         let log = opening.join().unwrap();
         log.append(b"line\n").unwrap();

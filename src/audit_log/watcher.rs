@@ -43,11 +43,8 @@ impl Watcher {
         let mut probed = Instant::now();
         let mut pruned = Instant::now();
         loop {
-            let pause = if self.status.look_is_due() {
-                LOOK_AGAIN
-            } else {
-                LOOK_EVERY.saturating_sub(looked.elapsed())
-            };
+            let pause =
+                if self.status.look_is_due() { LOOK_AGAIN } else { LOOK_EVERY.saturating_sub(looked.elapsed()) };
             let wake = self.status.wait(pause);
             if wake.stop {
                 return;
@@ -89,9 +86,7 @@ impl Watcher {
             }
         };
         let pruned = self.retention.enforce(&self.fs, list, SystemTime::now());
-        metrics
-            .log_backups
-            .set(i64::try_from(pruned.left).unwrap_or(i64::MAX));
+        metrics.log_backups.set(i64::try_from(pruned.left).unwrap_or(i64::MAX));
         for (path, error) in pruned.failed {
             metrics.log_retention_errors.increment();
             self.warn("cannot delete a rolled file", &path, &error);
@@ -110,9 +105,7 @@ impl Watcher {
         let works = match probe {
             Probe::Hope => true,
             // As much as failed, so that a disk that has room only for small lines is not taken for mended.
-            Probe::Scratch { path, length } => self
-                .try_writing(&path, length, bytes.max(PROBE_BYTES))
-                .is_ok(),
+            Probe::Scratch { path, length } => self.try_writing(&path, length, bytes.max(PROBE_BYTES)).is_ok(),
         };
         if works {
             self.status.would_succeed(failures);
@@ -125,24 +118,14 @@ impl Watcher {
         let file = self.fs.open(&options, scratch)?;
         let outcome = file
             .write_all_at(&vec![b'\n'; bytes], length)
-            .and_then(|()| {
-                if self.sync {
-                    self.fs.sync_data(&file)
-                } else {
-                    Ok(())
-                }
-            });
+            .and_then(|()| if self.sync { self.fs.sync_data(&file) } else { Ok(()) });
         let removed = std::fs::remove_file(scratch);
         outcome.and(removed)
     }
 
     fn warn(&self, msg: &str, path: &Path, error: &io::Error) {
-        self.status.diagnostics.warn(
-            msg,
-            &[
-                ("path", (&path.display().to_string()).into()),
-                ("error", (&error.to_string()).into()),
-            ],
-        );
+        self.status
+            .diagnostics
+            .warn(msg, &[("path", (&path.display().to_string()).into()), ("error", (&error.to_string()).into())]);
     }
 }

@@ -40,11 +40,7 @@ pub(super) enum Probe {
 
 impl Writer {
     pub(super) fn new(sink: Sink, status: Arc<Status>) -> Self {
-        let writer = Self {
-            sink,
-            status,
-            broken_pipe: false,
-        };
+        let writer = Self { sink, status, broken_pipe: false };
         writer.show_length();
         writer
     }
@@ -103,10 +99,7 @@ impl Writer {
             Sink::File(file) => {
                 file.look(Look::IfMoved);
                 file.repair().ok()?;
-                Some(Probe::Scratch {
-                    path: file.scratch_path(),
-                    length: file.length(),
-                })
+                Some(Probe::Scratch { path: file.scratch_path(), length: file.length() })
             }
             Sink::Stream(stream) => stream.may_work(self.broken_pipe).then_some(Probe::Hope),
         }

@@ -85,14 +85,7 @@ pub(super) const GROUPS: &[(&str, &[Flag])] = &[
                 help: "always: reply only once the line is on the disk (fdatasync, shared by the requests that \
                        wait); never: once the kernel has it",
                 set: |config, value| put(&mut config.logger_sync, sync(value)),
-                show: |config| {
-                    if config.logger_sync {
-                        "always"
-                    } else {
-                        "never"
-                    }
-                    .to_owned()
-                },
+                show: |config| if config.logger_sync { "always" } else { "never" }.to_owned(),
             },
             Flag {
                 name: "logger-file-mode",
@@ -160,11 +153,7 @@ pub(super) const GROUPS: &[(&str, &[Flag])] = &[
                 placeholder: "PORT",
                 help: "plain HTTP for audit webhooks that speak no TLS",
                 set: |config, value| put(&mut config.http_port, port(value).map(Some)),
-                show: |config| {
-                    config
-                        .http_port
-                        .map_or_else(|| "off".to_owned(), |port| port.to_string())
-                },
+                show: |config| config.http_port.map_or_else(|| "off".to_owned(), |port| port.to_string()),
             },
             Flag {
                 name: "metrics-address",
@@ -189,24 +178,14 @@ pub(super) const GROUPS: &[(&str, &[Flag])] = &[
                 name: "max-request-size",
                 placeholder: "MB",
                 help: "largest body",
-                set: |config, value| {
-                    put(
-                        &mut config.max_request_size,
-                        megabytes(value, 1).map(to_usize),
-                    )
-                },
+                set: |config, value| put(&mut config.max_request_size, megabytes(value, 1).map(to_usize)),
                 show: |config| (config.max_request_size as u64 / MEGABYTE).to_string(),
             },
             Flag {
                 name: "max-inflight-size",
                 placeholder: "MB",
                 help: "all bodies over 64 KiB in memory together; one that does not fit waits its turn",
-                set: |config, value| {
-                    put(
-                        &mut config.max_inflight_size,
-                        megabytes(value, 1).map(to_usize),
-                    )
-                },
+                set: |config, value| put(&mut config.max_inflight_size, megabytes(value, 1).map(to_usize)),
                 show: |config| (config.max_inflight_size as u64 / MEGABYTE).to_string(),
             },
             Flag {
@@ -311,11 +290,7 @@ fn whole(value: &OsStr, range: RangeInclusive<u64>, what: &str) -> Result<u64, S
         .filter(|number| range.contains(number))
         .ok_or_else(|| {
             let value = printable(value);
-            format!(
-                "{value} is not {what} ({} to {})",
-                range.start(),
-                range.end()
-            )
+            format!("{value} is not {what} ({} to {})", range.start(), range.end())
         })
 }
 

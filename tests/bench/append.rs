@@ -14,8 +14,8 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use kube_audit_rest::audit_log::{AuditLog, Settings, Target};
-use kube_audit_rest::diagnostics::{Diagnostics, Format};
-use kube_audit_rest::metrics::Metrics;
+use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::observe::metrics::Metrics;
 
 const ROUNDS: usize = 5;
 const LINES: usize = 200_000;
@@ -76,10 +76,7 @@ fn measured(lines: usize, run: impl FnOnce()) -> Cost {
     let (began, cpu_before) = (Instant::now(), cpu());
     run();
     let (wall, cpu) = (began.elapsed(), cpu() - cpu_before);
-    Cost {
-        wall: wall.as_secs_f64() / lines as f64,
-        cpu: cpu.as_secs_f64() / lines as f64,
-    }
+    Cost { wall: wall.as_secs_f64() / lines as f64, cpu: cpu.as_secs_f64() / lines as f64 }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -136,8 +133,7 @@ fn compare(directory: &Path, length: usize) {
     let log = |threads| {
         let (log, metrics) = open(settings(directory));
         let cost = append_all(threads, &|| log.append(&line).expect("an append"));
-        let group =
-            metrics.append_group_lines.value() as f64 / metrics.append_groups.value() as f64;
+        let group = metrics.append_group_lines.value() as f64 / metrics.append_groups.value() as f64;
         drop(log);
         fs::remove_file(directory.join("audit.log")).expect("removed");
         (cost, group)
@@ -152,11 +148,8 @@ fn compare(directory: &Path, length: usize) {
             });
         }
     }
-    println!(
-        "lines of {length} bytes   lines/s   of write(2)   CPU us/line   of 1 thread   lines/group"
-    );
-    let figure =
-        |index: usize, of: fn(&(Cost, f64)) -> f64| median(costs[index].iter().map(of).collect());
+    println!("lines of {length} bytes   lines/s   of write(2)   CPU us/line   of 1 thread   lines/group");
+    let figure = |index: usize, of: fn(&(Cost, f64)) -> f64| median(costs[index].iter().map(of).collect());
     for (index, variant) in variants.iter().enumerate() {
         let name = match variant {
             Write => "write(2)".to_owned(),
@@ -204,21 +197,13 @@ fn fairness(directory: &Path) {
     });
     drop(log);
     fs::remove_file(directory.join("audit.log")).expect("removed");
-    println!(
-        "a line of 1200 bytes beside 7 threads of 200,000 without a pause: {}",
-        quantiles(&mut waits)
-    );
+    println!("a line of 1200 bytes beside 7 threads of 200,000 without a pause: {}", quantiles(&mut waits));
 }
 
 fn quantiles(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    format!(
-        "p50 {:?}, p99 {:?}, longest {:?}",
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    )
+    format!("p50 {:?}, p99 {:?}, longest {:?}", at(0.5), at(0.99), at(1.0))
 }
 
 fn synced(directory: &Path) {
@@ -258,17 +243,10 @@ fn synced(directory: &Path) {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .flat_map(|thread| thread.join().expect("a thread"))
-                .collect()
+            threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
         });
-        rates
-            .1
-            .push(round.len() as f64 / began.elapsed().as_secs_f64());
-        rates
-            .2
-            .push(round.len() as f64 / metrics.append_groups.value() as f64);
+        rates.1.push(round.len() as f64 / began.elapsed().as_secs_f64());
+        rates.2.push(round.len() as f64 / metrics.append_groups.value() as f64);
         times.extend(round);
         drop(log);
         fs::remove_file(directory.join("audit.log")).expect("removed");
@@ -284,9 +262,8 @@ fn synced(directory: &Path) {
 /// Appends while files of 500 MB are rolled and deleted.
 fn pauses(directory: &Path) {
     const LARGE: u64 = 500 << 20;
-    let names: Vec<PathBuf> = (0..2)
-        .map(|n| directory.join(format!("audit-2020-01-0{}T00-00-00.000.log", n + 1)))
-        .collect();
+    let names: Vec<PathBuf> =
+        (0..2).map(|n| directory.join(format!("audit-2020-01-0{}T00-00-00.000.log", n + 1))).collect();
     for name in &names {
         let mut file = File::create(name).expect("a file");
         for _ in 0..LARGE >> 20 {
@@ -304,10 +281,7 @@ fn pauses(directory: &Path) {
     settings.max_size = LARGE;
     let old = File::create(directory.join("audit.log")).expect("a file");
     old.set_len(LARGE - 100 * 1200).expect("a length");
-    let mut tail = OpenOptions::new()
-        .append(true)
-        .open(directory.join("audit.log"))
-        .expect("a file");
+    let mut tail = OpenOptions::new().append(true).open(directory.join("audit.log")).expect("a file");
     tail.write_all(b"\n").expect("a write");
     let (log, metrics) = open(settings);
     let (mut quiet, mut around) = (Vec::new(), Vec::new());

@@ -12,12 +12,8 @@ use crate::reference::{HANDSHAKES, ORIGINAL, Original};
 use crate::report;
 
 /// Sizes of bodies, with their names.
-pub(crate) const BODIES: [(usize, &str); 4] = [
-    (SMALL, "1.2 KB"),
-    (20_000, "20 KB"),
-    (200_000, "200 KB"),
-    (1_500_000, "1.5 MB"),
-];
+pub(crate) const BODIES: [(usize, &str); 4] =
+    [(SMALL, "1.2 KB"), (20_000, "20 KB"), (200_000, "200 KB"), (1_500_000, "1.5 MB")];
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 const HANDSHAKE_CONNECTIONS: usize = 8;
 
@@ -65,19 +61,10 @@ pub(crate) fn run(bench: &Bench, place: &Path, quick: bool) -> io::Result<Vec<Ou
             if quick && connections != 8 {
                 continue;
             }
-            let recorded = ORIGINAL
-                .iter()
-                .find(|row| (row.body, row.connections) == (body, connections));
+            let recorded = ORIGINAL.iter().find(|row| (row.body, row.connections) == (body, connections));
             cases.push(Case {
-                name: format!(
-                    "{size}, {connections} connection{}",
-                    if connections == 1 { "" } else { "s" }
-                ),
-                load: Load {
-                    requests: payload::requests(body)?,
-                    connections,
-                    fresh: false,
-                },
+                name: format!("{size}, {connections} connection{}", if connections == 1 { "" } else { "s" }),
+                load: Load { requests: payload::requests(body)?, connections, fresh: false },
                 certificate: &ecdsa,
                 recorded_cpu: recorded.map(|row| row.cpu),
                 recorded,
@@ -89,11 +76,7 @@ pub(crate) fn run(bench: &Bench, place: &Path, quick: bool) -> io::Result<Vec<Ou
         if let Some(certificate) = certificate {
             cases.push(Case {
                 name: format!("new connection, {name}"),
-                load: Load {
-                    requests: payload::requests(SMALL)?,
-                    connections: HANDSHAKE_CONNECTIONS,
-                    fresh: true,
-                },
+                load: Load { requests: payload::requests(SMALL)?, connections: HANDSHAKE_CONNECTIONS, fresh: true },
                 certificate,
                 recorded_cpu: Some(recorded_cpu),
                 recorded: None,
@@ -116,17 +99,10 @@ pub(crate) fn run_events(bench: &Bench, place: &Path) -> io::Result<()> {
     let payload::Events { list, single } = payload::events()?;
     let count = single.len();
     println!("                                        events/s   CPU us/event");
-    for (name, requests, each) in [
-        ("EventLists", list, count),
-        ("single AdmissionReviews", single, 1),
-    ] {
+    for (name, requests, each) in [("EventLists", list, count), ("single AdmissionReviews", single, 1)] {
         let case = Case {
             name: name.to_owned(),
-            load: Load {
-                requests,
-                connections: 8,
-                fresh: false,
-            },
+            load: Load { requests, connections: 8, fresh: false },
             certificate: &certificate,
             recorded_cpu: None,
             recorded: None,
@@ -149,50 +125,25 @@ fn measure(bench: &Bench, place: &Path, case: &Case<'_>) -> io::Result<Outcome> 
     for _ in 0..bench.rounds {
         for (contestant, figures) in bench.contestants.iter().zip(&mut rounds) {
             let mut server = contestant.start(case.certificate, &place.join("audit.log"), false)?;
-            let run = case
-                .load
-                .run(&mut server, &config, bench.warm, bench.measured);
-            figures.push(run.map_err(|error| {
-                io::Error::other(format!("{}, {}: {error}", case.name, contestant.name))
-            })?);
+            let run = case.load.run(&mut server, &config, bench.warm, bench.measured);
+            figures
+                .push(run.map_err(|error| io::Error::other(format!("{}, {}: {error}", case.name, contestant.name)))?);
         }
     }
-    let of = |name: &str| {
-        bench
-            .contestants
-            .iter()
-            .position(|contestant| contestant.name == name)
-    };
+    let of = |name: &str| bench.contestants.iter().position(|contestant| contestant.name == name);
     let ratio = |figures: &[Figures], other: Option<usize>| {
         let other = rounds.get(other?)?;
-        Some(median(
-            figures
-                .iter()
-                .zip(other)
-                .map(|(ours, theirs)| ours.cpu / theirs.cpu),
-        ))
+        Some(median(figures.iter().zip(other).map(|(ours, theirs)| ours.cpu / theirs.cpu)))
     };
-    let rows = bench
-        .contestants
-        .iter()
-        .zip(&rounds)
-        .map(|(contestant, figures)| {
-            let median = Figures::median(figures);
-            let to_recorded = case.recorded_cpu.map(|cpu| median.cpu / cpu);
-            Row {
-                who: contestant.name,
-                figures: median,
-                to_floor: ratio(figures, of("floor")).unwrap_or(f64::NAN),
-                to_original: if of("baseline").is_some() {
-                    ratio(figures, of("baseline"))
-                } else {
-                    to_recorded
-                },
-            }
-        });
-    Ok(Outcome {
-        name: case.name.clone(),
-        rows: rows.collect(),
-        recorded: case.recorded,
-    })
+    let rows = bench.contestants.iter().zip(&rounds).map(|(contestant, figures)| {
+        let median = Figures::median(figures);
+        let to_recorded = case.recorded_cpu.map(|cpu| median.cpu / cpu);
+        Row {
+            who: contestant.name,
+            figures: median,
+            to_floor: ratio(figures, of("floor")).unwrap_or(f64::NAN),
+            to_original: if of("baseline").is_some() { ratio(figures, of("baseline")) } else { to_recorded },
+        }
+    });
+    Ok(Outcome { name: case.name.clone(), rows: rows.collect(), recorded: case.recorded })
 }

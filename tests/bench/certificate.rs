@@ -17,12 +17,8 @@ pub(crate) struct Certificate {
 impl Certificate {
     /// ECDSA with P-256, self-signed.
     pub(crate) fn ecdsa(directory: &Path) -> io::Result<Self> {
-        let made =
-            rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).map_err(io::Error::other)?;
-        let certificate = Self {
-            chain: directory.join("ecdsa.crt"),
-            key: directory.join("ecdsa.key"),
-        };
+        let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).map_err(io::Error::other)?;
+        let certificate = Self { chain: directory.join("ecdsa.crt"), key: directory.join("ecdsa.key") };
         fs::write(&certificate.chain, made.cert.pem())?;
         fs::write(&certificate.key, made.signing_key.serialize_pem())?;
         Ok(certificate)
@@ -30,14 +26,9 @@ impl Certificate {
 
     /// RSA of 2048 bits, made by the openssl command, for ring makes no RSA keys.
     pub(crate) fn rsa(directory: &Path) -> io::Result<Self> {
-        let certificate = Self {
-            chain: directory.join("rsa.crt"),
-            key: directory.join("rsa.key"),
-        };
+        let certificate = Self { chain: directory.join("rsa.crt"), key: directory.join("rsa.key") };
         let made = Command::new("openssl")
-            .args([
-                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
-            ])
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"])
             .arg(format!("/CN={NAME}"))
             .args(["-addext", &format!("subjectAltName=DNS:{NAME}")])
             .arg("-keyout")
@@ -46,10 +37,6 @@ impl Certificate {
             .arg(&certificate.chain)
             .stderr(Stdio::null())
             .status()?;
-        if made.success() {
-            Ok(certificate)
-        } else {
-            Err(io::Error::other("openssl made no certificate"))
-        }
+        if made.success() { Ok(certificate) } else { Err(io::Error::other("openssl made no certificate")) }
     }
 }

@@ -57,12 +57,10 @@ impl Connection {
     pub(crate) fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        let name = ServerName::try_from("kube-audit-rest.kube-audit-rest.svc")
-            .map_err(io::Error::other)?;
+        let name = ServerName::try_from("kube-audit-rest.kube-audit-rest.svc").map_err(io::Error::other)?;
         let mut connection = Self {
             stream,
-            tls: UnbufferedClientConnection::new(Arc::clone(config), name)
-                .map_err(io::Error::other)?,
+            tls: UnbufferedClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?,
             incoming: vec![0; BUFFER],
             start: 0,
             end: 0,
@@ -81,21 +79,15 @@ impl Connection {
         if self.reply.starts_with(b"HTTP/1.1 200 ") {
             Ok(())
         } else {
-            Err(io::Error::other(
-                String::from_utf8_lossy(&self.reply).into_owned(),
-            ))
+            Err(io::Error::other(String::from_utf8_lossy(&self.reply).into_owned()))
         }
     }
 
     /// Says goodbye as TLS wants it, and closes.
     pub(crate) fn close(mut self) -> io::Result<()> {
-        let status = self
-            .tls
-            .process_tls_records(&mut self.incoming[self.start..self.end]);
+        let status = self.tls.process_tls_records(&mut self.incoming[self.start..self.end]);
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-            let length = traffic
-                .queue_close_notify(&mut self.outgoing)
-                .map_err(io::Error::other)?;
+            let length = traffic.queue_close_notify(&mut self.outgoing).map_err(io::Error::other)?;
             self.stream.write_all(&self.outgoing[..length])?;
         }
         Ok(())
@@ -109,9 +101,7 @@ impl Connection {
             let mut wants_more = false;
             match state.map_err(io::Error::other)? {
                 ConnectionState::EncodeTlsData(mut data) => {
-                    queued += data
-                        .encode(&mut self.outgoing[queued..])
-                        .map_err(io::Error::other)?;
+                    queued += data.encode(&mut self.outgoing[queued..]).map_err(io::Error::other)?;
                 }
                 ConnectionState::TransmitTlsData(data) => {
                     self.stream.write_all(&self.outgoing[..queued])?;
@@ -132,9 +122,7 @@ impl Connection {
                     Until::Sent(request) => {
                         let (first, rest) = request.split_at(request.len().min(FIRST_RECORD));
                         for record in std::iter::once(first).chain(rest.chunks(RECORD)) {
-                            let length = traffic
-                                .encrypt(record, &mut self.outgoing)
-                                .map_err(io::Error::other)?;
+                            let length = traffic.encrypt(record, &mut self.outgoing).map_err(io::Error::other)?;
                             self.stream.write_all(&self.outgoing[..length])?;
                         }
                         return Ok(());
@@ -142,9 +130,7 @@ impl Connection {
                 },
                 ConnectionState::BlockedHandshake => wants_more = true,
                 other => {
-                    return Err(io::Error::other(format!(
-                        "the server ended the connection: {other:?}"
-                    )));
+                    return Err(io::Error::other(format!("the server ended the connection: {other:?}")));
                 }
             }
             self.start += discard;
@@ -222,9 +208,6 @@ impl ServerCertVerifier for Credulous {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            SignatureScheme::RSA_PSS_SHA256,
-        ]
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256]
     }
 }

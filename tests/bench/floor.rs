@@ -36,8 +36,7 @@ const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCont
 
 /// Runs the floor with the few flags of the contract that it knows, until it is killed.
 pub(crate) fn main(flags: impl Iterator<Item = String>) -> io::Result<()> {
-    let (mut cert, mut key, mut log, mut port) =
-        (PathBuf::new(), PathBuf::new(), PathBuf::new(), 0_u16);
+    let (mut cert, mut key, mut log, mut port) = (PathBuf::new(), PathBuf::new(), PathBuf::new(), 0_u16);
     let mut sync = false;
     for flag in flags {
         match flag.split_once('=') {
@@ -49,17 +48,16 @@ pub(crate) fn main(flags: impl Iterator<Item = String>) -> io::Result<()> {
             _ => {}
         }
     }
-    let certificates = rustls_pemfile::certs(&mut io::BufReader::new(File::open(cert)?))
-        .collect::<Result<Vec<_>, _>>()?;
+    let certificates =
+        rustls_pemfile::certs(&mut io::BufReader::new(File::open(cert)?)).collect::<Result<Vec<_>, _>>()?;
     let key = rustls_pemfile::private_key(&mut io::BufReader::new(File::open(key)?))?
         .ok_or_else(|| io::Error::other("no key"))?;
-    let mut tls =
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_no_client_auth()
-            .with_single_cert(certificates, key)
-            .map_err(io::Error::other)?;
+    let mut tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .map_err(io::Error::other)?;
     tls.send_tls13_tickets = 0;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let floor = Arc::new(Floor {
@@ -84,11 +82,8 @@ struct Floor {
 
 impl Floor {
     fn accept(self: &Arc<Self>) {
-        let mut buffers = Buffers {
-            incoming: vec![0; INCOMING],
-            outgoing: vec![0; OUTGOING],
-            request: Vec::with_capacity(INCOMING),
-        };
+        let mut buffers =
+            Buffers { incoming: vec![0; INCOMING], outgoing: vec![0; OUTGOING], request: Vec::with_capacity(INCOMING) };
         loop {
             let accepted = self.listener.accept();
             if self.waiting.fetch_sub(1, SeqCst) == 1 {
@@ -106,18 +101,12 @@ impl Floor {
 
     fn serve(&self, mut stream: &TcpStream, buffers: &mut Buffers) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut tls =
-            UnbufferedServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
-        let Buffers {
-            incoming,
-            outgoing,
-            request,
-        } = buffers;
+        let mut tls = UnbufferedServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
+        let Buffers { incoming, outgoing, request } = buffers;
         request.clear();
         let (mut start, mut end, mut queued, mut expected) = (0, 0, 0, None);
         loop {
-            let UnbufferedStatus { mut discard, state } =
-                tls.process_tls_records(&mut incoming[start..end]);
+            let UnbufferedStatus { mut discard, state } = tls.process_tls_records(&mut incoming[start..end]);
             let mut wants_more = false;
             match state.map_err(io::Error::other)? {
                 ConnectionState::ReadTraffic(mut traffic) => {
@@ -128,9 +117,7 @@ impl Floor {
                     }
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
-                    queued += data
-                        .encode(&mut outgoing[queued..])
-                        .map_err(io::Error::other)?;
+                    queued += data.encode(&mut outgoing[queued..]).map_err(io::Error::other)?;
                 }
                 ConnectionState::TransmitTlsData(data) => {
                     stream.write_all(&outgoing[..queued])?;
@@ -142,8 +129,7 @@ impl Floor {
                     if expected.is_none() {
                         expected = expect(request)?;
                     }
-                    if let Some((head, _)) = expected.take_if(|(_, whole)| *whole <= request.len())
-                    {
+                    if let Some((head, _)) = expected.take_if(|(_, whole)| *whole <= request.len()) {
                         request.truncate(request.trim_ascii_end().len() - 1);
                         request.extend_from_slice(TIMESTAMP);
                         (&self.log).write_all(&request[head..])?;

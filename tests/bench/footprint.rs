@@ -33,14 +33,8 @@ pub(crate) fn measure(bench: &Bench, place: &Path, rounds: usize) -> io::Result<
     let certificate = Certificate::ecdsa(place)?;
     let config = client::config();
     let requests = payload::requests(SMALL)?;
-    let request = requests
-        .first()
-        .ok_or_else(|| io::Error::other("no small request"))?;
-    let mut rows: Vec<[Vec<f64>; 3]> = bench
-        .contestants
-        .iter()
-        .map(|_| Default::default())
-        .collect();
+    let request = requests.first().ok_or_else(|| io::Error::other("no small request"))?;
+    let mut rows: Vec<[Vec<f64>; 3]> = bench.contestants.iter().map(|_| Default::default()).collect();
     for _ in 0..rounds {
         for (contestant, [starts, idles, connections]) in bench.contestants.iter().zip(&mut rows) {
             let mut server = contestant.start(&certificate, &place.join("footprint.log"), false)?;
@@ -62,24 +56,15 @@ pub(crate) fn measure(bench: &Bench, place: &Path, rounds: usize) -> io::Result<
             connections.push((with_connections - idle) / IDLE_CONNECTIONS as f64);
         }
     }
-    let footprints =
-        bench
-            .contestants
-            .iter()
-            .zip(rows)
-            .map(|(contestant, [starts, idles, connections])| {
-                Ok(Footprint {
-                    who: contestant.name,
-                    start: median(starts),
-                    idle: median(idles),
-                    per_connection: median(connections),
-                    binary: if contestant.leading.is_empty() {
-                        Some(stripped_size(&contestant.program)?)
-                    } else {
-                        None
-                    },
-                })
-            });
+    let footprints = bench.contestants.iter().zip(rows).map(|(contestant, [starts, idles, connections])| {
+        Ok(Footprint {
+            who: contestant.name,
+            start: median(starts),
+            idle: median(idles),
+            per_connection: median(connections),
+            binary: if contestant.leading.is_empty() { Some(stripped_size(&contestant.program)?) } else { None },
+        })
+    });
     footprints.collect()
 }
 
@@ -89,10 +74,7 @@ fn stripped_size(program: &Path) -> io::Result<f64> {
     let file = fs::read(program)?;
     let number = |at: usize, length: usize| {
         let bytes = file.get(at..at + length).unwrap_or_default();
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |number: usize, byte| number << 8 | usize::from(*byte))
+        bytes.iter().rev().fold(0, |number: usize, byte| number << 8 | usize::from(*byte))
     };
     const LOAD: usize = 1;
     let (table, entry, entries) = (number(32, 8), number(54, 2), number(56, 2));

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use kube_audit_rest::timestamp;
+use kube_audit_rest::record::timestamp;
 use serde_json::{Value, json};
 
 /// A figure may grow by this factor before it counts as worse.
@@ -39,12 +39,8 @@ pub(crate) fn worse(before: &Kept, now: &Kept) -> Vec<String> {
     now.iter()
         .filter_map(|(name, now)| {
             let before = before.get(name)?;
-            (*now > before * TOLERANCE).then(|| {
-                format!(
-                    "{name}: {now:.3}, was {before:.3} ({:+.0} %)",
-                    (now / before - 1.0) * 100.0
-                )
-            })
+            (*now > before * TOLERANCE)
+                .then(|| format!("{name}: {now:.3}, was {before:.3} ({:+.0} %)", (now / before - 1.0) * 100.0))
         })
         .collect()
 }
@@ -53,13 +49,7 @@ pub(crate) fn worse(before: &Kept, now: &Kept) -> Vec<String> {
 pub(crate) fn record(kept: &Kept, machine: &str) -> io::Result<()> {
     let now = timestamp::rfc3339(SystemTime::now());
     let date = String::from_utf8_lossy(now.get(..10).unwrap_or_default()).into_owned();
-    let kept: BTreeMap<_, _> = kept
-        .iter()
-        .map(|(name, figure)| (name, (figure * 1000.0).round() / 1000.0))
-        .collect();
+    let kept: BTreeMap<_, _> = kept.iter().map(|(name, figure)| (name, (figure * 1000.0).round() / 1000.0)).collect();
     let line = json!({ "date": date, "version": env!("CARGO_PKG_VERSION"), "machine": machine, "kept": kept });
-    writeln!(
-        OpenOptions::new().create(true).append(true).open(path())?,
-        "{line}"
-    )
+    writeln!(OpenOptions::new().create(true).append(true).open(path())?, "{line}")
 }

@@ -40,9 +40,7 @@ struct Started {
 
 impl ActiveKeyExchange for Started {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
-        let (ciphertext, peer) = peer
-            .split_at_checked(CIPHERTEXT)
-            .ok_or(PeerMisbehaved::InvalidKeyShare)?;
+        let (ciphertext, peer) = peer.split_at_checked(CIPHERTEXT).ok_or(PeerMisbehaved::InvalidKeyShare)?;
         let mut secret = decapsulate(ciphertext).to_vec();
         secret.extend_from_slice(self.x25519.complete(peer)?.secret_bytes());
         Ok(SharedSecret::from(secret))
@@ -68,9 +66,7 @@ impl ActiveKeyExchange for Started {
 /// The secret that was encapsulated to the zero key: `G(m || H(ek))`, its first half.
 fn decapsulate(ciphertext: &[u8]) -> [u8; 32] {
     let mut message = [0; 64];
-    let halves = ciphertext[BEFORE_V..]
-        .iter()
-        .flat_map(|byte| [byte & 15, byte >> 4]);
+    let halves = ciphertext[BEFORE_V..].iter().flat_map(|byte| [byte & 15, byte >> 4]);
     for (bit, coefficient) in halves.enumerate() {
         // Four bits of a coefficient modulo 3329: a one was sent as its half, 8, a zero as 0.
         message[bit / 8] |= u8::from((5..=11).contains(&coefficient)) << (bit % 8);
@@ -105,8 +101,7 @@ fn sha3(input: &[u8], rate: usize) -> [u8; 64] {
 fn keccak(state: &mut [u64; 25]) {
     let mut shift_register = 1_u8;
     for _ in 0..24 {
-        let column =
-            |state: &[u64; 25], x: usize| (0..5).fold(0, |sum, y| sum ^ state[x % 5 + 5 * y]);
+        let column = |state: &[u64; 25], x: usize| (0..5).fold(0, |sum, y| sum ^ state[x % 5 + 5 * y]);
         let columns: [u64; 5] = std::array::from_fn(|x| column(state, x));
         for (at, lane) in state.iter_mut().enumerate() {
             *lane ^= columns[(at + 4) % 5] ^ columns[(at + 1) % 5].rotate_left(1);
@@ -125,8 +120,7 @@ fn keccak(state: &mut [u64; 25]) {
         }
         for bit in [0, 1, 3, 7, 15, 31, 63] {
             state[0] ^= u64::from(shift_register & 1) << bit;
-            shift_register =
-                shift_register << 1 ^ if shift_register & 0x80 == 0 { 0 } else { 0x71 };
+            shift_register = shift_register << 1 ^ if shift_register & 0x80 == 0 { 0 } else { 0x71 };
         }
     }
 }

@@ -8,8 +8,8 @@
 use std::hint::black_box;
 use std::time::{Instant, SystemTime};
 
-use kube_audit_rest::json::Compactor;
-use kube_audit_rest::{event_list, review};
+use kube_audit_rest::record::json::Compactor;
+use kube_audit_rest::record::{event_list, review};
 use serde::de::IgnoredAny;
 
 const ROUNDS: usize = 40;
@@ -29,24 +29,12 @@ fn main() {
         ("AdmissionReviews", admission),
         ("the same, pretty", pretty),
         ("EventLists", events),
-        (
-            "long ASCII",
-            of("Grumpy wizards make toxic brew for the evil queen. "),
-        ),
+        ("long ASCII", of("Grumpy wizards make toxic brew for the evil queen. ")),
         ("escaped <", of("\\u003c\\u003c\\u003c\\u003c")),
-        (
-            "embedded JSON",
-            of("{\\\"name\\\":\\\"value\\\",\\\"next\\\":1}\\n"),
-        ),
-        (
-            "CJK",
-            of("\u{77e5}\u{8005}\u{4e0d}\u{8a00}\u{ff0c}\u{8a00}\u{8005}\u{4e0d}\u{77e5}\u{3002}"),
-        ),
+        ("embedded JSON", of("{\\\"name\\\":\\\"value\\\",\\\"next\\\":1}\\n")),
+        ("CJK", of("\u{77e5}\u{8005}\u{4e0d}\u{8a00}\u{ff0c}\u{8a00}\u{8005}\u{4e0d}\u{77e5}\u{3002}")),
     ];
-    println!(
-        "{:18} {:>9} {:>10} {:>10} {:>10} {:>10}   ns/byte",
-        "", "bytes", "ours", "serde_json", "copy", "lines"
-    );
+    println!("{:18} {:>9} {:>10} {:>10} {:>10} {:>10}   ns/byte", "", "bytes", "ours", "serde_json", "copy", "lines");
     for (name, bodies) in &sets {
         let bytes: usize = bodies.iter().map(Vec::len).sum();
         let mut best = [f64::MAX; 4];
@@ -72,10 +60,7 @@ fn main() {
 }
 
 fn lines(packed: &[u8]) -> Vec<Vec<u8>> {
-    packed
-        .split_inclusive(|&byte| byte == b'\n')
-        .map(<[u8]>::to_vec)
-        .collect()
+    packed.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
 fn ours(buffer: &mut Vec<u8>, _: &[u8], _: &mut Vec<u8>) {

@@ -95,22 +95,13 @@ impl Load {
         let address = server.address;
         let mut opened = Vec::new();
         for _ in 0..self.connections {
-            opened.push(if self.fresh {
-                None
-            } else {
-                Some(Connection::open(address, config)?)
-            });
+            opened.push(if self.fresh { None } else { Some(Connection::open(address, config)?) });
         }
         let (phase, done, bytes) = (AtomicU8::new(WARMING), AtomicU64::new(0), AtomicU64::new(0));
 
         let one = |start: usize, mut kept: Option<Connection>| -> io::Result<Vec<u64>> {
             let mut latencies = Vec::with_capacity(1 << 16);
-            for request in self
-                .requests
-                .iter()
-                .cycle()
-                .skip(start % self.requests.len())
-            {
+            for request in self.requests.iter().cycle().skip(start % self.requests.len()) {
                 let began_in = phase.load(Relaxed);
                 if began_in == ENDING {
                     break;
@@ -146,11 +137,8 @@ impl Load {
         };
         let (before, after, mut latencies) = thread::scope(|scope| -> io::Result<_> {
             let one = &one;
-            let threads: Vec<_> = opened
-                .into_iter()
-                .enumerate()
-                .map(|(at, kept)| scope.spawn(move || one(at, kept)))
-                .collect();
+            let threads: Vec<_> =
+                opened.into_iter().enumerate().map(|(at, kept)| scope.spawn(move || one(at, kept))).collect();
             thread::sleep(warm);
             let before = now();
             phase.store(MEASURING, Relaxed);
@@ -165,23 +153,13 @@ impl Load {
             phase.store(ENDING, Relaxed);
             let mut latencies = Vec::new();
             for thread in threads {
-                latencies.extend(
-                    thread
-                        .join()
-                        .map_err(|_| io::Error::other("a generator's thread panicked"))??,
-                );
+                latencies.extend(thread.join().map_err(|_| io::Error::other("a generator's thread panicked"))??);
             }
             Ok((before?, after?, latencies))
         })?;
 
         let logged = std::fs::metadata(&server.log)?.len();
-        let heads: u64 = self
-            .requests
-            .iter()
-            .map(|request| head(request))
-            .max()
-            .unwrap_or(0)
-            * done.load(Relaxed);
+        let heads: u64 = self.requests.iter().map(|request| head(request)).max().unwrap_or(0) * done.load(Relaxed);
         if logged < bytes.load(Relaxed) - heads {
             return Err(io::Error::other(format!(
                 "acknowledged {} bytes, found {logged} in the log",
@@ -191,9 +169,7 @@ impl Load {
         latencies.sort_unstable();
         let quantile = |share: f64| {
             let at = (latencies.len() as f64 * share) as usize;
-            latencies
-                .get(at.min(latencies.len().saturating_sub(1)))
-                .map_or(f64::NAN, |nanos| *nanos as f64 / 1e9)
+            latencies.get(at.min(latencies.len().saturating_sub(1))).map_or(f64::NAN, |nanos| *nanos as f64 / 1e9)
         };
         let seconds = (after.at - before.at).as_secs_f64();
         let requests = (after.done - before.done) as f64;
@@ -209,9 +185,7 @@ impl Load {
             peak: server.memory("VmHWM")? as f64,
             server: cpu / seconds,
             generator: generator / seconds,
-            others: ((after.busy - before.busy).as_secs_f64() - cpu - generator).max(0.0)
-                / seconds
-                / 2.0,
+            others: ((after.busy - before.busy).as_secs_f64() - cpu - generator).max(0.0) / seconds / 2.0,
         })
     }
 }
@@ -226,8 +200,5 @@ struct Moment {
 
 /// Length of a request's head.
 fn head(request: &[u8]) -> u64 {
-    request
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .map_or(0, |at| at as u64 + 4)
+    request.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at as u64 + 4)
 }

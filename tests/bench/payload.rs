@@ -10,8 +10,7 @@ pub(crate) const SMALL: usize = 1_200;
 /// a larger one is the creation of a ConfigMap with ever more keys.
 pub(crate) fn requests(size: usize) -> io::Result<Vec<Vec<u8>>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/admission.jsonl");
-    let corpus = std::fs::read(&corpus)
-        .map_err(|error| io::Error::other(format!("{}: {error}", corpus.display())))?;
+    let corpus = std::fs::read(&corpus).map_err(|error| io::Error::other(format!("{}: {error}", corpus.display())))?;
     let mut reviews = corpus.split_inclusive(|byte| *byte == b'\n');
     if size == SMALL {
         let small: Vec<_> = reviews
@@ -37,8 +36,7 @@ pub(crate) struct Events {
 /// The events of the largest recorded EventList.
 pub(crate) fn events() -> io::Result<Events> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/eventlist.jsonl");
-    let corpus = std::fs::read(&corpus)
-        .map_err(|error| io::Error::other(format!("{}: {error}", corpus.display())))?;
+    let corpus = std::fs::read(&corpus).map_err(|error| io::Error::other(format!("{}: {error}", corpus.display())))?;
     let lists = corpus.split_inclusive(|byte| *byte == b'\n');
     let list = lists.max_by_key(|list| list.len()).unwrap_or_default();
     let value: serde_json::Value = serde_json::from_slice(list)?;
@@ -50,10 +48,7 @@ pub(crate) fn events() -> io::Result<Events> {
         );
         request("/log-request", review.as_bytes())
     });
-    Ok(Events {
-        list: vec![request("/audit-events", list)],
-        single: single.collect(),
-    })
+    Ok(Events { list: vec![request("/audit-events", list)], single: single.collect() })
 }
 
 const DATA: &[u8] = b"\"data\":{";
@@ -61,10 +56,7 @@ const DATA: &[u8] = b"\"data\":{";
 /// Adds keys to the first `data` of a review until it has `size` bytes: configuration text, JSON within a string,
 /// base64 and short words by turns, escaped as Go escapes them.
 fn grow(seed: &[u8], size: usize) -> Vec<u8> {
-    let at = seed
-        .windows(DATA.len())
-        .position(|found| found == DATA)
-        .map_or(0, |at| at + DATA.len());
+    let at = seed.windows(DATA.len()).position(|found| found == DATA).map_or(0, |at| at + DATA.len());
     let (before, after) = seed.split_at(at);
     let mut review = before.to_vec();
     for key in 0.. {

@@ -41,14 +41,8 @@ impl Contestant {
             .stdin(Stdio::null())
             .output()
             .map_err(|error| io::Error::other(format!("{}: {error}", program.display())))?;
-        let help = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        Ok(Self {
-            name,
-            program,
-            leading: Vec::new(),
-            help,
-        })
+        let help = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        Ok(Self { name, program, leading: Vec::new(), help })
     }
 
     /// This very program, as the floor.
@@ -62,26 +56,13 @@ impl Contestant {
     }
 
     /// Starts it on free ports of 127.0.0.1, on its core, with its log at `log`.
-    pub(crate) fn start(
-        &self,
-        certificate: &Certificate,
-        log: &Path,
-        sync: bool,
-    ) -> io::Result<Server> {
+    pub(crate) fn start(&self, certificate: &Certificate, log: &Path, sync: bool) -> io::Result<Server> {
         let address = free_address()?;
         let mut command = Command::new(&self.program);
         command.args(&self.leading);
         let flags = [
-            (
-                "cert-filename",
-                certificate.chain.display().to_string(),
-                true,
-            ),
-            (
-                "cert-key-filename",
-                certificate.key.display().to_string(),
-                true,
-            ),
+            ("cert-filename", certificate.chain.display().to_string(), true),
+            ("cert-key-filename", certificate.key.display().to_string(), true),
             ("logger-filename", log.display().to_string(), true),
             ("server-port", address.port().to_string(), true),
             ("metrics-port", free_address()?.port().to_string(), true),
@@ -89,11 +70,7 @@ impl Contestant {
             ("metrics-address", String::from("127.0.0.1"), false),
             // Rotation would delete gigabytes in the middle of a measurement, on some contestants only.
             ("logger-max-size", String::from("1000000"), false),
-            (
-                "logger-sync",
-                String::from(if sync { "always" } else { "never" }),
-                false,
-            ),
+            ("logger-sync", String::from(if sync { "always" } else { "never" }), false),
         ];
         for (name, value, always) in flags {
             if always || self.help.contains(name) {
@@ -101,23 +78,13 @@ impl Contestant {
             }
         }
         let messages = log.with_extension("stderr");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&messages)?);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&messages)?);
         pin(SERVER_CORE);
         let started = Instant::now();
         let child = command.spawn();
         pin(GENERATOR_CORE);
-        let child = child
-            .map_err(|error| io::Error::other(format!("{}: {error}", self.program.display())))?;
-        Ok(Server {
-            child,
-            started,
-            address,
-            log: log.to_owned(),
-            messages,
-        })
+        let child = child.map_err(|error| io::Error::other(format!("{}: {error}", self.program.display())))?;
+        Ok(Server { child, started, address, log: log.to_owned(), messages })
     }
 }
 
@@ -125,9 +92,7 @@ impl Contestant {
 /// refuses, all share what there is; the tables then show it as generator and server taking less than a core each.
 pub(crate) fn pin(core: usize) {
     let mut set = CpuSet::new();
-    if std::fs::metadata(format!("/sys/devices/system/cpu/cpu{GENERATOR_CORE}")).is_ok()
-        && set.set(core).is_ok()
-    {
+    if std::fs::metadata(format!("/sys/devices/system/cpu/cpu{GENERATOR_CORE}")).is_ok() && set.set(core).is_ok() {
         let _ = sched_setaffinity(Pid::from_raw(0), &set);
     }
 }
@@ -144,20 +109,11 @@ pub(crate) fn busy_time() -> io::Result<Duration> {
     let stat = fs::read_to_string("/proc/stat")?;
     let ticks: u64 = [SERVER_CORE, GENERATOR_CORE]
         .iter()
-        .filter_map(|core| {
-            stat.lines()
-                .find_map(|line| line.strip_prefix(&format!("cpu{core} ")))
-        })
+        .filter_map(|core| stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} "))))
         .flat_map(|line| {
             // user nice system idle iowait irq softirq steal
-            let fields = line
-                .split_whitespace()
-                .filter_map(|field| field.parse::<u64>().ok())
-                .take(8);
-            fields
-                .enumerate()
-                .filter(|(at, _)| !matches!(at, 3 | 4))
-                .map(|(_, ticks)| ticks)
+            let fields = line.split_whitespace().filter_map(|field| field.parse::<u64>().ok()).take(8);
+            fields.enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks)
         })
         .sum();
     Ok(Duration::from_millis(ticks * 10))
@@ -193,33 +149,21 @@ impl Server {
         fs::read_to_string(format!("/proc/{}/status", self.pid()))?
             .lines()
             .find_map(|line| {
-                line.strip_prefix(what)?
-                    .strip_prefix(':')?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .parse::<u64>()
-                    .ok()
+                line.strip_prefix(what)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
             })
             .map(|kilobytes| kilobytes * 1024)
             .ok_or_else(|| io::Error::other(format!("no {what} in /proc")))
     }
 
     /// Tries until it is served, for 10 s at most.
-    pub(crate) fn wait_for<T>(
-        &mut self,
-        mut attempt: impl FnMut(SocketAddr) -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub(crate) fn wait_for<T>(&mut self, mut attempt: impl FnMut(SocketAddr) -> io::Result<T>) -> io::Result<T> {
         loop {
             match attempt(self.address) {
                 Ok(done) => return Ok(done),
                 Err(error) => {
-                    if self.child.try_wait()?.is_some()
-                        || self.started.elapsed() > Duration::from_secs(10)
-                    {
+                    if self.child.try_wait()?.is_some() || self.started.elapsed() > Duration::from_secs(10) {
                         let messages = fs::read_to_string(&self.messages).unwrap_or_default();
-                        return Err(io::Error::other(format!(
-                            "the server does not answer: {error}\n{messages}"
-                        )));
+                        return Err(io::Error::other(format!("the server does not answer: {error}\n{messages}")));
                     }
                 }
             }

@@ -25,24 +25,9 @@ pub(crate) struct Original {
     pub(crate) peak: f64,
 }
 
-const fn row(
-    body: usize,
-    connections: usize,
-    rate: f64,
-    latency: [f64; 2],
-    cpu: f64,
-    peak: f64,
-) -> Original {
+const fn row(body: usize, connections: usize, rate: f64, latency: [f64; 2], cpu: f64, peak: f64) -> Original {
     let [p50, p99] = latency;
-    Original {
-        body,
-        connections,
-        rate,
-        cpu: cpu / 1e3,
-        p50: p50 / 1e3,
-        p99: p99 / 1e3,
-        peak: peak * 1e6,
-    }
+    Original { body, connections, rate, cpu: cpu / 1e3, p50: p50 / 1e3, p99: p99 / 1e3, peak: peak * 1e6 }
 }
 
 /// The original's table: requests a second, milliseconds, megabytes.

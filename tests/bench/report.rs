@@ -20,14 +20,9 @@ const SATURATED: f64 = 0.95;
 /// One line on where this runs.
 pub(crate) fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("?", |(_, name)| name);
-    let cores = cpus
-        .lines()
-        .filter(|line| line.starts_with("processor"))
-        .count();
+    let model =
+        cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("?", |(_, name)| name);
+    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{model}, {cores} cores, Linux {}", kernel.trim())
 }
@@ -52,16 +47,7 @@ pub(crate) fn heading() {
 
 /// One case's rows.
 pub(crate) fn outcome(outcome: &Outcome) {
-    for (
-        at,
-        Row {
-            who,
-            figures,
-            to_floor,
-            to_original,
-        },
-    ) in outcome.rows.iter().enumerate()
-    {
+    for (at, Row { who, figures, to_floor, to_original }) in outcome.rows.iter().enumerate() {
         println!(
             "{:<26} {who:<9} {:>8.0} {:>9.3} {:>9.3} {:>9} {:>10.2} {to_floor:>9.2} {:>9} {:>8.1} {:>15}{}",
             if at == 0 { &outcome.name } else { "" },
@@ -72,12 +58,7 @@ pub(crate) fn outcome(outcome: &Outcome) {
             figures.cpu * 1e6,
             to_original.map_or(String::from("-"), |ratio| format!("{ratio:.2}")),
             figures.peak / 1e6,
-            format!(
-                "{:.0}/{:.0}/{:.0} %",
-                figures.server * 100.0,
-                figures.generator * 100.0,
-                figures.others * 100.0
-            ),
+            format!("{:.0}/{:.0}/{:.0} %", figures.server * 100.0, figures.generator * 100.0, figures.others * 100.0),
             if figures.others > DISTURBED { " !" } else { "" },
         );
     }
@@ -100,24 +81,15 @@ pub(crate) fn outcome(outcome: &Outcome) {
 
 /// The 99.9th percentile in milliseconds, where ten requests at least were slower.
 fn p999(figures: &Figures) -> String {
-    if figures.samples < 10_000.0 {
-        String::from("-")
-    } else {
-        format!("{:.3}", figures.p999 * 1e3)
-    }
+    if figures.samples < 10_000.0 { String::from("-") } else { format!("{:.3}", figures.p999 * 1e3) }
 }
 
 /// What a reader must know of the main table.
 pub(crate) fn footnotes(outcomes: &[Outcome]) {
-    let rows = || {
-        outcomes
-            .iter()
-            .flat_map(|outcome| outcome.rows.iter().map(move |row| (outcome, row)))
-    };
+    let rows = || outcomes.iter().flat_map(|outcome| outcome.rows.iter().map(move |row| (outcome, row)));
     println!();
     if !rows().any(|(_, row)| row.who == "baseline") {
-        let probe = rows()
-            .find(|(outcome, row)| outcome.name == "1.2 KB, 8 connections" && row.who == "floor");
+        let probe = rows().find(|(outcome, row)| outcome.name == "1.2 KB, 8 connections" && row.who == "floor");
         println!(
             "\"recorded\": the Go original on another machine (issue 7's table); \"to orig.\" is CPU time to those figures{}.",
             probe.map_or(String::new(), |(_, row)| format!(
@@ -127,13 +99,9 @@ pub(crate) fn footnotes(outcomes: &[Outcome]) {
             ))
         );
     }
-    for (outcome, row) in rows()
-        .filter(|(_, row)| row.figures.generator > SATURATED && row.figures.server < SATURATED)
+    for (outcome, row) in rows().filter(|(_, row)| row.figures.generator > SATURATED && row.figures.server < SATURATED)
     {
-        println!(
-            "{}, {}: the generator was the bottleneck; the rate is not the server's.",
-            outcome.name, row.who
-        );
+        println!("{}, {}: the generator was the bottleneck; the rate is not the server's.", outcome.name, row.who);
     }
     if outcomes.iter().any(disturbed) {
         println!(
@@ -157,30 +125,13 @@ pub(crate) fn footprints(footprints: &[Footprint]) {
     );
     let row = |who: &str, start: f64, idle: f64, per_connection: f64, binary: Option<f64>| {
         let binary = binary.map_or(String::from("-"), |bytes| format!("{:.2}", bytes / 1e6));
-        println!(
-            "{who:<12} {:>22.1} {:>12.2} {:>22.1} {binary:>12}",
-            start * 1e3,
-            idle / 1e6,
-            per_connection / 1e3
-        );
+        println!("{who:<12} {:>22.1} {:>12.2} {:>22.1} {binary:>12}", start * 1e3, idle / 1e6, per_connection / 1e3);
     };
     for print in footprints {
-        row(
-            print.who,
-            print.start,
-            print.idle,
-            print.per_connection,
-            print.binary,
-        );
+        row(print.who, print.start, print.idle, print.per_connection, print.binary);
     }
     if !footprints.iter().any(|print| print.who == "baseline") {
-        row(
-            "recorded",
-            reference::START,
-            reference::IDLE,
-            reference::PER_CONNECTION,
-            Some(reference::BINARY),
-        );
+        row("recorded", reference::START, reference::IDLE, reference::PER_CONNECTION, Some(reference::BINARY));
     }
     println!("The floor is tuned for time, not for memory.\n");
 }
@@ -192,26 +143,14 @@ pub(crate) fn kept(outcomes: &[Outcome], footprints: &[Footprint]) -> Kept {
         let ours = outcome.rows.iter().filter(|row| row.who == "ours");
         ours.map(|row| (format!("{}: CPU to floor", outcome.name), row.to_floor))
     });
-    let sizes = footprints
-        .iter()
-        .filter(|print| print.who == "ours")
-        .flat_map(|print| {
-            [
-                (String::from("idle MB"), print.idle / 1e6),
-                (
-                    String::from("per idle connection kB"),
-                    print.per_connection / 1e3,
-                ),
-                (
-                    String::from("binary MB"),
-                    print.binary.unwrap_or(f64::NAN) / 1e6,
-                ),
-            ]
-        });
-    ratios
-        .chain(sizes)
-        .filter(|(_, figure)| figure.is_finite())
-        .collect()
+    let sizes = footprints.iter().filter(|print| print.who == "ours").flat_map(|print| {
+        [
+            (String::from("idle MB"), print.idle / 1e6),
+            (String::from("per idle connection kB"), print.per_connection / 1e3),
+            (String::from("binary MB"), print.binary.unwrap_or(f64::NAN) / 1e6),
+        ]
+    });
+    ratios.chain(sizes).filter(|(_, figure)| figure.is_finite()).collect()
 }
 
 /// Writes everything to `target/bench/server.json`.

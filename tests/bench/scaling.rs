@@ -31,43 +31,18 @@ pub(crate) fn run(bench: &Bench) -> io::Result<()> {
         );
         println!(
             "{:<10} {:>11} {:>10} {:>10} {:>10} {:>10} {:>12} {:>9} {:>9}",
-            "body",
-            "connections",
-            "req/s",
-            "MB/s",
-            "p50 ms",
-            "p99 ms",
-            "CPU us/req",
-            "to floor",
-            "peak MB"
+            "body", "connections", "req/s", "MB/s", "p50 ms", "p99 ms", "CPU us/req", "to floor", "peak MB"
         );
-        for (body, size) in BODIES
-            .into_iter()
-            .filter(|(_, size)| size.contains(&bench.only))
-        {
-            for connections in CONNECTIONS
-                .into_iter()
-                .filter(|connections| connections * body <= TOGETHER)
-            {
-                let load = Load {
-                    requests: payload::requests(body)?,
-                    connections,
-                    fresh: false,
-                };
+        for (body, size) in BODIES.into_iter().filter(|(_, size)| size.contains(&bench.only)) {
+            for connections in CONNECTIONS.into_iter().filter(|connections| connections * body <= TOGETHER) {
+                let load = Load { requests: payload::requests(body)?, connections, fresh: false };
                 let mut measured = Vec::new();
                 for contestant in bench.contestants.iter().take(2) {
-                    let mut server =
-                        contestant.start(&certificate, &place.path.join("audit.log"), sync)?;
-                    measured.push(load.run(
-                        &mut server,
-                        &client::config(),
-                        bench.warm,
-                        bench.measured,
-                    )?);
+                    let mut server = contestant.start(&certificate, &place.path.join("audit.log"), sync)?;
+                    measured.push(load.run(&mut server, &client::config(), bench.warm, bench.measured)?);
                 }
-                let [ours, floor]: [Figures; 2] = measured
-                    .try_into()
-                    .map_err(|_| io::Error::other("ours and the floor are wanted"))?;
+                let [ours, floor]: [Figures; 2] =
+                    measured.try_into().map_err(|_| io::Error::other("ours and the floor are wanted"))?;
                 println!(
                     "{size:<10} {connections:>11} {:>10.0} {:>10.0} {:>10.3} {:>10.3} {:>12.1} {:>9.2} {:>9.1}",
                     ours.rate,

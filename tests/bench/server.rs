@@ -81,8 +81,7 @@ fn run() -> io::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     process::pin(process::GENERATOR_CORE);
-    let ours = std::env::var_os("KUBE_AUDIT_REST_BIN")
-        .unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-audit-rest").into());
+    let ours = std::env::var_os("KUBE_AUDIT_REST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-audit-rest").into());
     let mut contestants = vec![Contestant::new("ours", ours)?, Contestant::floor()?];
     if let Some(baseline) = std::env::var_os("KUBE_AUDIT_REST_BASELINE") {
         contestants.push(Contestant::new("baseline", baseline)?);
@@ -110,10 +109,7 @@ fn run() -> io::Result<ExitCode> {
     report::footprints(&footprints);
     let results = cases::run(&bench, &place.path, options.quick)?;
     report::footnotes(&results);
-    println!(
-        "\nWritten to {}.",
-        report::write(&results, &footprints)?.display()
-    );
+    println!("\nWritten to {}.", report::write(&results, &footprints)?.display());
 
     let kept = report::kept(&results, &footprints);
     let mut code = ExitCode::SUCCESS;
@@ -204,9 +200,7 @@ impl Place {
         let memory = Path::new("/dev/shm");
         let parent = if disk {
             Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned()
-        } else if nix::sys::statvfs::statvfs(memory)
-            .is_ok_and(|of| of.blocks_available() * of.fragment_size() > ROOM)
-        {
+        } else if nix::sys::statvfs::statvfs(memory).is_ok_and(|of| of.blocks_available() * of.fragment_size() > ROOM) {
             memory.to_owned()
         } else {
             eprintln!("/dev/shm has less than 6 GiB free: the log is on disk.");

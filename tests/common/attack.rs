@@ -34,15 +34,9 @@ pub fn turn() -> MutexGuard<'static, ()> {
 /// As many descriptors as the system allows, for this process and those it starts.
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, all).expect("a soft limit up to the hard one");
-    assert!(
-        limit.maximum.is_none_or(|most| most >= 4096),
-        "this test needs 4096 descriptors: {limit:?}"
-    );
+    assert!(limit.maximum.is_none_or(|most| most >= 4096), "this test needs 4096 descriptors: {limit:?}");
 }
 
 /// The program to attack.
@@ -85,18 +79,13 @@ where
         took.sort_unstable();
         let most = took.last().copied().unwrap_or_default();
         let p99 = took.get(took.len() * 99 / 100).copied().unwrap_or_default();
-        println!(
-            "{name}: {} requests of others, p99 {p99:.1?}, at most {most:.1?}",
-            took.len()
-        );
+        println!("{name}: {} requests of others, p99 {p99:.1?}, at most {most:.1?}", took.len());
         let next = took.iter().rev().nth(1).copied().unwrap_or_default();
         assert!(
             next < patience && most < patience.max(AFTER_LOST_SYNS),
             "{name}: a client in good order waited for {most:?}, and for {next:?}"
         );
-        attack
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        attack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -112,16 +101,8 @@ pub struct Holdings {
 impl Holdings {
     pub fn of(server: &Server) -> Self {
         let directory = format!("/proc/{}", server.process_id());
-        let count = |name: &str| {
-            fs::read_dir(format!("{directory}/{name}"))
-                .expect("a directory in /proc")
-                .count()
-        };
-        Self {
-            threads: count("task"),
-            descriptors: count("fd"),
-            resident: kilobytes(server, "VmRSS:"),
-        }
+        let count = |name: &str| fs::read_dir(format!("{directory}/{name}")).expect("a directory in /proc").count();
+        Self { threads: count("task"), descriptors: count("fd"), resident: kilobytes(server, "VmRSS:") }
     }
 
     /// Waits until the process holds hardly more than this again: a few threads and connections of the normal clients,
@@ -140,22 +121,13 @@ impl Holdings {
             }
             back.then_some(())
         });
-        println!(
-            "{name}: before {self:?}, {:.1?} after {now:?}",
-            start.elapsed()
-        );
+        println!("{name}: before {self:?}, {:.1?} after {now:?}", start.elapsed());
     }
 }
 
 /// A line of /proc/PID/status that holds KiB, such as `VmHWM:`.
 pub fn kilobytes(server: &Server, name: &str) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.process_id()))
-        .expect("the process's status");
-    let value = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .and_then(|rest| rest.split_whitespace().next());
-    value
-        .and_then(|value| value.parse().ok())
-        .unwrap_or_else(|| panic!("no {name} in {status}"))
+    let status = fs::read_to_string(format!("/proc/{}/status", server.process_id())).expect("the process's status");
+    let value = status.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next());
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {status}"))
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -33,18 +32,11 @@ impl Authority {
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(
-            DnType::CommonName,
-            format!("throw-away CA {:x?}", &key.public_key_raw()[1..9]),
-        );
+        params.distinguished_name.push(DnType::CommonName, format!("throw-away CA {:x?}", &key.public_key_raw()[1..9]));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let certificate = params.self_signed(&key).unwrap();
-        Self {
-            pem: certificate.pem(),
-            certificate: certificate.der().clone(),
-            issuer: Issuer::new(params, key),
-        }
+        Self { pem: certificate.pem(), certificate: certificate.der().clone(), issuer: Issuer::new(params, key) }
     }
 
     /// The CA's own certificate, what a webhook configuration's `caBundle` holds.
@@ -59,34 +51,19 @@ impl Authority {
 
     /// The same, valid up to and including this second.
     pub fn server_until(&self, not_after: OffsetDateTime) -> Pair {
-        self.issue(
-            &["localhost", "127.0.0.1", SERVICE_NAME],
-            ExtendedKeyUsagePurpose::ServerAuth,
-            not_after,
-        )
+        self.issue(&["localhost", "127.0.0.1", SERVICE_NAME], ExtendedKeyUsagePurpose::ServerAuth, not_after)
     }
 
     /// A certificate for a client.
     pub fn client(&self) -> Pair {
-        self.issue(
-            &["kube-apiserver"],
-            ExtendedKeyUsagePurpose::ClientAuth,
-            rcgen::date_time_ymd(2999, 12, 31),
-        )
+        self.issue(&["kube-apiserver"], ExtendedKeyUsagePurpose::ClientAuth, rcgen::date_time_ymd(2999, 12, 31))
     }
 
-    fn issue(
-        &self,
-        names: &[&str],
-        purpose: ExtendedKeyUsagePurpose,
-        not_after: OffsetDateTime,
-    ) -> Pair {
+    fn issue(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose, not_after: OffsetDateTime) -> Pair {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "throw-away");
+        params.distinguished_name.push(DnType::CommonName, "throw-away");
         params.extended_key_usages = vec![purpose];
         params.not_after = not_after;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -104,11 +81,7 @@ impl Authority {
     }
 
     /// The same with these TLS versions and ALPN names only.
-    pub fn trust_with(
-        &self,
-        versions: &[&'static SupportedProtocolVersion],
-        alpn: &[&[u8]],
-    ) -> Arc<ClientConfig> {
+    pub fn trust_with(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[&[u8]]) -> Arc<ClientConfig> {
         let mut config = ClientConfig::builder_with_protocol_versions(versions)
             .with_root_certificates(self.roots())
             .with_no_client_auth();

@@ -37,11 +37,8 @@ pub struct Response {
 impl Response {
     /// The value of a header, whatever the case of its name; there must not be two of it.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self
-            .headers
-            .iter()
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str());
+        let mut values =
+            self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
         let value = values.next();
         assert_eq!(values.next(), None, "two {name} headers: {self:?}");
         value
@@ -64,10 +61,7 @@ impl Response {
 impl Client {
     /// Plain TCP.
     pub fn plain(address: SocketAddr) -> Self {
-        Self {
-            stream: Stream::Plain(connect(address).expect("a TCP connection")),
-            received: Vec::new(),
-        }
+        Self { stream: Stream::Plain(connect(address).expect("a TCP connection")), received: Vec::new() }
     }
 
     /// TLS with the handshake done.
@@ -78,16 +72,12 @@ impl Client {
     /// TLS, or why the handshake failed on this side.
     pub fn try_tls(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from(SERVICE_NAME).expect("a DNS name");
-        let mut session =
-            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         let mut socket = connect(address)?;
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }
-        Ok(Self {
-            stream: Stream::Tls(Box::new(StreamOwned::new(session, socket))),
-            received: Vec::new(),
-        })
+        Ok(Self { stream: Stream::Tls(Box::new(StreamOwned::new(session, socket))), received: Vec::new() })
     }
 
     /// TLS whose handshake begins with [`Client::shake_hands`] or the first bytes that are sent; only the TCP connection
@@ -96,19 +86,14 @@ impl Client {
         let name = ServerName::try_from(SERVICE_NAME).expect("a DNS name");
         let session = ClientConnection::new(Arc::clone(config), name).expect("a TLS session");
         let socket = connect(address).expect("a TCP connection");
-        Self {
-            stream: Stream::Tls(Box::new(StreamOwned::new(session, socket))),
-            received: Vec::new(),
-        }
+        Self { stream: Stream::Tls(Box::new(StreamOwned::new(session, socket))), received: Vec::new() }
     }
 
     /// Completes the handshake.
     pub fn shake_hands(&mut self) {
         if let Stream::Tls(tls) = &mut self.stream {
             while tls.conn.is_handshaking() {
-                tls.conn
-                    .complete_io(&mut tls.sock)
-                    .expect("a TLS handshake");
+                tls.conn.complete_io(&mut tls.sock).expect("a TLS handshake");
             }
         }
     }
@@ -173,13 +158,8 @@ impl Client {
 
     pub fn try_response(&mut self) -> io::Result<Response> {
         let mut response = self.try_head()?;
-        let length = response
-            .header("Content-Length")
-            .unwrap_or_else(|| panic!("no Content-Length in {response:?}"));
-        assert!(
-            !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()),
-            "Content-Length {length:?}"
-        );
+        let length = response.header("Content-Length").unwrap_or_else(|| panic!("no Content-Length in {response:?}"));
+        assert!(!length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()), "Content-Length {length:?}");
         let length: usize = length.parse().expect("a length");
         while self.received.len() < length {
             self.receive()?;
@@ -208,10 +188,7 @@ impl Client {
     /// Waits for the server to end its side in order (with close_notify where there is TLS); nothing may come before.
     pub fn expect_end(&mut self) {
         let end = self.try_end();
-        assert!(
-            matches!(end, Ok(())),
-            "the connection did not end in order: {end:?}"
-        );
+        assert!(matches!(end, Ok(())), "the connection did not end in order: {end:?}");
     }
 
     pub fn try_end(&mut self) -> io::Result<()> {
@@ -268,40 +245,23 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 fn parse_head(head: &[u8]) -> Response {
     let head = str::from_utf8(head).expect("a head in UTF-8");
-    assert!(
-        !head.replace("\r\n", "").contains(char::is_control),
-        "control characters in {head:?}"
-    );
+    assert!(!head.replace("\r\n", "").contains(char::is_control), "control characters in {head:?}");
     let mut lines = head.trim_end_matches("\r\n").split("\r\n");
     let status_line = lines.next().unwrap_or_default();
     let mut parts = status_line.splitn(3, ' ');
-    let (Some(version), Some(status), Some(_reason)) = (parts.next(), parts.next(), parts.next())
-    else {
+    let (Some(version), Some(status), Some(_reason)) = (parts.next(), parts.next(), parts.next()) else {
         panic!("status line {status_line:?}");
     };
-    assert!(
-        matches!(version, "HTTP/1.1" | "HTTP/1.0") && status.len() == 3,
-        "status line {status_line:?}"
-    );
+    assert!(matches!(version, "HTTP/1.1" | "HTTP/1.0") && status.len() == 3, "status line {status_line:?}");
     let headers = lines
         .map(|line| {
-            let (name, value) = line
-                .split_once(": ")
-                .unwrap_or_else(|| panic!("header line {line:?}"));
+            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("header line {line:?}"));
             let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-            assert!(
-                !name.is_empty() && name.bytes().all(token) && value == value.trim(),
-                "header line {line:?}"
-            );
+            assert!(!name.is_empty() && name.bytes().all(token) && value == value.trim(), "header line {line:?}");
             (name.to_owned(), value.to_owned())
         })
         .collect();
-    Response {
-        version: version.to_owned(),
-        status: status.parse().expect("a status code"),
-        headers,
-        body: Vec::new(),
-    }
+    Response { version: version.to_owned(), status: status.parse().expect("a status code"), headers, body: Vec::new() }
 }
 
 /// A POST as the API server words it.

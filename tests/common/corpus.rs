@@ -14,14 +14,9 @@ pub fn event_lists() -> Vec<Vec<u8>> {
 }
 
 fn bodies(name: &str) -> Vec<Vec<u8>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let bodies: Vec<Vec<u8>> = text
-        .split_inclusive(|byte| *byte == b'\n')
-        .map(<[u8]>::to_vec)
-        .collect();
+    let bodies: Vec<Vec<u8>> = text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     assert!(!bodies.is_empty(), "{} is empty", path.display());
     bodies
 }
@@ -47,27 +42,15 @@ pub fn large_review(uid: &str, size: usize) -> Vec<u8> {
 
 /// A small EventList with one event for each id.
 pub fn event_list(ids: &[&str]) -> Vec<u8> {
-    let events: Vec<String> = ids
-        .iter()
-        .map(|id| format!(r#"{{"level":"Metadata","auditID":"{id}"}}"#))
-        .collect();
+    let events: Vec<String> = ids.iter().map(|id| format!(r#"{{"level":"Metadata","auditID":"{id}"}}"#)).collect();
     let events = events.join(",");
-    format!(
-        r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{events}]}}"#
-    )
-    .into_bytes()
+    format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{events}]}}"#).into_bytes()
 }
 
 /// The uid of a review, found as plain text.
 pub fn uid(review: &[u8]) -> String {
     const BEFORE: &[u8] = br#""request":{"uid":""#;
-    let at = review
-        .windows(BEFORE.len())
-        .position(|window| window == BEFORE)
-        .expect("a review with its uid first");
-    let uid = review[at + BEFORE.len()..]
-        .split(|byte| *byte == b'"')
-        .next()
-        .expect("a uid");
+    let at = review.windows(BEFORE.len()).position(|window| window == BEFORE).expect("a review with its uid first");
+    let uid = review[at + BEFORE.len()..].split(|byte| *byte == b'"').next().expect("a uid");
     String::from_utf8(uid.to_vec()).expect("a uid in UTF-8")
 }

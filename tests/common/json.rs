@@ -114,10 +114,8 @@ pub fn assert_line_with_source(line: &[u8], review: &[u8], source: Option<&str>)
         expected.extend_from_slice(format!(r#","source":"{source}""#).as_bytes());
     }
     expected.extend_from_slice(TIMESTAMP.as_bytes());
-    let timestamp = line
-        .strip_prefix(expected.as_slice())
-        .and_then(|rest| rest.strip_suffix(b"\"}"))
-        .unwrap_or_else(|| {
+    let timestamp =
+        line.strip_prefix(expected.as_slice()).and_then(|rest| rest.strip_suffix(b"\"}")).unwrap_or_else(|| {
             let (line, expected) = (excerpt(line), excerpt(&expected));
             panic!("the line\n  {line}\ndoes not begin as it should:\n  {expected}")
         });
@@ -139,10 +137,7 @@ pub fn line_of_event(item: &[u8], source: Option<&str>) -> Vec<u8> {
 
 /// Asserts the form `2026-11-20T21:34:38.123456789Z`.
 pub fn assert_timestamp(timestamp: &str) {
-    let form: String = timestamp
-        .chars()
-        .map(|c| if c.is_ascii_digit() { '9' } else { c })
-        .collect();
+    let form: String = timestamp.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
     assert_eq!(form, "9999-99-99T99:99:99.999999999Z", "{timestamp}");
 }
 

@@ -128,8 +128,7 @@ impl Load {
 
     fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
         eventually(what, || {
-            let over = self.shared.plan.requests.is_none()
-                && self.workers.iter().any(JoinHandle::is_finished);
+            let over = self.shared.plan.requests.is_none() && self.workers.iter().any(JoinHandle::is_finished);
             assert!(!over, "a connection's thread has ended");
             condition().then_some(())
         });
@@ -165,13 +164,8 @@ impl Shared {
                 break;
             }
             let (ids, request) = self.request(worker, number);
-            let mut fate = Fate {
-                ids,
-                outcome: Outcome::Unanswered,
-                began: Instant::now(),
-                ended: Instant::now(),
-                refusals: 0,
-            };
+            let mut fate =
+                Fate { ids, outcome: Outcome::Unanswered, began: Instant::now(), ended: Instant::now(), refusals: 0 };
             loop {
                 match self.exchange(&mut client, &request) {
                     Ok(response) if response.status == 200 => {
@@ -206,10 +200,7 @@ impl Shared {
     fn exchange(&self, client: &mut Option<Client>, request: &[u8]) -> io::Result<Response> {
         let client = match client {
             Some(client) => client,
-            None => client.insert(Client::try_tls(
-                self.endpoint.address,
-                &self.endpoint.config,
-            )?),
+            None => client.insert(Client::try_tls(self.endpoint.address, &self.endpoint.config)?),
         };
         client.try_send(request)?;
         client.try_response()
@@ -224,9 +215,8 @@ impl Shared {
                 (vec![id], request)
             }
             Body::Events(count, size) => {
-                let ids: Vec<String> = (0..count)
-                    .map(|event| format!("{prefix}-{worker}-{number}-{size}.{event}"))
-                    .collect();
+                let ids: Vec<String> =
+                    (0..count).map(|event| format!("{prefix}-{worker}-{number}-{size}.{event}")).collect();
                 let events: Vec<String> = ids.iter().map(|id| event(id)).collect();
                 let list = format!(
                     r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{}]}}"#,
@@ -243,10 +233,7 @@ pub fn assert_unavailable(response: &Response) {
     assert_eq!(response.status, 503, "{response:?}");
     assert_eq!(response.header("Retry-After"), Some("0"), "{response:?}");
     assert!(response.closes(), "{response:?}");
-    assert!(
-        response.text().starts_with("not recorded: "),
-        "{response:?}"
-    );
+    assert!(response.text().starts_with("not recorded: "), "{response:?}");
 }
 
 fn padding(id: &str) -> String {
@@ -282,16 +269,8 @@ pub fn id_of(line: &[u8]) -> String {
         Some(rest.split_once('"')?.0.to_owned())
     };
     let shown = || {
-        let (first, last) = (
-            &line[..line.len().min(200)],
-            &line[line.len().saturating_sub(100)..],
-        );
-        format!(
-            "{} bytes: {}...{}",
-            line.len(),
-            String::from_utf8_lossy(first),
-            String::from_utf8_lossy(last)
-        )
+        let (first, last) = (&line[..line.len().min(200)], &line[line.len().saturating_sub(100)..]);
+        format!("{} bytes: {}...{}", line.len(), String::from_utf8_lossy(first), String::from_utf8_lossy(last))
     };
     if let Some(id) = after(r#""request":{"uid":""#) {
         let review = review(&id);
@@ -304,13 +283,8 @@ pub fn id_of(line: &[u8]) -> String {
         return id;
     }
     let id = after(r#""auditID":""#).unwrap_or_else(|| panic!("a line without an id: {}", shown()));
-    let expected =
-        event(&id).replacen('{', r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#, 1);
-    assert!(
-        line == expected.as_bytes(),
-        "a line that is not its event's: {}",
-        shown()
-    );
+    let expected = event(&id).replacen('{', r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#, 1);
+    assert!(line == expected.as_bytes(), "a line that is not its event's: {}", shown());
     id
 }
 
@@ -337,9 +311,7 @@ pub fn log_files(directory: &Path) -> Vec<PathBuf> {
 
 /// How often each id stands in the log files of these directories, each of which must be whole.
 pub fn recorded(directories: &[&Path]) -> HashMap<String, usize> {
-    let files = directories
-        .iter()
-        .flat_map(|directory| log_files(directory));
+    let files = directories.iter().flat_map(|directory| log_files(directory));
     counted(files.flat_map(|file| lines_of(&file)))
 }
 
@@ -350,18 +322,10 @@ pub fn assert_agree(fates: &[Fate], found: &HashMap<String, usize>) {
 }
 
 /// The same, where the fault itself takes the lines of the requests away that `taken` names.
-pub fn assert_agree_but(
-    fates: &[Fate],
-    found: &HashMap<String, usize>,
-    taken: impl Fn(&Fate) -> bool,
-) {
+pub fn assert_agree_but(fates: &[Fate], found: &HashMap<String, usize>, taken: impl Fn(&Fate) -> bool) {
     let mut known = 0;
     for fate in fates {
-        let counts: Vec<usize> = fate
-            .ids
-            .iter()
-            .map(|id| found.get(id).copied().unwrap_or(0))
-            .collect();
+        let counts: Vec<usize> = fate.ids.iter().map(|id| found.get(id).copied().unwrap_or(0)).collect();
         known += counts.iter().sum::<usize>();
         let all = |wanted: usize| counts.iter().all(|count| *count == wanted);
         let agrees = match fate.outcome {

@@ -43,19 +43,11 @@ impl Setup {
 
     /// The same with another build of it.
     pub fn of(program: PathBuf) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("kube-audit-rest-test-")
-            .tempdir()
-            .expect("a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("kube-audit-rest-test-").tempdir().expect("a temporary directory");
         let authority = Authority::new();
         let pair = authority.server();
-        let setup = Self {
-            program,
-            announces: true,
-            directory,
-            authority,
-            flags: BTreeMap::new(),
-        };
+        let setup = Self { program, announces: true, directory, authority, flags: BTreeMap::new() };
         let certificate = setup.file("tls.crt", &pair.certificate);
         let key = setup.file("tls.key", &pair.key);
         let log = setup.path("audit.log");
@@ -226,10 +218,7 @@ impl Server {
 
     /// Where its HTTPS port is, for those who may outlive it.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            address: self.https,
-            config: Arc::clone(&self.config),
-        }
+        Endpoint { address: self.https, config: Arc::clone(&self.config) }
     }
 
     pub fn process_id(&self) -> u32 {
@@ -314,9 +303,7 @@ impl Server {
     /// How many messages so far have this `msg`.
     pub fn said(&self, msg: &str) -> usize {
         let messages = self.messages();
-        let parsed = messages
-            .iter()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let parsed = messages.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         parsed.filter(|message| message["msg"] == msg).count()
     }
 
@@ -375,26 +362,17 @@ impl Server {
             // With -v the messages are not JSON, but name="value".
             let plain = line.replace(['"', '{', '}'], "").replace(':', "=");
             let mut fields = plain.split([' ', ',']);
-            fields
-                .clone()
-                .any(|field| field == format!("listener={listener}"))
-                .then_some(())?;
+            fields.clone().any(|field| field == format!("listener={listener}")).then_some(())?;
             let address = fields.find_map(|field| field.strip_prefix("address="))?;
             let address = address.replace('=', ":");
-            Some(
-                address
-                    .parse()
-                    .unwrap_or_else(|error| panic!("{error}: {line}")),
-            )
+            Some(address.parse().unwrap_or_else(|error| panic!("{error}: {line}")))
         })
     }
 
     fn listening_on(&self, flag: &str) -> SocketAddr {
         let port = self.setup.flags[flag].as_deref().unwrap_or_default();
         let address = format!("127.0.0.1:{port}").parse().expect("a port");
-        eventually(&format!("--{flag}={port} to listen"), || {
-            TcpStream::connect(address).ok()
-        });
+        eventually(&format!("--{flag}={port} to listen"), || TcpStream::connect(address).ok());
         address
     }
 }
@@ -418,9 +396,7 @@ pub fn lines_of(path: &Path) -> Vec<Vec<u8>> {
         assert!(text.is_empty(), "{} ends in a torn line", path.display());
         return Vec::new();
     };
-    text.split(|byte| *byte == b'\n')
-        .map(<[u8]>::to_vec)
-        .collect()
+    text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
 /// What the program prints, as it comes.
@@ -431,10 +407,7 @@ struct Lines {
 
 impl Lines {
     fn collect(pipe: impl Read + Send + 'static) -> Arc<Self> {
-        let lines = Arc::new(Self {
-            state: Mutex::new((Vec::new(), false)),
-            changed: Condvar::new(),
-        });
+        let lines = Arc::new(Self { state: Mutex::new((Vec::new(), false)), changed: Condvar::new() });
         let collected = Arc::clone(&lines);
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines() {
@@ -465,24 +438,14 @@ impl Lines {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !state.1 && !left.is_zero(),
-                "{what} was not said: {:#?}",
-                state.0
-            );
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .expect("the collector lives")
-                .0;
+            assert!(!state.1 && !left.is_zero(), "{what} was not said: {:#?}", state.0);
+            state = self.changed.wait_timeout(state, left).expect("the collector lives").0;
         }
     }
 
     fn wait_for_end(&self) {
-        let ended = self
-            .changed
-            .wait_timeout_while(self.lock(), PATIENCE, |state| !state.1)
-            .expect("the collector lives");
+        let ended =
+            self.changed.wait_timeout_while(self.lock(), PATIENCE, |state| !state.1).expect("the collector lives");
         assert!(ended.0.1, "the program did not end: {:#?}", ended.0.0);
     }
 }

@@ -24,12 +24,7 @@ impl Stage {
     }
 
     pub fn https() -> Self {
-        Self {
-            server: Server::start(),
-            path: "/log-request",
-            valid: corpus::review("valid"),
-            http: false,
-        }
+        Self { server: Server::start(), path: "/log-request", valid: corpus::review("valid"), http: false }
     }
 
     pub fn http() -> Self {
@@ -42,11 +37,7 @@ impl Stage {
     }
 
     pub fn connect(&self) -> Client {
-        if self.http {
-            self.server.connect_http()
-        } else {
-            self.server.connect()
-        }
+        if self.http { self.server.connect_http() } else { self.server.connect() }
     }
 
     /// A POST of `body` with these headers.
@@ -89,14 +80,10 @@ impl Stage {
         bytes.extend_from_slice(&self.valid_request());
         // The server may have closed before it was all sent; the answer must still be readable.
         let _ = client.try_send(&bytes);
-        let response = client
-            .try_response()
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let response = client.try_response().unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_refusal(name, &response, statuses);
         assert!(response.closes(), "{name}: {response:?}");
-        client
-            .try_end()
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        client.try_end().unwrap_or_else(|error| panic!("{name}: {error}"));
         response
     }
 
@@ -124,16 +111,10 @@ impl Stage {
 
 /// Asserts a short plain-text answer whose words stand in the `error` header too.
 pub fn assert_refusal(name: &str, response: &Response, statuses: &[u16]) {
-    assert!(
-        statuses.contains(&response.status),
-        "{name}: {statuses:?} was expected: {response:?}"
-    );
+    assert!(statuses.contains(&response.status), "{name}: {statuses:?} was expected: {response:?}");
     let kind = response.header("Content-Type").unwrap_or_default();
     assert!(kind.starts_with("text/plain"), "{name}: {response:?}");
     let words = response.text().trim_end_matches('\n');
     assert_eq!(response.header("error"), Some(words), "{name}");
-    assert!(
-        !words.is_empty() && words.len() <= 200 && !words.contains('\n'),
-        "{name}: {words:?}"
-    );
+    assert!(!words.is_empty() && words.len() <= 200 && !words.contains('\n'), "{name}: {words:?}");
 }

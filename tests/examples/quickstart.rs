@@ -25,8 +25,8 @@ use certificates::Authority;
 use client::{Client, get, post};
 use kube_audit_rest::Server;
 use kube_audit_rest::cli::Config;
-use kube_audit_rest::diagnostics::{Diagnostics, Format};
-use kube_audit_rest::routes::Port;
+use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::serve::routes::Port;
 use serde_json::Value;
 
 /// Operation, resource and subresource of the recorded requests that are played.
@@ -57,9 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         (Some("--serve"), None) => true,
         _ => return Err("the only argument is --serve".into()),
     };
-    let directory = tempfile::Builder::new()
-        .prefix("kube-audit-rest-quickstart-")
-        .tempdir()?;
+    let directory = tempfile::Builder::new().prefix("kube-audit-rest-quickstart-").tempdir()?;
     let log = directory.path().join("audit.log");
     let messages = directory.path().join("messages.log");
 
@@ -75,9 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("   audit log  {}", log.display());
     println!("   messages   {}\n", messages.display());
 
-    println!(
-        "2. AdmissionReviews recorded from a real API server, posted to /log-request over TLS\n"
-    );
+    println!("2. AdmissionReviews recorded from a real API server, posted to /log-request over TLS\n");
     let reviews = corpus::reviews();
     let mut client = Client::tls(https, &authority.trust());
     for wanted in PLAYED {
@@ -93,10 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     drop(client);
 
     let text = fs::read_to_string(&log)?;
-    println!(
-        "4. What the audit log holds: {} lines\n",
-        text.lines().count()
-    );
+    println!("4. What the audit log holds: {} lines\n", text.lines().count());
     for line in text.lines() {
         show(line);
     }
@@ -115,13 +108,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     server.stop(Duration::ZERO, &|| false);
     directory.close()?;
     println!("\nStopped, and all that it made is deleted again. Where to go next:\n");
-    println!(
-        "   cargo run --release --example quickstart -- --serve   to keep it running and play with it"
-    );
+    println!("   cargo run --release --example quickstart -- --serve   to keep it running and play with it");
     println!("   cargo run --release -- --help                         every flag");
-    println!(
-        "   README.md                                             to deploy and operate it in a cluster"
-    );
+    println!("   README.md                                             to deploy and operate it in a cluster");
     println!("   k8s/                                                  manifests to start from");
     Ok(())
 }
@@ -165,42 +154,22 @@ fn play_review(
                 && request["name"].is_string()
         })
         .ok_or("that review is not among the recorded ones")?;
-    let part = subresource
-        .map(|name| format!("/{name}"))
-        .unwrap_or_default();
+    let part = subresource.map(|name| format!("/{name}")).unwrap_or_default();
     let name = request["name"].as_str().unwrap_or_default();
     let user = request["userInfo"]["username"].as_str().unwrap_or_default();
-    println!(
-        "   {operation} {resource}{part} {name} by {user}, {} bytes",
-        body.len()
-    );
+    println!("   {operation} {resource}{part} {name} by {user}, {} bytes", body.len());
     let start = Instant::now();
     let response = client.exchange(&post("/log-request?timeout=1s", body));
     let took = start.elapsed().as_secs_f64() * 1000.0;
-    println!(
-        "   -> {} in {took:.2} ms: {}\n",
-        response.status,
-        response.text()
-    );
+    println!("   -> {} in {took:.2} ms: {}\n", response.status, response.text());
     Ok(())
 }
 
 /// Keeps the server running until Ctrl-C, and says how to talk to it.
-fn stay(
-    https: SocketAddr,
-    metrics: SocketAddr,
-    directory: &Path,
-    log: &Path,
-) -> Result<(), Box<dyn Error>> {
+fn stay(https: SocketAddr, metrics: SocketAddr, directory: &Path, log: &Path) -> Result<(), Box<dyn Error>> {
     let review = directory.join("review.json");
-    fs::write(
-        &review,
-        [corpus::review("by-hand"), b"\n".to_vec()].concat(),
-    )?;
-    let mut signals = signal_hook::iterator::Signals::new([
-        signal_hook::consts::SIGINT,
-        signal_hook::consts::SIGTERM,
-    ])?;
+    fs::write(&review, [corpus::review("by-hand"), b"\n".to_vec()].concat())?;
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
     println!("\nThe server stays until Ctrl-C. Send it a review from another terminal:\n");
     println!(
         "   curl --cacert {} -H 'Content-Type: application/json' --data-binary @{} https://{}/log-request\n",

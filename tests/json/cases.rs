@@ -4,12 +4,8 @@
 use super::*;
 
 /// Nested deeper than 10,000: serde_json without its limit would go on, and with it would stop at 128.
-const UNLIKE_SERDE_JSON: [&str; 4] = [
-    "n_array_10001_deep",
-    "n_object_10001_deep",
-    "n_mixed_10002_deep",
-    "n_array_10_million_deep",
-];
+const UNLIKE_SERDE_JSON: [&str; 4] =
+    ["n_array_10001_deep", "n_object_10001_deep", "n_mixed_10002_deep", "n_array_10_million_deep"];
 
 #[rustfmt::skip]
 const CASES: &[(&str, &[u8])] = &[
@@ -399,45 +395,18 @@ fn deep() -> Vec<(&'static str, Vec<u8>)> {
         ("y_array_10000_deep", nested("[", 10_000, "", "]")),
         ("n_array_10001_deep", nested("[", 10_001, "", "]")),
         ("n_array_10000_deep_unclosed", nested("[", 10_000, "", "")),
-        (
-            "n_array_10000_deep_closed_as_objects",
-            nested("[", 10_000, "", "}"),
-        ),
-        (
-            "n_array_10000_deep_one_bracket_too_many",
-            nested("[", 10_000, "", "]")
-                .into_iter()
-                .chain(*b"]")
-                .collect(),
-        ),
+        ("n_array_10000_deep_closed_as_objects", nested("[", 10_000, "", "}")),
+        ("n_array_10000_deep_one_bracket_too_many", nested("[", 10_000, "", "]").into_iter().chain(*b"]").collect()),
         ("y_object_9999_deep", nested("{\"a\":", 9_999, "1", "}")),
         ("y_object_10000_deep", nested("{\"a\":", 9_999, "{}", "}")),
         ("n_object_10001_deep", nested("{\"a\":", 10_000, "{}", "}")),
-        (
-            "y_mixed_10000_deep",
-            nested("[{\"a\" : ", 5_000, "1", "} , 2]"),
-        ),
-        (
-            "n_mixed_10002_deep",
-            nested("[{\"a\" : ", 5_001, "1", "} , 2]"),
-        ),
-        (
-            "n_mixed_closed_crosswise",
-            nested("[{\"a\":", 100, "1", "]}"),
-        ),
+        ("y_mixed_10000_deep", nested("[{\"a\" : ", 5_000, "1", "} , 2]")),
+        ("n_mixed_10002_deep", nested("[{\"a\" : ", 5_001, "1", "} , 2]")),
+        ("n_mixed_closed_crosswise", nested("[{\"a\":", 100, "1", "]}")),
         ("n_array_10_million_deep", nested("[", 10_000_000, "", "]")),
-        (
-            "n_array_10_million_deep_unclosed",
-            nested("[", 10_000_000, "", ""),
-        ),
-        (
-            "n_object_10_million_deep_unclosed",
-            nested("{\"\":", 10_000_000, "", ""),
-        ),
-        (
-            "y_siblings_beyond_the_depth_limit",
-            nested("[[[]],", 1, &"[[{}]],".repeat(20_000), "1]"),
-        ),
+        ("n_array_10_million_deep_unclosed", nested("[", 10_000_000, "", "")),
+        ("n_object_10_million_deep_unclosed", nested("{\"\":", 10_000_000, "", "")),
+        ("y_siblings_beyond_the_depth_limit", nested("[[[]],", 1, &"[[{}]],".repeat(20_000), "1]")),
     ]
 }
 
@@ -472,28 +441,16 @@ fn serde_json_agrees_but_for_the_depth() {
 #[test]
 fn each_case_gets_the_same_verdict_inside_of_a_review_and_of_an_event() {
     // Too deep with what stands around them.
-    let too_deep = [
-        "y_array_9999_deep",
-        "y_array_10000_deep",
-        "y_object_9999_deep",
-        "y_object_10000_deep",
-        "y_mixed_10000_deep",
-    ];
+    let too_deep =
+        ["y_array_9999_deep", "y_array_10000_deep", "y_object_9999_deep", "y_object_10000_deep", "y_mixed_10000_deep"];
     for (name, text) in cases() {
         let valid = is_valid(name) && !too_deep.contains(&name);
         for (body, result) in [
-            (
-                review_of(&text),
-                audit_line(&review_of(&text)).map(|(line, _)| line),
-            ),
+            (review_of(&text), audit_line(&review_of(&text)).map(|(line, _)| line)),
             (list_of(&text), audit_lines(&list_of(&text))),
         ] {
             assert_eq!(result.is_ok(), valid, "{name}: {:?}", result.err());
-            assert_eq!(
-                serde_takes(&body),
-                is_valid(name) != UNLIKE_SERDE_JSON.contains(&name),
-                "{name}"
-            );
+            assert_eq!(serde_takes(&body), is_valid(name) != UNLIKE_SERDE_JSON.contains(&name), "{name}");
         }
     }
 }
@@ -519,19 +476,13 @@ fn an_error_says_what_and_where_and_quotes_nothing() {
         (b"{\"a\":1 2}", "a comma or } was expected at byte 7"),
         (b" [ 1 2]", "a comma or ] was expected at byte 5"),
         (b"\"\\x\"", "a broken escape at byte 1"),
-        (
-            b"\"ab\n\"",
-            "a control character stands in a string at byte 3",
-        ),
+        (b"\"ab\n\"", "a control character stands in a string at byte 3"),
         (b"\"\xc3\xa9\xff\"", "not UTF-8 at byte 3"),
         (b"-a", "a digit was expected at byte 1"),
         (b"1 2", "something follows the document at byte 2"),
         (b"[", "the text ends too early at byte 1"),
         (b"\"a", "the text ends too early at byte 2"),
-        (
-            &nested("[", 10_001, "", "]"),
-            "nested deeper than 10,000 at byte 10000",
-        ),
+        (&nested("[", 10_001, "", "]"), "nested deeper than 10,000 at byte 10000"),
     ] {
         assert_eq!(compact(text).unwrap_err().to_string(), wanted);
     }

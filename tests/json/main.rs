@@ -6,9 +6,9 @@ mod recorded;
 
 use std::time::{Duration, SystemTime};
 
-use kube_audit_rest::invalid::Invalid;
-use kube_audit_rest::json::{Compactor, Error};
-use kube_audit_rest::{event_list, review};
+use kube_audit_rest::record::invalid::Invalid;
+use kube_audit_rest::record::json::{Compactor, Error};
+use kube_audit_rest::record::{event_list, review};
 use serde::de::IgnoredAny;
 
 /// What our pass makes of a text.
@@ -97,7 +97,6 @@ fn review_of(object: &[u8]) -> Vec<u8> {
 
 /// An EventList of one event around a value, as text.
 fn list_of(object: &[u8]) -> Vec<u8> {
-    let before =
-        br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{"requestObject":"#;
+    let before = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{"requestObject":"#;
     [before, object, b"}]}"].concat()
 }

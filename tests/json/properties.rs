@@ -32,62 +32,34 @@ fn value() -> impl Strategy<Value = Both> {
         "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,3})?",
         select(vec!["null", "true", "false"]).prop_map(str::to_owned),
     ];
-    leaf.prop_map(|text| (text.clone(), text))
-        .prop_recursive(6, 60, 6, |value| {
-            prop_oneof![
-                (vec((space(), value.clone(), space()), 0..6), space()).prop_map(
-                    |(elements, empty)| {
-                        let parts =
-                            elements
-                                .into_iter()
-                                .map(|(before, (compact, spread), after)| {
-                                    (compact, before + &spread + &after)
-                                });
-                        enclosed('[', parts, empty, ']')
-                    }
-                ),
-                (
-                    vec(
-                        (string(), value, [space(), space(), space(), space()]),
-                        0..6
-                    ),
-                    space()
-                )
-                    .prop_map(|(members, empty)| {
-                        let parts =
-                            members
-                                .into_iter()
-                                .map(|(name, (compact, spread), [a, b, c, d])| {
-                                    (
-                                        format!("{name}:{compact}"),
-                                        format!("{a}{name}{b}:{c}{spread}{d}"),
-                                    )
-                                });
-                        enclosed('{', parts, empty, '}')
-                    }),
-            ]
-        })
+    leaf.prop_map(|text| (text.clone(), text)).prop_recursive(6, 60, 6, |value| {
+        prop_oneof![
+            (vec((space(), value.clone(), space()), 0..6), space()).prop_map(|(elements, empty)| {
+                let parts =
+                    elements.into_iter().map(|(before, (compact, spread), after)| (compact, before + &spread + &after));
+                enclosed('[', parts, empty, ']')
+            }),
+            (vec((string(), value, [space(), space(), space(), space()]), 0..6), space()).prop_map(
+                |(members, empty)| {
+                    let parts = members.into_iter().map(|(name, (compact, spread), [a, b, c, d])| {
+                        (format!("{name}:{compact}"), format!("{a}{name}{b}:{c}{spread}{d}"))
+                    });
+                    enclosed('{', parts, empty, '}')
+                }
+            ),
+        ]
+    })
 }
 
 fn enclosed(open: char, parts: impl Iterator<Item = Both>, empty: String, close: char) -> Both {
     let (compact, spread): (Vec<_>, Vec<_>) = parts.unzip();
-    let inside = if spread.is_empty() {
-        empty
-    } else {
-        spread.join(",")
-    };
-    (
-        format!("{open}{}{close}", compact.join(",")),
-        format!("{open}{inside}{close}"),
-    )
+    let inside = if spread.is_empty() { empty } else { spread.join(",") };
+    (format!("{open}{}{close}", compact.join(",")), format!("{open}{inside}{close}"))
 }
 
 /// Changes to a text: at a place, so many bytes go and these come.
 fn changes() -> impl Strategy<Value = Vec<(Index, usize, Vec<u8>)>> {
-    let insert = prop_oneof![
-        vec(token(), 0..3).prop_map(|tokens| tokens.concat()),
-        vec(any::<u8>(), 1..3),
-    ];
+    let insert = prop_oneof![vec(token(), 0..3).prop_map(|tokens| tokens.concat()), vec(any::<u8>(), 1..3),];
     vec((any::<Index>(), 0_usize..4, insert), 1..4)
 }
 

@@ -44,9 +44,9 @@ impl LogFile {
                 batch.earlier.push((old, std::mem::take(&mut batch.here)));
             }
             Err(_) => {
-                let pause = self.rotation_pause.map_or(ROTATION_PAUSE, |(_, pause)| {
-                    pause.saturating_mul(2).min(LONGEST_ROTATION_PAUSE)
-                });
+                let pause = self
+                    .rotation_pause
+                    .map_or(ROTATION_PAUSE, |(_, pause)| pause.saturating_mul(2).min(LONGEST_ROTATION_PAUSE));
                 self.rotation_pause = Some((Instant::now() + pause, pause));
             }
         }
@@ -54,8 +54,7 @@ impl LogFile {
 
     /// Whether the last rotation failed so short a time ago that the next is put off.
     pub(super) fn rotation_paused(&self) -> bool {
-        self.rotation_pause
-            .is_some_and(|(until, _)| Instant::now() < until)
+        self.rotation_pause.is_some_and(|(until, _)| Instant::now() < until)
     }
 
     /// Gives the open file a successor and returns it: rolls it, or, if its path names another file by now or none,
@@ -80,9 +79,7 @@ impl LogFile {
     }
 
     fn roll(&mut self) -> io::Result<File> {
-        let rolled = self
-            .backups
-            .reserve(&self.fs, self.rules.mode, SystemTime::now())?;
+        let rolled = self.backups.reserve(&self.fs, self.rules.mode, SystemTime::now())?;
         if let Err(error) = self.fs.rename(&self.path, &rolled) {
             // The reservation: an empty file of ours.
             let _ = self.fs.remove(&rolled);
@@ -98,17 +95,13 @@ impl LogFile {
         let old = self.adopt(opened)?;
         self.status.metrics.log_rotations.increment();
         self.status.ask_prune();
-        self.info(
-            "audit log rolled",
-            &[("to", (&rolled.display().to_string()).into())],
-        );
+        self.info("audit log rolled", &[("to", (&rolled.display().to_string()).into())]);
         Ok(old)
     }
 
     /// Gives the log its path back, unless somebody else has taken it.
     fn undo_rename(&self, rolled: &Path) {
-        let free = std::fs::symlink_metadata(&self.path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let free = std::fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         if !free {
             return;
         }
@@ -235,8 +228,7 @@ impl LogFile {
     /// Makes the open file fit for writing again, if it is not, and finishes the rescue of deleted files.
     pub(in super::super) fn repair(&mut self) -> Result<(), AppendError> {
         if self.fitness == Fitness::Deleted {
-            self.reopen()
-                .map_err(|error| AppendError::open(&self.name, &error))?;
+            self.reopen().map_err(|error| AppendError::open(&self.name, &error))?;
         }
         self.close_off();
         if self.fitness != Fitness::Good {
@@ -279,10 +271,7 @@ impl LogFile {
             deleted.from += lines.len() as u64;
         }
         let bytes = deleted.to - began;
-        self.info(
-            "the last lines of the deleted audit log were written again",
-            &[("bytes", bytes.into())],
-        );
+        self.info("the last lines of the deleted audit log were written again", &[("bytes", bytes.into())]);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 mod oracle;
 
-use kube_audit_rest::event_list::{self, Events};
+use kube_audit_rest::record::event_list::{self, Events};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Any bytes for a certificate: its validity within the years 0 to 9999, or an error, never a panic.
 #![no_main]
 
-use kube_audit_rest::expiry;
+use kube_audit_rest::tls::expiry;
 
 const YEARS_0_TO_9999: std::ops::Range<i64> = -62_167_219_200..253_402_300_800;
 

@@ -1,6 +1,6 @@
 //! serde_json's opinion. A target takes it in with `mod oracle`.
 
-use kube_audit_rest::json::{Compactor, Error};
+use kube_audit_rest::record::json::{Compactor, Error};
 use serde::de::IgnoredAny;
 
 /// Whether the text is JSON. Without the first line serde_json would not look at the bytes of strings that it ignores.

@@ -5,7 +5,7 @@ mod oracle;
 
 use std::time::SystemTime;
 
-use kube_audit_rest::review;
+use kube_audit_rest::record::review;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

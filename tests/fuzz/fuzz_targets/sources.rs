@@ -1,7 +1,7 @@
 //! Any bytes for a sources file: every token in it gives the name beside it, or the file is refused, never a panic.
 #![no_main]
 
-use kube_audit_rest::sources::Sources;
+use kube_audit_rest::files::sources::Sources;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(sources) = Sources::parse(data) else {

@@ -1,0 +1,4 @@
+//! What the words of the command line do.
+
+pub mod serve;
+pub mod signals;

@@ -1,0 +1,5 @@
+//! Sockets and TLS records.
+
+pub mod accept;
+pub mod roster;
+pub mod transport;

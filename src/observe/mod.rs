@@ -1,0 +1,6 @@
+//! What the program tells of itself: metrics and messages.
+
+pub mod diagnostics;
+pub mod instruments;
+pub mod metrics;
+pub mod process;

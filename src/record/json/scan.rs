@@ -1,0 +1,118 @@
+//! Where a token ends: strings, numbers and words, each from its first byte on.
+//!
+//! Nearly all of the time that a body costs is spent here, and most of that in [`end_of_plain`].
+
+use super::Error;
+
+/// The index behind the string that begins at `at`, with its opening quote.
+#[inline(always)]
+pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let mut at = at + 1;
+    loop {
+        at = end_of_plain(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            // Where Go writes `<<<`, escape follows escape: the largest bodies that were seen consist of little else.
+            Some(b'\\') => {
+                while bytes.get(at) == Some(&b'\\') {
+                    at = escape(bytes, at)?;
+                }
+            }
+            Some(0x80..) => at = not_ascii(bytes, at)?,
+            Some(_) => return error("a control character stands in a string", at),
+            None => return error(Error::END, at),
+        }
+    }
+}
+
+/// Where the plain ASCII text from `at` on ends: at a quote, a backslash, a control character, a byte that is not
+/// ASCII, or the end of the bytes.
+///
+/// Eight bytes at a time: in each byte of the three terms the highest bit is set for what ends the text. With `^ 2`
+/// the quote becomes 0x20 and changes places with no control character, so that one subtraction finds both. A borrow
+/// disturbs only bytes behind one that ends the text, and the first is the one that counts.
+#[inline(always)]
+fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let eight = u64::from_le_bytes(*eight);
+        let quote_or_control = (eight ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
+        let backslash = (eight ^ (EACH * 0x5c)).wrapping_sub(EACH);
+        let ends = (quote_or_control | backslash | eight) & (EACH * 0x80);
+        if ends != 0 {
+            return at + (ends.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let ends = |byte: &u8| matches!(byte, ..0x20 | b'"' | b'\\' | 0x80..);
+    at + rest.iter().position(ends).unwrap_or(rest.len())
+}
+
+#[inline(always)]
+fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    match bytes.get(at..).unwrap_or_default() {
+        [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Ok(at + 2),
+        [_, b'u', a, b, c, d, ..] if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) => Ok(at + 6),
+        _ => error("a broken escape", at),
+    }
+}
+
+/// Characters of two bytes and more consist of such bytes alone, so that they can be checked apart from the rest.
+#[inline(never)]
+fn not_ascii(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let length = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
+    match std::str::from_utf8(rest.get(..length).unwrap_or_default()) {
+        Ok(_) => Ok(at + length),
+        Err(utf8) => error("not UTF-8", at + utf8.valid_up_to()),
+    }
+}
+
+/// The index behind the number or word that begins at `at`.
+#[inline(always)]
+pub(super) fn scalar(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match rest {
+        [b'-' | b'0'..=b'9', ..] => number(bytes, at),
+        [b't', b'r', b'u', b'e', ..] | [b'n', b'u', b'l', b'l', ..] => Ok(at + 4),
+        [b'f', b'a', b'l', b's', b'e', ..] => Ok(at + 5),
+        _ => error("a value was expected", at),
+    }
+}
+
+fn number(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
+    if bytes.get(at) == Some(&b'-') {
+        at += 1;
+    }
+    at = match bytes.get(at) {
+        Some(b'0') => at + 1,
+        _ => digits(bytes, at)?,
+    };
+    if bytes.get(at) == Some(&b'.') {
+        at = digits(bytes, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = bytes.get(at) {
+            at += 1;
+        }
+        at = digits(bytes, at)?;
+    }
+    Ok(at)
+}
+
+/// The index behind one digit or more.
+fn digits(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if count == 0 {
+        return error("a digit was expected", at);
+    }
+    Ok(at + count)
+}
+
+#[cold]
+fn error(what: &'static str, at: usize) -> Result<usize, Error> {
+    Err(Error { what, at })
+}

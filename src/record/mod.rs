@@ -1,0 +1,7 @@
+//! Bodies to lines.
+
+pub mod event_list;
+pub mod invalid;
+pub mod json;
+pub mod review;
+pub mod timestamp;

@@ -1,0 +1,201 @@
+//! Which requests are answered, and by what: the policy, without I/O.
+
+use crate::files::sources::Sources;
+use crate::http::{Head, Method, Status};
+
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// AdmissionReviews and EventLists over TLS.
+    Https,
+    /// EventLists in plain text.
+    Http,
+    /// Metrics and probes in plain text.
+    Metrics,
+}
+
+impl Port {
+    /// The listener's name in messages and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// What answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Record an AdmissionReview and allow it.
+    LogRequest,
+    /// Record the events of an EventList.
+    AuditEvents,
+    /// The counters.
+    Metrics,
+    /// The process lives.
+    Healthz,
+    /// Whether requests should come here.
+    Readyz,
+}
+
+/// Why a request is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// No such path here.
+    Path,
+    /// No token, where sources are configured.
+    TokenMissing,
+    /// A token that belongs to no source.
+    TokenUnknown,
+    /// The path is right, the method is not; it allows this one.
+    Method(&'static str),
+    /// The Content-Type is not `application/json`.
+    ContentType,
+}
+
+impl Refused {
+    /// The status, the line for the client and the `Allow` header. A wrong token looks like a wrong path: who guesses
+    /// learns nothing.
+    pub fn reply(self) -> (Status, &'static str, Option<&'static str>) {
+        match self {
+            Self::Path | Self::TokenMissing | Self::TokenUnknown => {
+                (Status::NotFound, "nothing is served at this path", None)
+            }
+            Self::Method(allow) => (Status::MethodNotAllowed, "this path does not allow this method", Some(allow)),
+            Self::ContentType => (Status::BadRequest, "Content-Type is not application/json", None),
+        }
+    }
+}
+
+/// Judges a request's head. With `sources`, says whose request it is.
+pub fn route<'s>(
+    port: Port,
+    head: &Head<'_>,
+    sources: Option<&'s Sources>,
+) -> Result<(Route, Option<&'s str>), Refused> {
+    if port == Port::Metrics {
+        let route = match head.path {
+            "/metrics" => Route::Metrics,
+            "/healthz" => Route::Healthz,
+            "/readyz" => Route::Readyz,
+            _ => return Err(Refused::Path),
+        };
+        return match head.method {
+            Method::Get | Method::Head => Ok((route, None)),
+            _ => Err(Refused::Method("GET, HEAD")),
+        };
+    }
+    let (route, token) = audit_path(port, head.path).ok_or(Refused::Path)?;
+    let source = match (sources, token.map(str::as_bytes).or(head.bearer)) {
+        (None, _) if token.is_some() => return Err(Refused::Path),
+        (None, _) => None,
+        (Some(_), None) => return Err(Refused::TokenMissing),
+        (Some(sources), Some(token)) => Some(sources.name_of(token).ok_or(Refused::TokenUnknown)?),
+    };
+    if head.method != Method::Post {
+        return Err(Refused::Method("POST"));
+    }
+    if !head.json {
+        return Err(Refused::ContentType);
+    }
+    Ok((route, source))
+}
+
+/// The route of a path on an audit port, and the source's token if the path carries one.
+fn audit_path(port: Port, path: &str) -> Option<(Route, Option<&str>)> {
+    let (first, token) = match path.strip_prefix('/')?.split_once('/') {
+        Some((first, token)) => (first, Some(token)),
+        None => (path.strip_prefix('/')?, None),
+    };
+    match (port, first) {
+        (Port::Https, "log-request") => Some((Route::LogRequest, token)),
+        (Port::Https | Port::Http, "audit-events") => Some((Route::AuditEvents, token)),
+        // An IKS remote server may be an address without a path.
+        (Port::Http, "") if token.is_none() => Some((Route::AuditEvents, None)),
+        (Port::Http, _) if token.is_none() => Some((Route::AuditEvents, Some(first))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Framing;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn head<'b>(method: Method, path: &'b str) -> Head<'b> {
+        Head {
+            method,
+            path,
+            framing: Framing::Length(1),
+            keep_alive: true,
+            http10: false,
+            expects_continue: false,
+            json: true,
+            bearer: None,
+        }
+    }
+
+    fn sources() -> Sources {
+        Sources::parse(format!("edge-1 {TOKEN}\n").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn each_port_serves_its_own_paths_only() {
+        let post = |port, path| route(port, &head(Method::Post, path), None).map(|(route, _)| route);
+        assert_eq!(post(Port::Https, "/log-request"), Ok(Route::LogRequest));
+        assert_eq!(post(Port::Https, "/audit-events"), Ok(Route::AuditEvents));
+        assert_eq!(post(Port::Http, "/audit-events"), Ok(Route::AuditEvents));
+        assert_eq!(post(Port::Http, "/"), Ok(Route::AuditEvents));
+        for (port, path) in [
+            (Port::Https, "/"),
+            (Port::Https, "/log-request/"),
+            (Port::Https, "/log-request/x"),
+            (Port::Https, "//log-request"),
+            (Port::Https, "log-request"),
+            (Port::Https, "/metrics"),
+            (Port::Http, "/log-request"),
+            (Port::Http, "/x"),
+            (Port::Http, "*"),
+            (Port::Metrics, "/log-request"),
+            (Port::Metrics, "/"),
+        ] {
+            assert_eq!(post(port, path), Err(Refused::Path), "{port:?} {path}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_one() {
+        assert_eq!(route(Port::Https, &head(Method::Get, "/log-request"), None), Err(Refused::Method("POST")));
+        assert_eq!(route(Port::Metrics, &head(Method::Post, "/metrics"), None), Err(Refused::Method("GET, HEAD")));
+        assert!(route(Port::Metrics, &head(Method::Head, "/readyz"), None).is_ok());
+    }
+
+    #[test]
+    fn with_sources_a_token_is_demanded_in_the_path_or_as_bearer() {
+        let sources = sources();
+        let ask = |port, path: &str, bearer: Option<&str>| {
+            let mut head = head(Method::Post, path);
+            head.bearer = bearer.map(str::as_bytes);
+            route(port, &head, Some(&sources)).map(|(_, source)| source.map(str::to_owned))
+        };
+        let name = Ok(Some("edge-1".to_owned()));
+        assert_eq!(ask(Port::Https, &format!("/log-request/{TOKEN}"), None), name);
+        assert_eq!(ask(Port::Http, &format!("/{TOKEN}"), None), name);
+        assert_eq!(ask(Port::Http, "/", Some(TOKEN)), name);
+        assert_eq!(ask(Port::Https, "/audit-events", Some(TOKEN)), name);
+        assert_eq!(ask(Port::Https, "/audit-events", None), Err(Refused::TokenMissing));
+        assert_eq!(ask(Port::Https, "/log-request/", None), Err(Refused::TokenUnknown));
+        assert_eq!(ask(Port::Https, &format!("/log-request/{TOKEN}/"), None), Err(Refused::TokenUnknown));
+        assert_eq!(ask(Port::Https, "/log-request/x", Some(TOKEN)), Err(Refused::TokenUnknown));
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_what_a_wrong_path_is_told() {
+        assert_eq!(Refused::TokenUnknown.reply(), Refused::Path.reply());
+        assert_eq!(Refused::TokenMissing.reply(), Refused::Path.reply());
+    }
+}
