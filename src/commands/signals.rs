@@ -60,9 +60,4 @@ impl Signals {
             }
         }
     }
-
-    /// Whether a second order to end has come.
-    pub fn hurry(&self) -> bool {
-        self.0.try_iter().any(|signal| signal != Signal::Reload)
-    }
 }

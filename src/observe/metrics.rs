@@ -65,8 +65,8 @@ pub struct Metrics {
     pub certificate_reloads: CounterBy<2>,
     /// Connections open, by listener.
     pub connections: GaugeBy<3>,
-    /// Connections closed to make room for a new one.
-    pub connections_evicted: Counter,
+    /// Connections closed to make room for others, by what they were.
+    pub connections_evicted: CounterBy<4>,
     /// Large request bodies in memory together.
     pub inflight_body_bytes: Gauge,
     started: Instant,
@@ -148,7 +148,7 @@ impl Metrics {
             certificate_expiry: Gauge::default(),
             certificate_reloads: CounterBy::new("result", ["success", "failure"]),
             connections: GaugeBy::new(LISTENERS),
-            connections_evicted: Counter::default(),
+            connections_evicted: CounterBy::new("kind", ["unproven", "idle", "slow", "newcomer"]),
             inflight_body_bytes: Gauge::default(),
             started: Instant::now(),
         }
@@ -236,9 +236,9 @@ impl Metrics {
         for (value, gauge) in self.connections.iter() {
             let _ = writeln!(page.0, "{PREFIX}connections{{listener=\"{value}\"}} {}", gauge.value());
         }
-        page.counter(
+        page.counters(
             "connections_evicted_total",
-            "Connections closed to make room for a new one.",
+            "Connections closed to make room for others, by what they were.",
             &self.connections_evicted,
         );
         page.gauge("inflight_body_bytes", "Large request bodies in memory.", &self.inflight_body_bytes);
