@@ -96,6 +96,8 @@ pub enum Evicted {
     Idle,
     /// Its request arrived slowly.
     Slow,
+    /// It was new and amid its handshake, and others are newer.
+    Handshaking,
     /// It was new, and others are newer.
     Newcomer,
     /// It was idle for less than a second.
@@ -109,7 +111,7 @@ impl Evicted {
             Self::Unproven => "unproven",
             Self::Idle | Self::JustIdle => "idle",
             Self::Slow => "slow",
-            Self::Newcomer => "newcomer",
+            Self::Handshaking | Self::Newcomer => "newcomer",
         }
     }
 }
@@ -270,10 +272,11 @@ impl Connection {
             (State::Handshaking { since } | State::Waiting { since }, History::Unproven) => {
                 let ((whole, order), (step, step_order)) = (age(self.accepted), age(*since));
                 if whole >= FIRST_REQUEST {
-                    Some((Evicted::Unproven, order))
-                } else {
-                    (step >= NEWCOMER).then_some((Evicted::Newcomer, step_order))
+                    return Some((Evicted::Unproven, order));
                 }
+                let handshaking = matches!(life.state, State::Handshaking { .. });
+                let newcomer = if handshaking { Evicted::Handshaking } else { Evicted::Newcomer };
+                (step >= NEWCOMER).then_some((newcomer, step_order))
             }
             (State::Handshaking { since } | State::Waiting { since }, History::Proven) => {
                 let (idle, order) = age(*since);
@@ -452,10 +455,11 @@ mod tests {
         let start = connection.accepted();
         let as_what = |after| connection.rank(start + Duration::from_millis(after)).map(|(evicted, _)| evicted);
         assert_eq!(as_what(50), None);
-        assert_eq!(as_what(500), Some(Evicted::Newcomer));
+        assert_eq!(as_what(500), Some(Evicted::Handshaking));
         assert_eq!(as_what(1001), Some(Evicted::Unproven));
         connection.end_handshake();
         assert_eq!(as_what(50), None);
+        assert_eq!(as_what(500), Some(Evicted::Newcomer));
         connection.begin_body();
         assert_eq!(as_what(200), None);
         assert_eq!(as_what(1500), Some(Evicted::Slow));

@@ -79,9 +79,7 @@ impl Transport<'_> {
         let mut used = 0;
         let mut failure = None;
         while delivered == 0 {
-            // After a failure the same bad bytes are not looked at again; what rustls has queued, the alert last, is sent.
-            let from = if failure.is_none() { self.start } else { self.end };
-            let incoming = self.incoming.get_mut(from..self.end).unwrap_or_default();
+            let incoming = self.incoming.get_mut(self.start..self.end).unwrap_or_default();
             let UnbufferedStatus { mut discard, state } = session.tls.process_tls_records(incoming);
             let mut waits = false;
             match state {
@@ -108,6 +106,7 @@ impl Transport<'_> {
                     waits = true;
                 }
                 Ok(_) => waits = true,
+                // What rustls has queued, the alert last, is still encoded; after that the same error comes again.
                 Err(error) if failure.is_none() => failure = Some(error),
                 Err(_) => waits = true,
             }
