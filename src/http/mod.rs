@@ -30,37 +30,12 @@ const fn bad(why: &'static str) -> Refusal {
     Refusal { status: Status::BadRequest, why }
 }
 
-/// The statuses that we answer with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// 200
-    Ok,
-    /// 400
-    BadRequest,
-    /// 404
-    NotFound,
-    /// 405
-    MethodNotAllowed,
-    /// 408
-    RequestTimeout,
-    /// 413
-    ContentTooLarge,
-    /// 417
-    ExpectationFailed,
-    /// 431
-    HeadTooLarge,
-    /// 501
-    NotImplemented,
-    /// 503
-    Unavailable,
-    /// 505
-    VersionNotSupported,
-}
+pub use crate::observe::labels::Status;
 
 impl Status {
     /// The three digits.
     pub fn code(self) -> &'static str {
-        self.line().split_at(3).0
+        self.name()
     }
 
     fn line(self) -> &'static str {
@@ -71,6 +46,7 @@ impl Status {
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::RequestTimeout => "408 Request Timeout",
             Self::ContentTooLarge => "413 Content Too Large",
+            Self::UnsupportedMediaType => "415 Unsupported Media Type",
             Self::ExpectationFailed => "417 Expectation Failed",
             Self::HeadTooLarge => "431 Request Header Fields Too Large",
             Self::NotImplemented => "501 Not Implemented",
