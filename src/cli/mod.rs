@@ -25,7 +25,7 @@ pub enum Action {
     Run(Config),
     /// `--help`, `-h`: [`usage`] on standard output, exit 0.
     ShowHelp,
-    /// `--version`: [`VERSION`] on standard output, exit 0.
+    /// `--version`: the name and [`crate::VERSION`] on standard output, exit 0.
     ShowVersion,
 }
 

@@ -43,7 +43,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let config = match cli::parse(args) {
         Ok(Action::Run(config)) => config,
         Ok(Action::ShowHelp) => return print(&cli::usage()),
-        Ok(Action::ShowVersion) => return print(&format!("{}\n", VERSION)),
+        Ok(Action::ShowVersion) => return print(&format!("kube-audit-rest {VERSION}\n")),
         Err(error) => {
             let _ = writeln!(io::stderr(), "kube-audit-rest: {error}; see --help");
             return ExitCode::from(2);
