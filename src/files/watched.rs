@@ -169,7 +169,6 @@ impl<C: PartialEq, T> Watched<C, T> {
     }
 }
 
-#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

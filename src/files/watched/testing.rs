@@ -1,4 +1,5 @@
 //! The messages of a test.
+#![cfg(test)]
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};

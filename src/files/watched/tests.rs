@@ -60,7 +60,7 @@ impl Numbers {
             move || Content::read("--number", &path),
             |content| {
                 let number: u32 = str::from_utf8(&content.bytes).unwrap().parse().unwrap();
-                if number % 2 == 0 { Ok(number) } else { Err(content.unusable(format!("{number} is odd"))) }
+                if number.is_multiple_of(2) { Ok(number) } else { Err(content.unusable(format!("{number} is odd"))) }
             },
         );
         Self { directory, watched: watched.unwrap(), metrics: Metrics::new(), messages: Messages::default() }
