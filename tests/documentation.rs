@@ -274,12 +274,11 @@ fn relative_links_and_paths_in_the_documents_exist() {
 #[test]
 fn the_map_of_the_code_has_a_row_for_each_room_and_no_other() {
     let rows = table(&read("src/README.md"), "| room | owns |");
-    let documented: BTreeSet<String> = rows.iter().map(|row| quoted(&row[0]).trim_end_matches('/').to_owned()).collect();
+    let documented: BTreeSet<String> =
+        rows.iter().map(|row| quoted(&row[0]).trim_end_matches('/').to_owned()).collect();
     let folders = fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap());
-    let real: BTreeSet<String> = folders
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
+    let real: BTreeSet<String> =
+        folders.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().into_string().unwrap()).collect();
     assert_eq!(documented, real);
 }
 
