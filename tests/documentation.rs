@@ -8,9 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Setup, corpus, post, request};
+use common::{Setup, corpus, get, post, request};
 use kube_audit_rest::cli::{self, Config};
-use kube_audit_rest::observe::metrics::Metrics;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -65,38 +64,54 @@ fn help_mentions_every_documented_flag() {
     }
 }
 
-/// Name, type and label of each family that the page or the table speaks of.
+/// Type and label of each family that the page or the table speaks of.
 type Families = BTreeMap<String, (String, Option<String>)>;
 
 #[test]
-fn the_metric_table_and_the_metrics_page_have_the_same_families() {
-    let documented: Families = table(&read("README.md"), "| metric | type |")
-        .into_iter()
-        .map(|row| {
-            let name = quoted(&row[0]);
-            let (name, label) = match name.split_once('{') {
-                Some((name, label)) => (name, Some(label.trim_end_matches('}').to_owned())),
-                None => (name, None),
-            };
-            (name.to_owned(), (row[1].clone(), label))
-        })
-        .collect();
+fn the_metric_table_and_the_metrics_page_have_the_same_families_and_label_values() {
+    let readme = read("README.md");
+    let rows = table(&readme, "| metric | type |");
+    let mut documented = Families::new();
+    for row in &rows {
+        let (name, label) = match quoted(&row[0]).split_once('{') {
+            Some((name, label)) => (name, Some(label.trim_end_matches('}').to_owned())),
+            None => (quoted(&row[0]), None),
+        };
+        documented.insert(name.to_owned(), (row[1].clone(), label));
+    }
 
-    let page = Metrics::new().render("1.2.3");
+    let server = Setup::new().start();
+    let page = server.connect_metrics().exchange(&get("/metrics"));
     let mut real = Families::new();
+    let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut family = String::new();
-    for line in page.lines() {
+    for line in page.text().lines() {
         if let Some(words) = line.strip_prefix("# TYPE ") {
             let (name, kind) = words.split_once(' ').unwrap();
             family = name.to_owned();
             real.insert(family.clone(), (kind.to_owned(), None));
         } else if let Some(sample) = line.strip_prefix(&family)
-            && let Some((label, _)) = sample.strip_prefix('{').and_then(|labels| labels.split_once('='))
+            && let Some((label, rest)) = sample.strip_prefix('{').and_then(|labels| labels.split_once("=\""))
         {
             real.get_mut(&family).unwrap().1 = Some(label.to_owned());
+            values.entry(family.clone()).or_default().insert(rest.split('"').next().unwrap().to_owned());
         }
     }
+    let process: BTreeSet<String> = real.keys().filter(|name| name.starts_with("process_")).cloned().collect();
+    real.retain(|name, _| !name.starts_with("process_"));
     assert_eq!(documented, real);
+
+    assert!(!process.is_empty());
+    for name in &process {
+        assert!(readme.contains(&format!("`{name}`")), "{name}");
+    }
+    // What a row names in backquotes beside a label are values of that label.
+    for row in rows.iter().filter(|row| row[0].contains('{')) {
+        let name = quoted(&row[0]).split('{').next().unwrap();
+        for value in row[2].split('`').skip(1).step_by(2).filter(|word| !word.starts_with("--")) {
+            assert!(values[name].contains(value), "{name} has no {value}");
+        }
+    }
 }
 
 #[test]
