@@ -163,7 +163,7 @@ fn every_metric_of_the_contract_is_on_the_page_from_the_start() {
         "certificate_expiry_timestamp_seconds",
         "certificate_reloads_total{result=\"success\"}",
         "connections{listener=\"https\"}",
-        "connections_evicted_total{kind=\"newcomer\"}",
+        "connections_evicted_total{kind=\"unproven\"}",
         "inflight_body_bytes",
         concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
     ];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::VERSION;
-use crate::cli::{self, Action, Config};
+use crate::cli::{self, Action, Config, Exit};
 use crate::commands::server::{Server, StartError};
 use crate::commands::signals::{Signal, Signals};
 use crate::observe::diagnostics::{Diagnostics, Format};
@@ -15,30 +15,13 @@ use crate::observe::diagnostics::{Diagnostics, Format};
 /// How often the main thread looks up from waiting for signals. Nothing depends on it.
 const LOOK_UP: Duration = Duration::from_secs(3600);
 
-/// The process's exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
-    /// It did what it was asked to, and ended in order.
-    Ok = 0,
-    /// It cannot start, or cannot print.
-    Failed = 1,
-    /// The command line is wrong.
-    Usage = 2,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
 /// Runs the program with these arguments, the program's own name first. Exit status: 0 after an orderly end, 1 where it
 /// cannot start, 2 for a wrong command line.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match cli::parse(args) {
         Ok(Action::Run(config)) => run(&config),
         Ok(Action::ShowHelp) => print(&cli::usage()),
-        Ok(Action::ShowVersion) => print(&format!("{VERSION}\n")),
+        Ok(Action::ShowVersion) => print(&format!("kube-audit-rest {VERSION}\n")),
         Err(error) => {
             let _ = writeln!(io::stderr(), "kube-audit-rest: {error}; see --help");
             Exit::Usage
@@ -50,7 +33,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn print(text: &str) -> Exit {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Exit::Ok,
-        Err(_) => Exit::Failed,
+        Err(_) => Exit::CannotStart,
     }
 }
 
@@ -61,7 +44,7 @@ fn run(config: &Config) -> Exit {
         Ok(()) => Exit::Ok,
         Err(error) => {
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
-            Exit::Failed
+            Exit::CannotStart
         }
     }
 }

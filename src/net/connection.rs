@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
+use crate::observe::labels::Evicted;
+
 /// A client that has carried no valid request for so long makes room first. The API server sends the request that it
 /// dialled for within milliseconds.
 pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -87,31 +89,30 @@ enum State {
     Closing,
 }
 
-/// Who made room.
+/// In which order connections make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Evicted {
+pub(super) enum Turn {
     /// It had its first second and carried no valid request.
     Unproven,
     /// It was idle for over a second.
     Idle,
-    /// Its request arrived slowly.
+    /// Its request arrives slowly.
     Slow,
-    /// It was new and amid its handshake, and others are newer.
+    /// It is new and amid its handshake, and others are newer.
     Handshaking,
-    /// It was new, and others are newer.
+    /// It is new, and others are newer.
     Newcomer,
     /// It was idle for less than a second.
     JustIdle,
 }
 
-impl Evicted {
-    /// The label of `connections_evicted_total`.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::Unproven => "unproven",
-            Self::Idle | Self::JustIdle => "idle",
-            Self::Slow => "slow",
-            Self::Handshaking | Self::Newcomer => "newcomer",
+impl From<Turn> for Evicted {
+    fn from(turn: Turn) -> Self {
+        match turn {
+            Turn::Unproven => Self::Unproven,
+            Turn::Idle | Turn::JustIdle => Self::Idle,
+            Turn::Slow => Self::Slow,
+            Turn::Handshaking | Turn::Newcomer => Self::Newcomer,
         }
     }
 }
@@ -257,33 +258,33 @@ impl Connection {
         Closed::Now
     }
 
-    /// As what it would be evicted, and how early among its like (the least first); `None` if it may not be.
-    pub(super) fn rank(&self, now: Instant) -> Option<(Evicted, u64)> {
-        self.rank_of(&self.lock(), now)
+    /// When it is its turn to make room, and how early among its like (the least first); `None` if it may not be ended.
+    pub(super) fn turn(&self, now: Instant) -> Option<(Turn, u64)> {
+        self.turn_of(&self.lock(), now)
     }
 
-    fn rank_of(&self, life: &Life, now: Instant) -> Option<(Evicted, u64)> {
+    fn turn_of(&self, life: &Life, now: Instant) -> Option<(Turn, u64)> {
+        let age = |since: Instant| now.saturating_duration_since(since);
         // The oldest comes first.
-        let age = |since: Instant| {
-            let age = now.saturating_duration_since(since);
-            (age, u64::MAX - u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
-        };
+        let order = |age: Duration| u64::MAX - u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         match (&life.state, life.history) {
-            (State::Handshaking { since } | State::Waiting { since }, History::Unproven) => {
-                let ((whole, order), (step, step_order)) = (age(self.accepted), age(*since));
-                if whole >= FIRST_REQUEST {
-                    return Some((Evicted::Unproven, order));
-                }
-                let handshaking = matches!(life.state, State::Handshaking { .. });
-                let newcomer = if handshaking { Evicted::Handshaking } else { Evicted::Newcomer };
-                (step >= NEWCOMER).then_some((newcomer, step_order))
+            (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven)
+                if age(self.accepted) >= FIRST_REQUEST =>
+            {
+                Some((Turn::Unproven, order(age(self.accepted))))
             }
-            (State::Handshaking { since } | State::Waiting { since }, History::Proven) => {
-                let (idle, order) = age(*since);
-                Some((if idle >= IDLE { Evicted::Idle } else { Evicted::JustIdle }, order))
+            (State::Handshaking { since }, _) => {
+                (age(*since) >= NEWCOMER).then(|| (Turn::Handshaking, order(age(*since))))
+            }
+            (State::Waiting { since }, History::Unproven) => {
+                (age(*since) >= NEWCOMER).then(|| (Turn::Newcomer, order(age(*since))))
+            }
+            (State::Waiting { since }, History::Proven) => {
+                let turn = if age(*since) >= IDLE { Turn::Idle } else { Turn::JustIdle };
+                Some((turn, order(age(*since))))
             }
             (State::Arriving { pace: Some(pace) }, _) => {
-                pace.recent(now).filter(|bytes| *bytes < SLOW).map(|bytes| (Evicted::Slow, bytes))
+                pace.recent(now).filter(|bytes| *bytes < SLOW).map(|bytes| (Turn::Slow, bytes))
             }
             (State::Arriving { pace: None } | State::Complete | State::GivingWay | State::Closing, _) => None,
         }
@@ -292,18 +293,24 @@ impl Connection {
     /// Ends it as the table says, if it still may be; says as what.
     pub(super) fn evict(&self, now: Instant) -> Option<Evicted> {
         let mut life = self.lock();
-        let (evicted, _) = self.rank_of(&life, now)?;
-        let before = std::mem::replace(
-            &mut life.state,
-            if evicted == Evicted::Slow { State::GivingWay } else { State::Closing },
-        );
-        drop(life);
-        match before {
-            State::Handshaking { .. } => self.cut(),
-            State::Arriving { .. } => drop(self.socket.shutdown(Shutdown::Read)),
-            _ => self.say_goodbye(),
+        let (turn, _) = self.turn_of(&life, now)?;
+        match life.state {
+            State::Handshaking { .. } => {
+                drop(life);
+                self.cut();
+            }
+            State::Arriving { .. } => {
+                life.state = State::GivingWay;
+                drop(life);
+                let _ = self.socket.shutdown(Shutdown::Read);
+            }
+            _ => {
+                life.state = State::Closing;
+                drop(life);
+                self.say_goodbye();
+            }
         }
-        Some(evicted)
+        Some(turn.into())
     }
 
     /// Closes our writing side if it waits for a request, or cuts it amid its handshake.
@@ -453,24 +460,24 @@ mod tests {
     fn a_connection_is_ranked_by_what_it_did_and_for_how_long() {
         let (connection, _other) = connection();
         let start = connection.accepted();
-        let as_what = |after| connection.rank(start + Duration::from_millis(after)).map(|(evicted, _)| evicted);
+        let as_what = |after| connection.turn(start + Duration::from_millis(after)).map(|(turn, _)| turn);
         assert_eq!(as_what(50), None);
-        assert_eq!(as_what(500), Some(Evicted::Handshaking));
-        assert_eq!(as_what(1001), Some(Evicted::Unproven));
+        assert_eq!(as_what(500), Some(Turn::Handshaking));
+        assert_eq!(as_what(1001), Some(Turn::Unproven));
         connection.end_handshake();
         assert_eq!(as_what(50), None);
-        assert_eq!(as_what(500), Some(Evicted::Newcomer));
+        assert_eq!(as_what(500), Some(Turn::Newcomer));
         connection.begin_body();
         assert_eq!(as_what(200), None);
-        assert_eq!(as_what(1500), Some(Evicted::Slow));
+        assert_eq!(as_what(1500), Some(Turn::Slow));
         connection.pause();
         assert_eq!(as_what(1500), None);
         connection.complete();
         assert_eq!(as_what(60_000), None);
         connection.prove();
         connection.end_request();
-        assert_eq!(as_what(900), Some(Evicted::JustIdle));
-        assert_eq!(as_what(2500), Some(Evicted::Idle));
+        assert_eq!(as_what(900), Some(Turn::JustIdle));
+        assert_eq!(as_what(2500), Some(Turn::Idle));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::connection::{Closed, Connection, Evicted};
+use crate::net::connection::{Closed, Connection};
 use crate::observe::diagnostics::{Diagnostics, RateLimit};
+use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
 
 /// How long a connection that we close is read on, for a request that was already on its way.
@@ -63,7 +64,7 @@ impl Roster {
         (self.cap / 4).max(16)
     }
 
-    /// Lets a connection in. Where all places are taken another makes room, in the order of [`Evicted`]; where none may
+    /// Lets a connection in. Where all places are taken another makes room, in the order of [`Turn`](super::connection::Turn); where none may
     /// be evicted yet this waits. `None` when `give_up` says so meanwhile.
     pub fn admit(&self, connection: Connection, give_up: impl Fn() -> bool) -> Option<Arc<Connection>> {
         let mut state = self.lock();
@@ -114,8 +115,8 @@ impl Roster {
     fn evict_one(&self, state: &mut State) -> Option<(Arc<Connection>, Evicted)> {
         let now = Instant::now();
         loop {
-            let ranked = state.connections.iter().filter_map(|connection| Some((connection.rank(now)?, connection)));
-            let (_, victim) = ranked.min_by_key(|(rank, _)| *rank)?;
+            let in_turn = state.connections.iter().filter_map(|connection| Some((connection.turn(now)?, connection)));
+            let (_, victim) = in_turn.min_by_key(|(turn, _)| *turn)?;
             let victim = Arc::clone(victim);
             // A request may have begun or ended on it in this very moment; then the next one is looked for.
             if let Some(evicted) = victim.evict(now) {
@@ -129,11 +130,11 @@ impl Roster {
     }
 
     fn say_evicted(&self, victim: &Connection, evicted: Evicted) {
-        self.metrics.connections_evicted.increment(evicted.kind());
+        self.metrics.connections_evicted.increment(evicted);
         if let Some(left_out) = self.eviction_messages.admit(Instant::now()) {
             let peer = victim.peer.to_string();
             let fields = [
-                ("kind", evicted.kind().into()),
+                ("kind", evicted.into()),
                 ("peer", (&peer).into()),
                 ("max_connections", self.cap.into()),
                 ("left_out", left_out.into()),

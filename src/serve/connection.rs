@@ -16,6 +16,7 @@ use crate::http::{self, Framing, Refusal, Status};
 use crate::net::connection::{Connection, Standing};
 use crate::net::roster::LINGER;
 use crate::net::transport::{Error, Progress, Transport};
+use crate::observe::labels::{HandshakeFault, LineKind, TokenFault};
 use crate::observe::process;
 use crate::record::event_list::{self, Events};
 use crate::record::review;
@@ -46,7 +47,7 @@ const METRICS_LIFE: Duration = Duration::from_secs(300);
 
 /// Serves a connection until it ends.
 pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
-    service.metrics.connections.add(port.name(), 1);
+    service.metrics.connections.add(port, 1);
     let mut handler = Handler {
         service,
         port,
@@ -62,7 +63,7 @@ pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
     while next == Next::KeepOpen {
         next = handler.one_request();
     }
-    service.metrics.connections.add(port.name(), -1);
+    service.metrics.connections.add(port, -1);
 }
 
 /// Serves the requests of one connection.
@@ -100,7 +101,7 @@ impl Handler<'_> {
         {
             // Whoever was evicted amid its handshake is counted as that, and was spoken of already.
             let evicted = self.connection.standing() != Standing::Open;
-            let reason = if evicted { "evicted" } else { failure.reason };
+            let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
             self.service.metrics.tls_handshake_failures.increment(reason);
             if !evicted && let Some(left_out) = self.service.handshake_messages.admit(Instant::now()) {
                 let msg = format!("http: TLS handshake error from {}: {}", self.connection.peer, failure.words);
@@ -230,8 +231,8 @@ impl Handler<'_> {
             }
         };
         let (lines, kind) = match record {
-            Record::EventList => (&body.lines, "Event"),
-            Record::AdmissionReview => (&body.bytes, "AdmissionReview"),
+            Record::EventList => (&body.lines, LineKind::Event),
+            Record::AdmissionReview => (&body.bytes, LineKind::AdmissionReview),
         };
         if events.count > 0
             && let Err(error) = self.service.log.append(lines)
@@ -291,8 +292,8 @@ impl Handler<'_> {
     /// comes in order it stays in use.
     fn refuse(&mut self, request: &Request, refused: Refused) -> Result<Next, Stop> {
         match refused {
-            Refused::TokenMissing => self.service.metrics.source_rejections.increment("missing"),
-            Refused::TokenUnknown => self.service.metrics.source_rejections.increment("unknown"),
+            Refused::TokenMissing => self.service.metrics.source_rejections.increment(TokenFault::Missing),
+            Refused::TokenUnknown => self.service.metrics.source_rejections.increment(TokenFault::Unknown),
             _ => {}
         }
         let (status, why, allow) = refused.reply();
@@ -373,8 +374,8 @@ impl Handler<'_> {
     fn count_request(&self) {
         if self.port != Port::Metrics {
             self.service.metrics.http_requests.increment();
-            self.service.metrics.listener_requests.increment(self.port.name());
         }
+        self.service.metrics.listener_requests.increment(self.port);
     }
 }
 

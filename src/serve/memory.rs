@@ -9,7 +9,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::connection::{Closed, Connection, Evicted, SLOW, Standing};
+use crate::net::connection::{Closed, Connection, SLOW, Standing};
+use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
 
 /// Bodies up to this many bytes never wait for memory. A review is typically 1 to 10 KB.
@@ -171,7 +172,7 @@ impl Memory {
             }
             let too_slow = if now.saturating_duration_since(began) < PATIENCE { SLOW } else { FAST };
             let evicted = state.make_room(ticket, charge, self.budget, too_slow);
-            self.metrics.connections_evicted.add(Evicted::Slow.kind(), evicted);
+            self.metrics.connections_evicted.add(Evicted::Slow, evicted);
             state = self.returned.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
         }
         if let Some(claim) = state.claims.iter_mut().find(|claim| claim.ticket == ticket) {

@@ -86,12 +86,11 @@ impl Handler<'_> {
         let sent = self.transport.send(&self.response, Instant::now() + REPLY);
         if self.port != Port::Metrics {
             let took = request.arrived.elapsed();
-            self.service.metrics.http_responses.increment(reply.status.code());
+            self.service.metrics.http_responses.increment(reply.status);
             self.service.metrics.request_duration.observe(took);
             let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let status = reply.status.code();
             let why = reply.why.unwrap_or("");
-            let fields = [("status", status.into()), ("error", why.into()), ("micros", micros.into())];
+            let fields = [("status", reply.status.into()), ("error", why.into()), ("micros", micros.into())];
             self.service.diagnostics.debug("request answered", &fields);
         }
         if self.reply.capacity() > REPLY_KEPT {

@@ -8,7 +8,8 @@ use crate::audit_log::AuditLog;
 use crate::files::sources::SourcesFile;
 use crate::net::transport::Windows;
 use crate::observe::diagnostics::{Diagnostics, RateLimit};
-use crate::observe::metrics::{Counter, Metrics};
+use crate::observe::instruments::Counter;
+use crate::observe::metrics::Metrics;
 use crate::serve::memory::Memory;
 use crate::tls::Tls;
 
