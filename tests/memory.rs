@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::attack::{self, Holdings, kilobytes, memory_bound, start_measured};
-use common::{Client, Server, Setup, corpus, eventually, post, request};
+use common::{Client, Setup, corpus, eventually, post, request};
 
 const MIB: usize = 1024 * 1024;
 
@@ -98,12 +98,16 @@ fn peak_memory_under_attack_stays_under_the_bound() {
             })
             .collect();
         // All at once.
+        let mut answered = Vec::new();
         for client in &mut busy {
-            client.send(b"}");
+            let _ = client.try_send(b"}");
         }
+        // Those that stood still before their last byte may have given way to the giants, with 503.
         for client in &mut busy {
-            assert_eq!(client.response().status, 200);
+            answered.extend(client.try_response().map(|response| response.status));
         }
+        assert!(answered.iter().all(|status| matches!(status, 200 | 503)), "{answered:?}");
+        assert!(answered.contains(&200));
         let statuses: Vec<_> = giants.into_iter().filter_map(|giant| giant.join().unwrap()).collect();
         println!("28 MB bodies: {statuses:?}");
         assert!(statuses.iter().all(|status| matches!(status, 200 | 503)));
