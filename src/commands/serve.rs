@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::VERSION;
 use crate::audit_log::{self, AuditLog, Target};
-use crate::cli::{self, Action, Config};
+use crate::cli::{self, Action, Config, Exit};
 use crate::commands::signals::{Signal, Signals};
 use crate::files::sources::SourcesFile;
 use crate::files::watched;
@@ -43,27 +43,27 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let config = match cli::parse(args) {
         Ok(Action::Run(config)) => config,
         Ok(Action::ShowHelp) => return print(&cli::usage()),
-        Ok(Action::ShowVersion) => return print(&format!("{}\n", VERSION)),
+        Ok(Action::ShowVersion) => return print(&format!("kube-audit-rest {VERSION}\n")),
         Err(error) => {
             let _ = writeln!(io::stderr(), "kube-audit-rest: {error}; see --help");
-            return ExitCode::from(2);
+            return Exit::Usage.into();
         }
     };
     let format = if config.verbosity { Format::Text } else { Format::Json };
     let diagnostics = Arc::new(Diagnostics::to_stderr(format));
     match run(&config, &diagnostics) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Ok.into(),
         Err(error) => {
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
-            ExitCode::FAILURE
+            Exit::CannotStart.into()
         }
     }
 }
 
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Ok(()) => Exit::Ok.into(),
+        Err(_) => Exit::CannotStart.into(),
     }
 }
 
