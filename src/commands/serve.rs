@@ -181,6 +181,8 @@ impl Server {
             max_request: config.max_request_size,
             draining: AtomicBool::new(false),
             handshake_messages: RateLimit::new(),
+            refused_messages: RateLimit::new(),
+            mended_messages: RateLimit::new(),
         });
         let addresses = audit.iter().chain([&probes]).map(|listener| (listener.port(), listener.address)).collect();
         let roster = Roster::new(config.max_connections, Arc::clone(&metrics));

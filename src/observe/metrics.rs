@@ -29,6 +29,8 @@ pub struct Metrics {
     pub source_rejections: CounterBy<2>,
     /// Lines appended, by the kind of record.
     pub audit_lines: CounterBy<2>,
+    /// Events in whose lines something had to be replaced.
+    pub events_mended: CounterBy<1>,
     /// Length of the longest line appended, with its newline.
     pub audit_line_bytes_max: Gauge,
     /// Appends that failed, by reason: one for each call, not for each group.
@@ -93,6 +95,7 @@ impl Metrics {
             request_body_bytes: Counter::default(),
             source_rejections: CounterBy::new("reason", ["missing", "unknown"]),
             audit_lines: CounterBy::new("kind", ["AdmissionReview", "Event"]),
+            events_mended: CounterBy::new("reason", ["not_utf8"]),
             audit_line_bytes_max: Gauge::default(),
             append_errors: CounterBy::new(
                 "reason",
@@ -185,6 +188,11 @@ impl Metrics {
             &self.source_rejections,
         );
         page.counters("audit_lines_total", "Lines appended to the audit log.", &self.audit_lines);
+        page.counters(
+            "events_mended_total",
+            "Events recorded with U+FFFD in place of bytes that are not UTF-8.",
+            &self.events_mended,
+        );
         page.gauge("audit_line_bytes_max", "Longest line appended since the start.", &self.audit_line_bytes_max);
         page.counters("append_errors_total", "Appends that failed and were answered 503.", &self.append_errors);
         page.counter("log_bytes_written_total", "Bytes appended to the audit log.", &self.log_bytes_written);

@@ -206,14 +206,18 @@ impl Connection<'_> {
         self.reply.clear();
         let made = match route {
             Route::AuditEvents => event_list::audit_lines(&mut body.bytes, source, &mut body.lines),
-            _ => review::audit_line(&mut body.bytes, request.received, source, &mut self.reply)
-                .map(|()| Events { count: 1, longest: body.bytes.len() }),
+            _ => review::audit_line(&mut body.bytes, request.received, source, &mut self.reply).map(|()| Events {
+                count: 1,
+                longest: body.bytes.len(),
+                mended: 0,
+            }),
         };
         let events = match made {
             Ok(events) => events,
             Err(invalid) => {
                 drop(body);
                 let why = invalid.to_string();
+                self.say_refused(Status::BadRequest, &why);
                 return self.answer(request, Status::BadRequest, TEXT, Some(&why), None, false);
             }
         };
@@ -231,6 +235,9 @@ impl Connection<'_> {
         metrics.audit_lines.add(kind, as_u64(events.count));
         let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
         metrics.audit_line_bytes_max.raise_to(longest);
+        if events.mended > 0 {
+            self.say_mended(events.mended, source);
+        }
         metrics.valid_requests.increment();
         self.slot.mark_proven();
         drop(body);
@@ -274,6 +281,7 @@ impl Connection<'_> {
             _ => {}
         }
         let (status, why, allow) = refused.reply();
+        self.say_refused(status, why);
         if request.awaits_continue && self.transport.unread().is_empty() {
             // Whether the body still comes is open (RFC 9110, section 10.1.1), so no next request could be told from it.
             return self.answer(request, status, TEXT, Some(why), allow, true);
@@ -344,6 +352,9 @@ impl Connection<'_> {
 
     /// Ends a connection that cannot go on. Always false, for the caller's caller.
     fn stop(&mut self, stop: Stop) -> bool {
+        if let Stop::Refuse(refusal) = &stop {
+            self.say_refused(refusal.status, refusal.why);
+        }
         if let Stop::Refuse(refusal) = stop
             && self.answer(&Request::unreadable(), refusal.status, TEXT, Some(refusal.why), None, true).is_ok()
         {
@@ -370,6 +381,39 @@ impl Connection<'_> {
                 Ok(Progress::Partial) => {}
                 _ => return false,
             }
+        }
+    }
+
+    /// Says that a request on an audit port came to nothing: what an operator must learn without `-v`, since events are
+    /// being lost. Appends that fail are not said here but once by the log itself.
+    fn say_refused(&self, status: Status, why: &str) {
+        if self.port != Port::Metrics
+            && let Some(left_out) = self.service.refused_messages.admit(Instant::now())
+        {
+            let peer = self.slot.peer.to_string();
+            let fields = [
+                ("status", status.code().into()),
+                ("reason", why.into()),
+                ("peer", (&peer).into()),
+                ("left_out", left_out.into()),
+            ];
+            self.service.diagnostics.warn("request refused", &fields);
+        }
+    }
+
+    /// Counts and says that events of a list were recorded with U+FFFD in place of bytes that are not UTF-8.
+    fn say_mended(&self, events: usize, source: Option<&str>) {
+        self.service.metrics.events_mended.add("not_utf8", as_u64(events));
+        if let Some(left_out) = self.service.mended_messages.admit(Instant::now()) {
+            let peer = self.slot.peer.to_string();
+            let fields = [
+                ("events", events.into()),
+                ("reason", "not UTF-8".into()),
+                ("peer", (&peer).into()),
+                ("source", source.unwrap_or("").into()),
+                ("left_out", left_out.into()),
+            ];
+            self.service.diagnostics.warn("events mended", &fields);
         }
     }
 
