@@ -143,6 +143,8 @@ impl Server {
             draining: AtomicBool::new(false),
             recorded_requests: Counter::default(),
             handshake_messages: RateLimit::new(),
+            refused_messages: RateLimit::new(),
+            mended_messages: RateLimit::new(),
         });
         let roster = |cap| {
             let (to_metrics, to_diagnostics) = shared();

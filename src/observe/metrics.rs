@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::instruments::{Counter, CounterBy, Elapsed, Gauge, GaugeBy, Histogram, Instrument};
-use super::labels::{AppendFault, Evicted, HandshakeFault, LineKind, Port, Reload, Status, TokenFault};
+use super::labels::{AppendFault, Evicted, HandshakeFault, LineKind, Mended, Port, Reload, Status, TokenFault};
 
 const PREFIX: &str = "kube_audit_rest_";
 
@@ -47,6 +47,8 @@ metrics! {
     source_rejections: CounterBy<TokenFault> =
         "source_rejections_total", "Requests refused for a missing or unknown source token.";
     audit_lines: CounterBy<LineKind> = "audit_lines_total", "Lines appended to the audit log.";
+    events_mended: CounterBy<Mended> =
+        "events_mended_total", "Events recorded with U+FFFD in place of bytes that are not UTF-8.";
     audit_line_bytes_max: Gauge = "audit_line_bytes_max", "Longest line appended since the start, with its newline.";
     append_errors: CounterBy<AppendFault> =
         "append_errors_total", "Appends that failed and were answered 503: one for each request, not for each write.";
