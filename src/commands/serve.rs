@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::net::accept::{self, Listener, Orders};
 use crate::net::roster::{LINGER, Roster};
 use crate::observe::diagnostics::{Diagnostics, Format, RateLimit, Value};
 use crate::observe::metrics::Metrics;
+use crate::observe::outlet::Outlet;
 use crate::serve::memory::Bodies;
 use crate::serve::routes::Port;
 use crate::serve::service::Service;
@@ -33,6 +34,12 @@ const DRAIN: Duration = Duration::from_secs(25);
 
 /// How long the threads of a port may take to end once their connections are cut.
 const JOIN: Duration = Duration::from_secs(2);
+
+/// How long the end waits for the last messages to be written.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+
+/// The same where it cannot start: nothing else is held up, and without the message nobody would know why.
+const START_FAILURE: Duration = Duration::from_secs(10);
 
 /// Probes and a scraper or two; they have a roster of their own, so that no flood of requests shuts them out.
 const METRICS_CONNECTIONS: usize = 16;
@@ -50,14 +57,33 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let format = if config.verbosity { Format::Text } else { Format::Json };
-    let diagnostics = Arc::new(Diagnostics::to_stderr(format));
-    match run(&config, &diagnostics) {
-        Ok(()) => Exit::Ok.into(),
+    let metrics = Arc::new(Metrics::new());
+    let outlet = match Outlet::to_stderr(format, Arc::clone(&metrics)) {
+        Ok(outlet) => outlet,
+        Err(error) => return cannot_start(&StartError::System(error)),
+    };
+    let diagnostics = Arc::new(Diagnostics::to_sink(format, Box::new(outlet.clone())));
+    match run(&config, metrics, &diagnostics) {
+        Ok(()) => {
+            outlet.flush_for(LAST_MESSAGES);
+            Exit::Ok.into()
+        }
+        Err(error) if io::stderr().is_terminal() => {
+            outlet.flush_for(LAST_MESSAGES);
+            cannot_start(&error)
+        }
         Err(error) => {
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
+            outlet.flush_for(START_FAILURE);
             Exit::CannotStart.into()
         }
     }
+}
+
+/// Says it in plain text.
+fn cannot_start(error: &StartError) -> ExitCode {
+    let _ = writeln!(io::stderr(), "kube-audit-rest: cannot start: {error}");
+    Exit::CannotStart.into()
 }
 
 fn print(text: &str) -> ExitCode {
@@ -67,10 +93,10 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn run(config: &Config, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
+fn run(config: &Config, metrics: Arc<Metrics>, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
     // First, so that an order to end that comes during the start is not lost (as PID 1) and does not end it half-way.
     let signals = Signals::catch().map_err(StartError::System)?;
-    let server = Server::start(config, Arc::clone(diagnostics))?;
+    let server = Server::start(config, metrics, Arc::clone(diagnostics))?;
     let delay = loop {
         match signals.wait(RELOAD) {
             None => server.look_after(),
@@ -141,9 +167,8 @@ pub struct Server {
 
 impl Server {
     /// Opens certificates, policy, log and ports, in this order, then serves. Nothing listens if anything is amiss.
-    pub fn start(config: &Config, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
+    pub fn start(config: &Config, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
         say_settings(config, &diagnostics);
-        let metrics = Arc::new(Metrics::new());
         let tls =
             Tls::load(tls_settings(config), Arc::clone(&metrics), Arc::clone(&diagnostics)).map_err(StartError::Tls)?;
         let sources = match &config.sources_filename {
