@@ -116,9 +116,8 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: &Config, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
+    pub fn start(config: &Config, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
         say_settings(config, &diagnostics);
-        let metrics = Arc::new(Metrics::new());
         let shared = || (Arc::clone(&metrics), Arc::clone(&diagnostics));
         let (to_metrics, to_diagnostics) = shared();
         let tls = Tls::load(tls_settings(config), to_metrics, to_diagnostics).map_err(StartError::Tls)?;

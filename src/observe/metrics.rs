@@ -37,7 +37,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    http_requests: Counter = "http_requests_total", "Requests to the audit ports.";
+    http_requests: Counter = "http_requests_total", "Requests to the audit ports of kube-audit-rest.";
     valid_requests: Counter = "valid_requests_processed_total", "Requests that were valid, appended and answered 200.";
     http_responses: CounterBy<Status> = "http_responses_total", "Final responses by status code.";
     listener_requests: CounterBy<Port> = "listener_requests_total", "Requests by listener.";
@@ -76,6 +76,8 @@ metrics! {
     connections_evicted: CounterBy<Evicted> =
         "connections_evicted_total", "Connections closed to make room for others, by what they were.";
     inflight_body_bytes: Gauge = "inflight_body_bytes", "Large request bodies in memory.";
+    messages_dropped: Counter =
+        "messages_dropped_total", "Messages of the program's own that standard error did not take in time.";
 }
 
 impl Metrics {
@@ -122,6 +124,14 @@ mod tests {
                 assert!(line.starts_with(&family), "{line} stands under {family}");
             }
         }
+    }
+
+    /// The original has it in this HELP line, and its own end-to-end client looks for it to know whom it asked.
+    #[test]
+    fn the_help_of_the_request_counter_holds_the_programs_name() {
+        let page = Metrics::new().render("1.2.3");
+        let help = page.lines().find(|line| line.starts_with("# HELP kube_audit_rest_http_requests_total "));
+        assert!(help.unwrap().contains("kube-audit-rest"), "{help:?}");
     }
 
     #[test]
