@@ -12,7 +12,8 @@ pub mod record;
 pub mod serve;
 pub mod tls;
 
-pub use commands::serve::{Server, main};
+pub use commands::serve::main;
+pub use commands::server::Server;
 
 /// The package's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
