@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::VERSION;
 use crate::audit_log::{self, AuditLog, Target};
 use crate::cli::{self, Action, Config};
+use crate::commands::read;
 use crate::commands::signals::{Signal, Signals};
 use crate::files::sources::SourcesFile;
 use crate::files::watched;
@@ -40,7 +41,12 @@ const METRICS_CONNECTIONS: usize = 16;
 /// Runs the program with these arguments, the program's own name first: 0 after an orderly end, 1 where it cannot start,
 /// 2 for a wrong command line.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let config = match cli::parse(args) {
+    let mut args = args.into_iter().peekable();
+    let program = args.next();
+    if args.next_if(|word| word == "read").is_some() {
+        return read::main(args);
+    }
+    let config = match cli::parse(program.into_iter().chain(args)) {
         Ok(Action::Run(config)) => config,
         Ok(Action::ShowHelp) => return print(&cli::usage()),
         Ok(Action::ShowVersion) => return print(&format!("{}\n", VERSION)),

@@ -8,6 +8,7 @@
 //! [`Compactor::members`] and [`Compactor::elements`] and lets [`Compactor::skip`] run over the rest, which is nearly
 //! all of it.
 
+pub mod reader;
 mod scan;
 
 use std::fmt;
