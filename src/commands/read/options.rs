@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use lexopt::Arg;
 
-use super::filter::{Filter, Pattern, Wanted};
+use super::filter::{Filter, Kind, Pattern, Wanted};
+use super::text::visible;
 use crate::record::timestamp;
 
 /// What is asked for.
@@ -154,8 +155,8 @@ fn set(options: &mut Options, name: &str, value: &str, now: SystemTime) -> Resul
         "source" => filter.source = Some(Pattern::new(value)),
         "only" => {
             filter.only = Some(match value {
-                "reviews" => super::filter::Kind::Review,
-                "events" => super::filter::Kind::Event,
+                "reviews" => Kind::Review,
+                "events" => Kind::Event,
                 _ => return Err("reviews or events"),
             });
         }
@@ -190,11 +191,11 @@ fn time(value: &str, now: SystemTime) -> Result<SystemTime, &'static str> {
 
 /// On one line whatever it quotes.
 fn one_line(error: lexopt::Error) -> String {
-    printable(error.to_string().as_ref())
+    visible(&error.to_string())
 }
 
 fn printable(text: &OsStr) -> String {
-    text.to_string_lossy().escape_debug().to_string()
+    visible(&text.to_string_lossy())
 }
 
 pub(super) const USAGE: &str = "\

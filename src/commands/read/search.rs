@@ -24,7 +24,7 @@ pub(super) fn find_byte(bytes: &[u8], byte: u8) -> Option<usize> {
 #[derive(Debug, Clone)]
 pub(super) struct Needle {
     bytes: Vec<u8>,
-    /// The places of the two of its bytes that are looked for at once. Its ends, but for a quote: those are everywhere.
+    /// The places of the two of its bytes that are looked for at once: the rarest, in their order.
     first: usize,
     second: usize,
 }
@@ -32,10 +32,11 @@ pub(super) struct Needle {
 impl Needle {
     /// `bytes` must not be empty.
     pub(super) fn new(bytes: Vec<u8>) -> Self {
-        let telling = |byte: &u8| *byte != b'"';
-        let first = bytes.iter().position(telling).unwrap_or(0);
-        let second = bytes.iter().rposition(telling).unwrap_or(0);
-        Self { bytes, first, second }
+        let mut places: Vec<usize> = (0..bytes.len()).collect();
+        places.sort_by_key(|place| bytes.get(*place).map(|byte| commonness(*byte)));
+        let one = places.first().copied().unwrap_or_default();
+        let other = places.get(1).copied().unwrap_or(one);
+        Self { bytes, first: one.min(other), second: one.max(other) }
     }
 
     pub(super) fn text(&self) -> &[u8] {
@@ -60,6 +61,17 @@ impl Needle {
 
     pub(super) fn is_in(&self, bytes: &[u8]) -> bool {
         self.find(bytes, 0).is_some()
+    }
+}
+
+/// How often a byte occurs in the objects of Kubernetes, roughly.
+fn commonness(byte: u8) -> u8 {
+    match byte {
+        b'"' => 3,
+        b'a' | b'c' | b'd' | b'e' | b'i' | b'l' | b'm' | b'n' | b'o' | b'p' | b'r' | b's' | b't' | b'u' => 2,
+        b'f' | b':' | b',' | b'{' | b'}' | b'0'..=b'9' => 2,
+        b'a'..=b'z' | b'-' | b'.' | b'/' => 1,
+        _ => 0,
     }
 }
 

@@ -178,3 +178,75 @@ impl Summary {
         self.lists.iter().try_for_each(|list| list.write(self.total, out))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::entry;
+
+    fn line(user: &str, time: &str) -> String {
+        format!(
+            r#"{{"kind":"AdmissionReview","request":{{"operation":"CREATE","resource":{{"resource":"pods"}},"userInfo":{{"username":"{user}"}}}},"requestReceivedTimestamp":"{time}"}}"#
+        )
+    }
+
+    fn summary(lines: impl IntoIterator<Item = (String, String)>) -> Summary {
+        let mut summary = Summary::new();
+        for (user, time) in lines {
+            let line = line(&user, &time);
+            summary.add(&Row::of(&entry::read(line.as_bytes()).unwrap()), line.len() + 1);
+        }
+        summary
+    }
+
+    fn text(summary: &Summary) -> String {
+        let mut text = Vec::new();
+        summary.write(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn the_ten_largest_are_named_and_the_others_are_one_row() {
+        let lines = (0..12_usize)
+            .flat_map(|user| vec![(format!("user-{user:02}"), "2026-11-20T21:34:38Z".to_owned()); user + 1]);
+        let text = text(&summary(lines));
+        assert!(text.starts_with("78 lines, "), "{text}");
+        let users: Vec<&str> = text
+            .lines()
+            .skip_while(|line| !line.ends_with("user"))
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .collect();
+        assert_eq!(users.len(), SHOWN + 1, "{text}");
+        assert!(users[0].starts_with("12 ") && users[0].ends_with("user-11"), "{text}");
+        assert!(users[9].starts_with("3 ") && users[9].ends_with("user-02"), "{text}");
+        assert!(users[10].starts_with("3 ") && users[10].ends_with("(the rest)"), "{text}");
+    }
+
+    #[test]
+    fn names_without_end_take_no_memory_without_end_and_every_line_is_counted() {
+        let number = 2 * ROOM / COST;
+        let lines = (0..number).map(|user| (format!("user-{user}"), "2026-11-20T21:34:38Z".to_owned()));
+        let summary = summary(lines);
+        let users = &summary.lists[0];
+        assert!(users.used <= ROOM && users.counts.len() < number);
+        assert_eq!(users.counts.len() as u64 + users.rest.lines, number as u64);
+    }
+
+    #[test]
+    fn bars_become_wider_instead_of_more_and_lose_no_line() {
+        let times = ["2026-11-20T21:34:38Z", "2026-11-20T21:34:37Z", "2026-11-22T00:00:00Z", "2026-11-20T00:00:00Z"];
+        let summary = summary(times.map(|time| ("u".to_owned(), time.to_owned())));
+        assert_eq!(summary.times.bars.values().sum::<u64>(), 4);
+        assert_eq!(summary.times.width, 4096);
+        let text = text(&summary);
+        assert!(text.contains("from 2026-11-20T00:00:00Z to 2026-11-22T00:00:00Z, each bar 4096 s"), "{text}");
+        let row = text.lines().nth(3).unwrap();
+        assert!(row.chars().count() <= 60 && row.starts_with('▄') && row.contains('█'), "{row:?}");
+    }
+
+    #[test]
+    fn without_a_line_there_is_nothing_to_divide_by() {
+        assert!(text(&Summary::new()).starts_with("0 lines, 0 bytes\n"));
+    }
+}

@@ -189,3 +189,6 @@ pub(super) fn cell(text: Option<Text<'_>>) -> String {
     }
     cell
 }
+
+#[cfg(test)]
+mod tests;
