@@ -284,7 +284,7 @@ mod tests {
             (&["--since=yes\nterday"], "--since: yes\\nterday is not a time such as"),
             (&["--since=99999999999999999999d"], "--since: 99999999999999999999d is not a time such as"),
             (&["--user"], "missing argument for option '--user'"),
-            (&["--follow=yes"], "unexpected argument for option '--follow': \\\"yes\\\""),
+            (&["--follow=yes"], "unexpected argument for option '--follow': \"yes\""),
             (&["--follow", "--format=summary"], "--format=summary: with --follow there is no end to sum up at"),
         ] {
             let error = parsed(words).unwrap_err();
