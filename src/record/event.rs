@@ -72,20 +72,48 @@ impl Request {
     }
 }
 
+/// How much of a review its Event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// All that it can.
+    Whole,
+    /// No `requestObject` and no query, so that it is short; the annotation `audit.k8s.io/truncated` says so, as in an
+    /// API server's own truncated Events.
+    Truncated,
+}
+
+/// The length of the line that [`write`] writes.
+pub fn length(review: &Review<'_>, detail: Detail) -> usize {
+    struct Counter(usize);
+    impl Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // A counter takes whatever comes.
+    let _ = write(review, detail, &mut counter);
+    counter.0
+}
+
 /// Writes the review as the line of an Event, newline included.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(review: &Review<'_>, out: &mut impl Write) -> io::Result<()> {
+pub fn write(review: &Review<'_>, detail: Detail, out: &mut impl Write) -> io::Result<()> {
     let request = Request::of(review);
     let cut = review.level.is_some_and(|level| level.is("Metadata"));
     let level = if cut { "Metadata" } else { "Request" };
-    let object = review.object.filter(|_| !cut && !is_connect(review));
+    let object = review.object.filter(|_| !cut && !is_connect(review) && detail == Detail::Whole);
 
     write!(out, r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"{level}","auditID":""#)?;
     out.write_all(review.uid.unwrap_or_default().escaped())?;
     write!(out, r#"","stage":"{}","requestURI":""#, request.stage)?;
-    write_uri(review, &request, out)?;
+    write_uri(review, &request, detail, out)?;
     write!(out, r#"","verb":"{}","user":"#, request.verb)?;
     out.write_all(review.user.unwrap_or(b"{}"))?;
     write_object_ref(review, &request, out)?;
@@ -106,6 +134,9 @@ pub fn write(review: &Review<'_>, out: &mut impl Write) -> io::Result<()> {
         out.write_all(b",requestObject")?;
     }
     out.write_all(b",requestReceivedTimestamp,stageTimestamp\"")?;
+    if detail == Detail::Truncated {
+        out.write_all(br#","audit.k8s.io/truncated":"true""#)?;
+    }
     if let Some(candidates) = request.candidates {
         write!(out, r#","kube-audit-rest/verb":"{candidates}""#)?;
     }
@@ -152,7 +183,7 @@ fn is_namespace(review: &Review<'_>) -> bool {
     review.resource.group.is_none() && review.resource.resource.is_some_and(|resource| resource.is("namespaces"))
 }
 
-fn write_uri(review: &Review<'_>, request: &Request, out: &mut impl Write) -> io::Result<()> {
+fn write_uri(review: &Review<'_>, request: &Request, detail: Detail, out: &mut impl Write) -> io::Result<()> {
     out.write_all(if review.resource.group.is_some() { b"/apis" } else { b"/api" })?;
     let namespace = review.namespace.filter(|_| !is_namespace(review));
     write_segments(out, review.resource.group)?;
@@ -168,6 +199,7 @@ fn write_uri(review: &Review<'_>, request: &Request, out: &mut impl Write) -> io
     }
     let mut separator = "?";
     if is_connect(review)
+        && detail == Detail::Whole
         && let Some(options) = review.object
     {
         write_options(options, &mut separator, out)?;

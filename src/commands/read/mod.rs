@@ -29,6 +29,7 @@ mod text;
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::thread;
@@ -43,7 +44,7 @@ use summary::Summary;
 use table::{Colour, Table, Width};
 
 use crate::record::entry::{self, Entry, Run};
-use crate::record::event;
+use crate::record::event::{self, Detail};
 
 /// How long to rest when nothing new was there.
 const REST: Duration = Duration::from_millis(50);
@@ -79,7 +80,7 @@ fn end(written: io::Result<()>, reading: Reading) -> ExitCode {
         // `read | head`: the reader had enough, and that is no error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("standard output: {error}"));
+            say(&format!("output: {error}"));
             ExitCode::FAILURE
         }
         Ok(()) => ExitCode::FAILURE,
@@ -87,7 +88,7 @@ fn end(written: io::Result<()>, reading: Reading) -> ExitCode {
 }
 
 fn read(options: Options, problems: &mut Problems) -> io::Result<()> {
-    let on_terminal = io::stdout().is_terminal();
+    let on_terminal = options.output.is_none() && io::stdout().is_terminal();
     let format = options.format.unwrap_or(if on_terminal { Format::Table } else { Format::Line });
     let sources = locate::open(&options.files, problems);
     let judge = filter::Judge::new(options.filter);
@@ -97,25 +98,37 @@ fn read(options: Options, problems: &mut Problems) -> io::Result<()> {
         aliens: if as_they_are { Aliens::PassOn } else { Aliens::Name },
         judge,
     };
-    let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let mut writer = match format {
         Format::Table => {
             let colour = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             let colour = if on_terminal && colour { Colour::On } else { Colour::Off };
-            let table = Table::new(table_width(options.width, on_terminal), colour);
-            if on_terminal {
-                table.write_header(&mut out)?;
-            }
-            Writer::Table(table)
+            Writer::Table(Table::new(table_width(options.width, on_terminal), colour))
         }
         Format::Summary => Writer::Summary(Summary::new()),
         Format::Line => Writer::Line,
-        Format::Event => Writer::Event(options.dry_runs),
+        Format::Event => Writer::Event(options.dry_runs, options.max_event_size.unwrap_or(usize::MAX)),
     };
+    // Only now, since a FIFO holds up whoever opens it until somebody reads from it.
+    let mut out: BufWriter<Box<dyn Write>> = BufWriter::with_capacity(
+        64 * 1024,
+        match &options.output {
+            Some(path) => Box::new(OpenOptions::new().append(true).open(path)?),
+            None => Box::new(io::stdout().lock()),
+        },
+    );
+    if let Writer::Table(table) = &writer
+        && on_terminal
+    {
+        table.write_header(&mut out)?;
+    }
     let mut merge = Merge::new(sources, options.follow, selection);
     loop {
         match merge.step(problems) {
-            Step::Line(line) => writer.write(line, &mut out)?,
+            Step::Line(line) => {
+                if writer.write(line, &mut out)? == Fate::Oversized {
+                    problems.oversized();
+                }
+            }
             Step::Flush => out.flush()?,
             Step::Rest => {
                 out.flush()?;
@@ -144,29 +157,60 @@ enum Writer {
     Table(Table),
     Summary(Summary),
     Line,
-    Event(DryRuns),
+    /// With the bytes that an Event may have.
+    Event(DryRuns, usize),
+}
+
+/// What became of a line that was wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Written,
+    Oversized,
 }
 
 impl Writer {
-    fn write(&mut self, line: Line<'_>, out: &mut impl Write) -> io::Result<()> {
+    fn write(&mut self, line: Line<'_>, out: &mut impl Write) -> io::Result<Fate> {
         if let Self::Line = self {
             out.write_all(line.bytes)?;
-            return if line.part == Part::End { out.write_all(b"\n") } else { Ok(()) };
+            if line.part == Part::End {
+                out.write_all(b"\n")?;
+            }
+            return Ok(Fate::Written);
         }
         // It was looked into before it was chosen.
-        let Ok(entry) = entry::read(line.bytes) else { return Ok(()) };
-        match (self, &entry) {
-            (Self::Table(table), entry) => table.write_row(&Row::of(entry), out),
-            (Self::Summary(summary), entry) => {
-                summary.add(&Row::of(entry), line.bytes.len() + 1);
-                Ok(())
-            }
-            (Self::Event(DryRuns::LeaveOut), Entry::Review(review)) if review.run == Run::Dry => Ok(()),
-            (Self::Event(_), Entry::Review(review)) => event::write(review, out),
-            (Self::Event(_) | Self::Line, _) => {
-                out.write_all(line.bytes)?;
-                out.write_all(b"\n")
-            }
+        let Ok(entry) = entry::read(line.bytes) else { return Ok(Fate::Written) };
+        match self {
+            Self::Table(table) => table.write_row(&Row::of(&entry), out)?,
+            Self::Summary(summary) => summary.add(&Row::of(&entry), line.bytes.len() + 1),
+            Self::Event(dry_runs, most) => return write_event(&entry, line.bytes, *dry_runs, *most, out),
+            Self::Line => {}
+        }
+        Ok(Fate::Written)
+    }
+}
+
+/// Writes an Event as it is, a review as one.
+fn write_event(
+    entry: &Entry<'_>,
+    line: &[u8],
+    dry_runs: DryRuns,
+    most: usize,
+    out: &mut impl Write,
+) -> io::Result<Fate> {
+    match entry {
+        Entry::Review(review) if review.run == Run::Dry && dry_runs == DryRuns::LeaveOut => {}
+        Entry::Review(review) => {
+            let fits = |detail: &Detail| most == usize::MAX || event::length(review, *detail) <= most;
+            let Some(detail) = [Detail::Whole, Detail::Truncated].into_iter().find(fits) else {
+                return Ok(Fate::Oversized);
+            };
+            event::write(review, detail, out)?;
+        }
+        Entry::Event(_) if line.len() >= most => return Ok(Fate::Oversized),
+        Entry::Event(_) => {
+            out.write_all(line)?;
+            out.write_all(b"\n")?;
         }
     }
+    Ok(Fate::Written)
 }

@@ -18,6 +18,10 @@ pub(super) struct Options {
     pub(super) follow: Follow,
     pub(super) filter: Filter,
     pub(super) dry_runs: DryRuns,
+    /// Bytes that an Event may have.
+    pub(super) max_event_size: Option<usize>,
+    /// What is written to; none: standard output.
+    pub(super) output: Option<PathBuf>,
     /// Of a table, in characters; none: as the terminal's.
     pub(super) width: Option<usize>,
     /// Empty: the log of the server that runs here, or the default one.
@@ -77,6 +81,8 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
         follow: Follow::End,
         filter: Filter::default(),
         dry_runs: DryRuns::LeaveOut,
+        max_event_size: None,
+        output: None,
         width: None,
         files: Vec::new(),
     };
@@ -120,8 +126,21 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
 }
 
 /// The flags that take a value.
-const WITH_VALUE: [&str; 11] =
-    ["format", "since", "until", "user", "verb", "resource", "namespace", "name", "source", "only", "width"];
+const WITH_VALUE: [&str; 13] = [
+    "format",
+    "since",
+    "until",
+    "user",
+    "verb",
+    "resource",
+    "namespace",
+    "name",
+    "source",
+    "only",
+    "width",
+    "output",
+    "max-event-size",
+];
 
 /// Sets a flag; the error says what the value should have been.
 fn set(options: &mut Options, name: &str, value: &str, now: SystemTime) -> Result<(), &'static str> {
@@ -160,6 +179,11 @@ fn set(options: &mut Options, name: &str, value: &str, now: SystemTime) -> Resul
                 _ => return Err("reviews or events"),
             });
         }
+        "output" => options.output = Some(value.into()),
+        "max-event-size" => {
+            let size = value.parse().ok().filter(|size| *size >= SMALLEST_EVENT);
+            options.max_event_size = Some(size.ok_or("a number of bytes, at least 4096")?);
+        }
         _ => {
             let width = value.parse().ok().filter(|width| *width >= NARROWEST);
             options.width = Some(width.ok_or("a number of characters, at least 80")?);
@@ -167,6 +191,9 @@ fn set(options: &mut Options, name: &str, value: &str, now: SystemTime) -> Resul
     }
     Ok(())
 }
+
+/// What a truncated Event needs, with room for the names in it.
+const SMALLEST_EVENT: usize = 4096;
 
 /// A table's columns need as much.
 pub(super) const NARROWEST: usize = 80;
@@ -226,6 +253,10 @@ else /tmp/kube-audit-rest.log. Times are UTC.
                          all of these compare exactly; * at the end: a prefix
   --only=reviews|events  where a log has both
   --dry-run              dry runs become Events, too
+  --max-event-size=BYTES larger Events lose their requestObject and query, as an
+                         API server truncates them, or else are left out
+  --output=FILE          write to this FIFO or file instead of standard output;
+                         it must be there
   --width=COLUMNS        of a table, at least 80 [of a terminal COLUMNS or 120;
                          elsewhere nothing is cut]
   -h, --help             print this and exit

@@ -13,6 +13,8 @@ const NAMED: u64 = 10;
 pub(super) struct Problems {
     /// Lines that were no audit lines.
     aliens: u64,
+    /// Events that were too large.
+    oversized: u64,
     reading: Reading,
 }
 
@@ -45,6 +47,14 @@ impl Problems {
             say(&format!("{}:{line}: no audit line: {reason}", shown(path)));
         } else if self.aliens.ilog10() > (self.aliens - 1).ilog10() {
             say(&format!("{} lines were no audit lines so far", self.aliens));
+        }
+    }
+
+    /// An Event was left out.
+    pub(super) fn oversized(&mut self) {
+        self.oversized += 1;
+        if self.oversized == 1 || self.oversized.ilog10() > (self.oversized - 1).ilog10() {
+            say(&format!("{} Events larger than --max-event-size were left out so far", self.oversized));
         }
     }
 
