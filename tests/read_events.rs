@@ -427,11 +427,12 @@ fn rules() -> Vec<Rule> {
         let resource_read = ("/objectRef/resource", json!(plural));
         let (name, operations) = ((created, deleted), [("CREATE", "create", 201), ("DELETE", "delete", 200)]);
         for (name, (operation, verb, code)) in [name.0, name.1].into_iter().zip(operations) {
-            let reads =
-                [("/verb", json!(verb)), resource_read.clone(), ("/responseStatus/code", json!(code)), user.clone()];
+            let mut reads = vec![("/verb", json!(verb)), resource_read.clone(), ("/responseStatus/code", json!(code))];
+            reads.push(user.clone());
             let mut review = review(operation, resource, json!({}));
             if plural == "secrets" {
                 review["request"]["namespace"] = json!("shop");
+                reads.push(("/objectRef/namespace", json!("shop")));
             }
             rules.push(rule(name, review, &reads));
         }
