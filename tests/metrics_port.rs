@@ -57,7 +57,7 @@ fn the_counters_tell_what_happened() {
         ("connections{listener=\"https\"}", 1.0),
         ("connections{listener=\"http\"}", 1.0),
         ("connections{listener=\"metrics\"}", 1.0),
-        ("connections_evicted_total", 0.0),
+        ("connections_evicted_total{kind=\"idle\"}", 0.0),
         ("inflight_body_bytes", 0.0),
     ];
     let mut wrong = Vec::new();
@@ -163,7 +163,7 @@ fn every_metric_of_the_contract_is_on_the_page_from_the_start() {
         "certificate_expiry_timestamp_seconds",
         "certificate_reloads_total{result=\"success\"}",
         "connections{listener=\"https\"}",
-        "connections_evicted_total",
+        "connections_evicted_total{kind=\"unproven\"}",
         "inflight_body_bytes",
         concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
     ];
@@ -227,9 +227,13 @@ fn other_paths_and_methods_are_refused() {
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         let length = [HOST, ("Content-Length", "3")];
+        let mut client = server.connect_metrics();
         let response = client.exchange(&request(method, "/metrics", &length, b"abc"));
         assert_refusal(method, &response, &[405]);
         assert_eq!(response.header("Allow"), Some("GET, HEAD"));
+        // A body has no business here.
+        assert!(response.closes());
+        client.expect_end();
     }
     let response = client.exchange(&post("/log-request", &corpus::review("u")));
     assert_eq!(response.status, 404);

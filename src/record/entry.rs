@@ -3,7 +3,7 @@
 //! The member that stands last counts where one stands there twice, as for jq and Go.
 
 use crate::record::json::Error;
-use crate::record::json::reader::{Reader, Text};
+use crate::record::json::reader::{JsonStr, Reader};
 
 /// What a line is.
 #[derive(Clone, Copy, Debug)]
@@ -18,35 +18,35 @@ pub enum Entry<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Review<'a> {
     /// `request.uid`.
-    pub uid: Option<Text<'a>>,
+    pub uid: Option<JsonStr<'a>>,
     /// What the client asked for: `requestResource`, else `resource`.
     pub resource: Resource<'a>,
     /// `requestSubResource`, else `subResource`; empty is none.
-    pub subresource: Option<Text<'a>>,
+    pub subresource: Option<JsonStr<'a>>,
     /// Absent for a DELETE that is part of a deletecollection.
-    pub name: Option<Text<'a>>,
+    pub name: Option<JsonStr<'a>>,
     /// Absent for what is cluster-scoped; a namespace's own is its name.
-    pub namespace: Option<Text<'a>>,
+    pub namespace: Option<JsonStr<'a>>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
-    pub operation: Option<Text<'a>>,
+    pub operation: Option<JsonStr<'a>>,
     /// `userInfo`, with its braces: the user in effect, after impersonation.
     pub user: Option<&'a [u8]>,
     /// `userInfo.username`.
-    pub username: Option<Text<'a>>,
+    pub username: Option<JsonStr<'a>>,
     /// With its braces; the whole one or, under a policy, what it left of it.
     pub object: Option<&'a [u8]>,
     /// `metadata.name` of `object`, else of `oldObject`.
-    pub object_name: Option<Text<'a>>,
+    pub object_name: Option<JsonStr<'a>>,
     /// With its braces.
     pub options: Option<&'a [u8]>,
     /// Whether nothing was to be stored.
     pub run: Run,
     /// The level that a policy recorded it at.
-    pub level: Option<Text<'a>>,
+    pub level: Option<JsonStr<'a>>,
     /// Who sent it, where senders have names.
-    pub source: Option<Text<'a>>,
+    pub source: Option<JsonStr<'a>>,
     /// When it was received, RFC 3339.
-    pub received: Option<Text<'a>>,
+    pub received: Option<JsonStr<'a>>,
 }
 
 /// Whether a request was made in earnest.
@@ -63,36 +63,36 @@ pub enum Run {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Resource<'a> {
     /// Empty for the core group.
-    pub group: Option<Text<'a>>,
+    pub group: Option<JsonStr<'a>>,
     /// `v1`, for example.
-    pub version: Option<Text<'a>>,
+    pub version: Option<JsonStr<'a>>,
     /// The plural, as in a path.
-    pub resource: Option<Text<'a>>,
+    pub resource: Option<JsonStr<'a>>,
 }
 
 /// What an `audit.k8s.io` Event says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event<'a> {
     /// `user.username`: who authenticated.
-    pub username: Option<Text<'a>>,
+    pub username: Option<JsonStr<'a>>,
     /// `impersonatedUser.username`.
-    pub impersonated: Option<Text<'a>>,
+    pub impersonated: Option<JsonStr<'a>>,
     /// `create`, `patch`, `get`, ...
-    pub verb: Option<Text<'a>>,
+    pub verb: Option<JsonStr<'a>>,
     /// Path and query.
-    pub uri: Option<Text<'a>>,
+    pub uri: Option<JsonStr<'a>>,
     /// Of `objectRef`, like the next three; none of them for a request that is not about a resource.
-    pub resource: Option<Text<'a>>,
+    pub resource: Option<JsonStr<'a>>,
     /// `log`, `status`, ...
-    pub subresource: Option<Text<'a>>,
+    pub subresource: Option<JsonStr<'a>>,
     /// Absent for a list or a create.
-    pub name: Option<Text<'a>>,
+    pub name: Option<JsonStr<'a>>,
     /// Absent for what is cluster-scoped.
-    pub namespace: Option<Text<'a>>,
+    pub namespace: Option<JsonStr<'a>>,
     /// Who sent it, where senders have names.
-    pub source: Option<Text<'a>>,
+    pub source: Option<JsonStr<'a>>,
     /// `requestReceivedTimestamp`, else `stageTimestamp`: RFC 3339.
-    pub received: Option<Text<'a>>,
+    pub received: Option<JsonStr<'a>>,
 }
 
 /// Why a line is none of the audit log's.
@@ -215,7 +215,7 @@ fn read_resource<'a>(json: &mut Reader<'a>) -> Result<Resource<'a>, Error> {
 }
 
 /// An object of the Kubernetes API, and its `metadata.name`.
-fn read_object<'a>(json: &mut Reader<'a>) -> Result<(Option<&'a [u8]>, Option<Text<'a>>), Error> {
+fn read_object<'a>(json: &mut Reader<'a>) -> Result<(Option<&'a [u8]>, Option<JsonStr<'a>>), Error> {
     let start = json.position()?;
     let mut found = None;
     json.members_if_object(|json, name| match name {
@@ -235,7 +235,7 @@ fn read_object<'a>(json: &mut Reader<'a>) -> Result<(Option<&'a [u8]>, Option<Te
 }
 
 /// The username of a UserInfo.
-fn username<'a>(json: &mut Reader<'a>) -> Result<Option<Text<'a>>, Error> {
+fn username<'a>(json: &mut Reader<'a>) -> Result<Option<JsonStr<'a>>, Error> {
     let mut found = None;
     json.members_if_object(|json, name| {
         match name {
@@ -248,7 +248,7 @@ fn username<'a>(json: &mut Reader<'a>) -> Result<Option<Text<'a>>, Error> {
 }
 
 /// A text with something in it: the API leaves out what is empty.
-fn some<'a>(json: &mut Reader<'a>) -> Result<Option<Text<'a>>, Error> {
+fn some<'a>(json: &mut Reader<'a>) -> Result<Option<JsonStr<'a>>, Error> {
     Ok(json.text_if_string()?.filter(|text| !text.is_empty()))
 }
 

@@ -22,7 +22,7 @@ use std::io::{self, Write};
 
 use crate::record::entry::{Review, Run};
 use crate::record::json::Error;
-use crate::record::json::reader::{Reader, Text};
+use crate::record::json::reader::{JsonStr, Reader};
 use crate::record::timestamp::RFC3339_LENGTH;
 
 /// What the API server is asked for, and what its log calls it.
@@ -174,7 +174,7 @@ fn write_member(out: &mut impl Write, name: &str, value: &[u8]) -> io::Result<()
 }
 
 /// A namespace is in itself, for the API server; but not yet when it is created.
-fn namespace<'a>(review: &Review<'a>, request: &Request) -> Option<Text<'a>> {
+fn namespace<'a>(review: &Review<'a>, request: &Request) -> Option<JsonStr<'a>> {
     let created = request.path == Path::Collection && is_namespace(review);
     review.namespace.filter(|_| !created)
 }
@@ -261,7 +261,7 @@ fn write_value(out: &mut impl Write, value: &[u8]) -> io::Result<()> {
     }
 }
 
-fn write_segments(out: &mut impl Write, text: Option<Text<'_>>) -> io::Result<()> {
+fn write_segments(out: &mut impl Write, text: Option<JsonStr<'_>>) -> io::Result<()> {
     let Some(text) = text else { return Ok(()) };
     out.write_all(b"/")?;
     write_escaped(out, text.chars(), |character| is_plain(character) || "$&+=:@".contains(character))
@@ -305,7 +305,7 @@ fn applied(review: &Review<'_>) -> Result<bool, Error> {
     let (Some(sender), Some(object)) = (sender, review.object) else { return Ok(false) };
     let (mut apply, mut update) = (false, false);
     let mut entry = |json: &mut Reader<'_>| {
-        let (mut manager, mut operation) = (Text::default(), Text::default());
+        let (mut manager, mut operation) = (JsonStr::default(), JsonStr::default());
         json.members_if_object(|json, name| {
             match name {
                 b"manager" => manager = json.text_if_string()?.unwrap_or_default(),
@@ -331,7 +331,7 @@ fn applied(review: &Review<'_>) -> Result<bool, Error> {
 }
 
 /// Writes one of our timestamps with six digits instead of nine: the API's MicroTime has six, and its readers insist.
-fn write_time(out: &mut impl Write, name: &str, time: Text<'_>) -> io::Result<()> {
+fn write_time(out: &mut impl Write, name: &str, time: JsonStr<'_>) -> io::Result<()> {
     let written = time.escaped();
     if written.len() != RFC3339_LENGTH {
         return write_member(out, name, written);

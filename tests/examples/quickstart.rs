@@ -26,6 +26,7 @@ use client::{Client, get, post};
 use kube_audit_rest::Server;
 use kube_audit_rest::cli::Config;
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::observe::metrics::Metrics;
 use kube_audit_rest::serve::routes::Port;
 use serde_json::Value;
 
@@ -65,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let authority = Authority::new();
     let config = configuration(directory.path(), &authority, &log)?;
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(File::create(&messages)?));
-    let server = Server::start(&config, Arc::new(diagnostics))?;
+    let server = Server::start(&config, Arc::new(Metrics::new()), Arc::new(diagnostics))?;
     let https = server.address(Port::Https).ok_or("no HTTPS port")?;
     let metrics = server.address(Port::Metrics).ok_or("no metrics port")?;
     println!("   webhooks   https://{}", https);
@@ -105,7 +106,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if serve {
         stay(https, metrics, directory.path(), &log)?;
     }
-    server.stop(Duration::ZERO, &|| false);
+    server.stop(Duration::ZERO, &|patience| {
+        std::thread::sleep(patience);
+        None
+    });
     directory.close()?;
     println!("\nStopped, and all that it made is deleted again. Where to go next:\n");
     println!("   cargo run --release --example quickstart -- --serve   to keep it running and play with it");

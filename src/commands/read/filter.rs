@@ -9,7 +9,7 @@ pub(super) use super::row::Kind;
 use super::row::{Row, Verb};
 use super::search::Needle;
 use crate::record::entry::{self, NoEntry};
-use crate::record::json::reader::Text;
+use crate::record::json::reader::JsonStr;
 use crate::record::timestamp;
 
 /// What the lines must say; none asks for nothing.
@@ -60,7 +60,7 @@ impl Pattern {
         }
     }
 
-    fn fits(&self, text: Text<'_>) -> bool {
+    fn fits(&self, text: JsonStr<'_>) -> bool {
         match self.reach {
             Reach::Whole => text.is(&self.text),
             Reach::Prefix => text.starts_with(&self.text),
@@ -131,7 +131,7 @@ impl Judge {
 
     fn wants(&self, row: &Row<'_>, time: Option<SystemTime>) -> bool {
         let filter = &self.filter;
-        let fits = |pattern: &Option<Pattern>, text: Option<Text<'_>>| match (pattern, text) {
+        let fits = |pattern: &Option<Pattern>, text: Option<JsonStr<'_>>| match (pattern, text) {
             (None, _) => true,
             (Some(pattern), Some(text)) => pattern.fits(text),
             (Some(_), None) => false,

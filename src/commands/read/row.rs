@@ -1,24 +1,24 @@
 //! What the table shows and the filters compare of a line, be it a review or an Event.
 
 use crate::record::entry::{Entry, Event, Review, Run};
-use crate::record::json::reader::Text;
+use crate::record::json::reader::JsonStr;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'a> {
     pub(super) kind: Kind,
     /// RFC 3339.
-    pub(super) time: Option<Text<'a>>,
-    pub(super) source: Option<Text<'a>>,
-    pub(super) user: Option<Text<'a>>,
+    pub(super) time: Option<JsonStr<'a>>,
+    pub(super) source: Option<JsonStr<'a>>,
+    pub(super) user: Option<JsonStr<'a>>,
     /// Whom the user impersonated; a review shows the impersonated one only, as the user.
-    pub(super) impersonated: Option<Text<'a>>,
+    pub(super) impersonated: Option<JsonStr<'a>>,
     pub(super) verb: Verb<'a>,
-    pub(super) resource: Option<Text<'a>>,
-    pub(super) subresource: Option<Text<'a>>,
-    pub(super) namespace: Option<Text<'a>>,
-    pub(super) name: Option<Text<'a>>,
+    pub(super) resource: Option<JsonStr<'a>>,
+    pub(super) subresource: Option<JsonStr<'a>>,
+    pub(super) namespace: Option<JsonStr<'a>>,
+    pub(super) name: Option<JsonStr<'a>>,
     /// Of an Event about no resource.
-    pub(super) uri: Option<Text<'a>>,
+    pub(super) uri: Option<JsonStr<'a>>,
     pub(super) run: Run,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Verb<'a> {
     /// A review's operation, in small letters.
     Known(&'static str),
     /// An Event's verb, or an operation that Kubernetes does not have.
-    Said(Text<'a>),
+    Said(JsonStr<'a>),
 }
 
 impl<'a> Row<'a> {

@@ -6,7 +6,7 @@ use super::options::NARROWEST;
 use super::row::{Row, Verb};
 use super::text::push_visible;
 use crate::record::entry::Run;
-use crate::record::json::reader::Text;
+use crate::record::json::reader::JsonStr;
 use crate::record::timestamp;
 
 /// A cell never holds more characters, however long a name was sent.
@@ -168,7 +168,7 @@ struct Widths {
     object: usize,
 }
 
-fn time(text: Option<Text<'_>>) -> String {
+fn time(text: Option<JsonStr<'_>>) -> String {
     match text.and_then(|text| timestamp::parse(text.escaped())) {
         Some(time) => {
             let text = timestamp::rfc3339(time);
@@ -180,7 +180,7 @@ fn time(text: Option<Text<'_>>) -> String {
 }
 
 /// What a text says, on one line.
-pub(super) fn cell(text: Option<Text<'_>>) -> String {
+pub(super) fn cell(text: Option<JsonStr<'_>>) -> String {
     let mut cell = String::new();
     let mut characters = text.unwrap_or_default().chars();
     characters.by_ref().take(MOST).for_each(|character| push_visible(&mut cell, character));

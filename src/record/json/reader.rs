@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         let start = self.at;
         loop {
             match self.token()? {
-                b'"' => self.at = scan::string(self.bytes, self.at)?,
+                b'"' => self.at = self.string()?,
                 b'{' | b'[' => {
                     open += 1;
                     self.at += 1;
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a value of any kind; gives its text if it is a string.
-    pub fn text_if_string(&mut self) -> Result<Option<Text<'a>>, Error> {
+    pub fn text_if_string(&mut self) -> Result<Option<JsonStr<'a>>, Error> {
         if self.token()? == b'"' { self.text().map(Some) } else { self.value().map(|_| None) }
     }
 
@@ -131,13 +131,23 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn text(&mut self) -> Result<Text<'a>, Error> {
+    fn text(&mut self) -> Result<JsonStr<'a>, Error> {
         if self.token()? != b'"' {
             return Err(self.error("a string was expected"));
         }
         let start = self.at + 1;
-        self.at = scan::string(self.bytes, self.at)?;
-        Ok(Text { inside: self.bytes.get(start..self.at - 1).unwrap_or_default() })
+        self.at = self.string()?;
+        Ok(JsonStr { inside: self.bytes.get(start..self.at - 1).unwrap_or_default() })
+    }
+
+    /// The index behind the string that begins here.
+    fn string(&self) -> Result<usize, Error> {
+        let mut not_utf8 = None;
+        let end = scan::string(self.bytes, self.at, &mut not_utf8)?;
+        match not_utf8 {
+            None => Ok(end),
+            Some(at) => Err(Error { what: "not UTF-8", at }),
+        }
     }
 
     fn expect(&mut self, byte: u8, otherwise: &'static str) -> Result<(), Error> {
@@ -168,11 +178,11 @@ impl<'a> Reader<'a> {
 /// A string of a JSON text, between its quotes, escapes as they are. It is decoded a character at a time, so that a
 /// long one takes no memory.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Text<'a> {
+pub struct JsonStr<'a> {
     inside: &'a [u8],
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonStr<'a> {
     /// Its bytes as they stand between the quotes.
     pub fn escaped(self) -> &'a [u8] {
         self.inside
@@ -218,7 +228,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The characters of a [`Text`].
+/// The characters of a [`JsonStr`].
 #[derive(Clone, Debug)]
 pub struct Chars<'a> {
     rest: &'a [u8],
@@ -311,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_text_is_compared_by_what_it_says_and_not_by_how_it_is_escaped() {
-        let text = Text { inside: br"\u0061dmin\/\u00fc" };
+        let text = JsonStr { inside: br"\u0061dmin\/\u00fc" };
         assert!(text.is("admin/ü") && text.starts_with("admin/") && text.starts_with(""));
         assert!(!text.is("admin/") && !text.is("admin/üx") && !text.starts_with("admin/üx"));
     }
