@@ -422,7 +422,7 @@ fn a_file_without_permission_is_named_and_the_files_around_it_are_shown() {
     let at = |name: &str| directory.path().join(name);
     write(&at("audit-2025-11-20T21-34-38.123.log"), &[line("a", 1)]);
     let closed = write(&at("audit-2026-11-20T21-34-38.123.log"), &[line("b", 2)]);
-    fs::set_permissions(&closed, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
     let log = write(&at("audit.log"), &[line("c", 3)]);
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
     if File::open(&closed).is_ok() {
@@ -524,6 +524,20 @@ fn following_shows_each_line_as_it_is_written_and_waits_for_the_end_of_one() {
     append(&log, &beginning);
     append(&log, &format!("{end}\n"));
     assert_eq!(follower.next(), line("b", 2));
+}
+
+#[test]
+fn following_waits_for_a_log_that_is_not_there_yet() {
+    let directory = directory();
+    let log = directory.path().join("audit.log");
+    let mut child = command(&["--follow"], &[&log]).spawn().unwrap();
+    let mut messages = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(messages.next().unwrap().unwrap().ends_with("audit.log: is not there yet"));
+    append(&log, &format!("{}\n", line("a", 1)));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), line("a", 1));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use super::log_file::LogFile;
-use super::options::Input;
+use super::options::{Follow, Input};
 use super::pipe::Pipe;
 use super::problems::Problems;
 use super::source::Source;
@@ -19,9 +19,9 @@ use crate::cli::{self, Config};
 const PROCESS_1: &str = "/proc/1/cmdline";
 
 /// Opens what is named, or the default log if nothing is. What cannot be opened is reported.
-pub(super) fn open(inputs: &[Input], problems: &mut Problems) -> Vec<Source> {
+pub(super) fn open(inputs: &[Input], follow: Follow, problems: &mut Problems) -> Vec<Source> {
     if inputs.is_empty() {
-        return open_default(problems).into_iter().collect();
+        return open_default(follow, problems).into_iter().collect();
     }
     let mut sources = Vec::new();
     let paths: Vec<&Path> = inputs.iter().filter_map(Input::path).collect();
@@ -30,7 +30,7 @@ pub(super) fn open(inputs: &[Input], problems: &mut Problems) -> Vec<Source> {
             Input::Stdin => sources.extend(open_pipe(Path::new("-"), problems)),
             // With a shell's * a log's rolled files are named beside it; it brings them along.
             Input::Path(path) if paths.iter().any(|log| is_rolled_file_of(path, log)) => {}
-            Input::Path(path) => sources.extend(open_path(path, problems)),
+            Input::Path(path) => sources.extend(open_path(path, follow, problems)),
         }
     }
     sources
@@ -41,7 +41,7 @@ fn is_rolled_file_of(path: &Path, log: &Path) -> bool {
     path.parent() == log.parent() && Names::of_log(log_name).parse(name).is_some()
 }
 
-fn open_default(problems: &mut Problems) -> Option<Source> {
+fn open_default(follow: Follow, problems: &mut Problems) -> Option<Source> {
     let config = fs::read(PROCESS_1).ok().and_then(|cmdline| config_of(&cmdline)).unwrap_or_default();
     let path = config.logger_filename.as_path();
     if config.audit_to_std_log {
@@ -53,7 +53,7 @@ fn open_default(problems: &mut Problems) -> Option<Source> {
         problems.fail(path, &"no regular file; name it to read from it all the same, and take what others wait for");
         return None;
     }
-    open_log(path, problems)
+    open_log(path, follow, problems)
 }
 
 /// What the command line of a process says, if it is this program and serves.
@@ -70,18 +70,23 @@ fn config_of(cmdline: &[u8]) -> Option<Config> {
     }
 }
 
-fn open_path(path: &Path, problems: &mut Problems) -> Vec<Source> {
+fn open_path(path: &Path, follow: Follow, problems: &mut Problems) -> Vec<Source> {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => open_directory(path, problems),
+        Ok(metadata) if metadata.is_dir() => open_directory(path, follow, problems),
         Ok(metadata) if !metadata.is_file() => open_pipe(path, problems).into_iter().collect(),
         // Not there: its rolled files may be.
-        _ => open_log(path, problems).into_iter().collect(),
+        _ => open_log(path, follow, problems).into_iter().collect(),
     }
 }
 
-fn open_log(path: &Path, problems: &mut Problems) -> Option<Source> {
-    match LogFile::open(path) {
-        Ok(log) => Some(Source::of_log(log)),
+fn open_log(path: &Path, follow: Follow, problems: &mut Problems) -> Option<Source> {
+    match LogFile::open(path, follow) {
+        Ok(log) => {
+            if log.is_missing() {
+                problems.say(path, "is not there yet");
+            }
+            Some(Source::of_log(log))
+        }
         Err(refusal) => {
             problems.fail(&refusal.path, &refusal.error);
             None
@@ -105,13 +110,13 @@ fn open_pipe(path: &Path, problems: &mut Problems) -> Option<Source> {
     }
 }
 
-fn open_directory(directory: &Path, problems: &mut Problems) -> Vec<Source> {
+fn open_directory(directory: &Path, follow: Follow, problems: &mut Problems) -> Vec<Source> {
     match logs_in(directory) {
         Ok(logs) if logs.is_empty() => {
             problems.fail(directory, &"no audit log in this directory");
             Vec::new()
         }
-        Ok(logs) => logs.iter().filter_map(|log| open_log(log, problems)).collect(),
+        Ok(logs) => logs.iter().filter_map(|log| open_log(log, follow, problems)).collect(),
         Err(error) => {
             problems.fail(directory, &error);
             Vec::new()

@@ -10,6 +10,7 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::options::Follow;
 use crate::audit_log::{Names, Stamp};
 
 /// Files held open ahead, so that retention cannot take them away unread.
@@ -19,8 +20,8 @@ const AHEAD: usize = 16;
 #[derive(Debug)]
 pub(super) struct LogFile {
     place: Place,
-    /// The file being read.
-    current: Opened,
+    /// The file being read; none as long as there is none at all.
+    current: Option<Opened>,
     /// How much of it was read.
     position: u64,
     /// What comes after it.
@@ -79,11 +80,11 @@ pub(super) enum Found {
 }
 
 impl LogFile {
-    /// Opens the oldest file of the log at `path`.
+    /// Opens the oldest file of the log at `path`. Where there is none, that is an error, unless it is waited for.
     ///
     /// # Errors
     /// There is none, or none that can be read.
-    pub(super) fn open(path: &Path) -> Result<Self, Refusal> {
+    pub(super) fn open(path: &Path, follow: Follow) -> Result<Self, Refusal> {
         let nothing = |error: io::ErrorKind| Refusal { path: path.to_owned(), error: error.into() };
         let name = path.file_name().ok_or_else(|| nothing(io::ErrorKind::InvalidInput))?;
         let directory = match path.parent() {
@@ -92,15 +93,21 @@ impl LogFile {
         };
         let names = Names::of_log(name);
         let mut place = Place { path: path.to_owned(), directory, names, refused: Vec::new(), unsaid: Vec::new() };
-        match place.successor(None) {
-            Some(current) => Ok(Self { place, current, position: 0, next: VecDeque::new() }),
-            None => Err(place.unsaid.pop().unwrap_or_else(|| nothing(io::ErrorKind::NotFound))),
+        let current = place.successor(None);
+        if let (None, refusal, Follow::End) | (None, refusal @ Some(_), _) = (&current, place.unsaid.pop(), follow) {
+            return Err(refusal.unwrap_or_else(|| nothing(io::ErrorKind::NotFound)));
         }
+        Ok(Self { place, current, position: 0, next: VecDeque::new() })
     }
 
     /// The file being read, as it was called when it was opened.
     pub(super) fn path(&self) -> &Path {
-        &self.current.path
+        self.current.as_ref().map_or(&self.place.path, |current| &current.path)
+    }
+
+    /// Whether there is no file of it yet.
+    pub(super) fn is_missing(&self) -> bool {
+        self.current.is_none()
     }
 
     /// What was passed over since this was asked last, because it cannot be read.
@@ -115,25 +122,27 @@ impl LogFile {
     pub(super) fn read(&mut self, space: &mut [u8]) -> io::Result<Found> {
         // Before the read: if that finds the end, it is the end for good, for a successor is there.
         while self.next.len() < AHEAD {
-            let newest = self.next.back().unwrap_or(&self.current);
-            match self.place.successor(Some(newest)) {
+            let newest = self.next.back().or(self.current.as_ref());
+            match self.place.successor(newest) {
                 Some(opened) => self.next.push_back(opened),
                 None => break,
             }
         }
-        let count = self.current.file.read(space)?;
-        self.position += count as u64;
-        if count > 0 {
-            return Ok(Found::Bytes(count));
-        }
-        if self.current.file.metadata()?.len() < self.position {
-            self.current.file.rewind()?;
-            self.position = 0;
-            return Ok(Found::Truncated);
+        if let Some(Opened { file, .. }) = &mut self.current {
+            let count = file.read(space)?;
+            self.position += count as u64;
+            if count > 0 {
+                return Ok(Found::Bytes(count));
+            }
+            if file.metadata()?.len() < self.position {
+                file.rewind()?;
+                self.position = 0;
+                return Ok(Found::Truncated);
+            }
         }
         match self.next.pop_front() {
             Some(opened) => {
-                self.current = opened;
+                self.current = Some(opened);
                 self.position = 0;
                 Ok(Found::NextFile)
             }

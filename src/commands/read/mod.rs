@@ -59,7 +59,7 @@ const WIDEST: usize = 200;
 /// something could not be read; 2 a wrong command line.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = match options::parse(words, SystemTime::now()) {
-        Ok(Action::Read(options)) => options,
+        Ok(Action::Read(options)) => *options,
         Ok(Action::ShowHelp) => {
             return end(io::stdout().write_all(options::USAGE.as_bytes()), Reading::Complete);
         }
@@ -90,7 +90,7 @@ fn end(written: io::Result<()>, reading: Reading) -> ExitCode {
 fn read(options: Options, problems: &mut Problems) -> io::Result<()> {
     let on_terminal = options.output.is_none() && io::stdout().is_terminal();
     let format = options.format.unwrap_or(if on_terminal { Format::Table } else { Format::Line });
-    let sources = locate::open(&options.files, problems);
+    let sources = locate::open(&options.files, options.follow, problems);
     let judge = filter::Judge::new(options.filter);
     let as_they_are = format == Format::Line && !judge.is_choosy();
     let selection = Selection {
@@ -104,7 +104,7 @@ fn read(options: Options, problems: &mut Problems) -> io::Result<()> {
             let colour = if on_terminal && colour { Colour::On } else { Colour::Off };
             Writer::Table(Table::new(table_width(options.width, on_terminal), colour))
         }
-        Format::Summary => Writer::Summary(Summary::new()),
+        Format::Summary => Writer::Summary(Box::new(Summary::new())),
         Format::Line => Writer::Line,
         Format::Event => Writer::Event(options.dry_runs, options.max_event_size.unwrap_or(usize::MAX)),
     };
@@ -155,7 +155,7 @@ fn table_width(asked: Option<usize>, on_terminal: bool) -> Width {
 /// What is made of a line.
 enum Writer {
     Table(Table),
-    Summary(Summary),
+    Summary(Box<Summary>),
     Line,
     /// With the bytes that an Event may have.
     Event(DryRuns, usize),

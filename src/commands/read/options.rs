@@ -70,7 +70,7 @@ impl Input {
 
 #[derive(Debug)]
 pub(super) enum Action {
-    Read(Options),
+    Read(Box<Options>),
     ShowHelp,
 }
 
@@ -122,7 +122,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
     if options.format == Some(Format::Summary) && options.follow == Follow::Wait {
         return Err("--format=summary: with --follow there is no end to sum up at".to_owned());
     }
-    Ok(Action::Read(options))
+    Ok(Action::Read(Box::new(options)))
 }
 
 /// The flags that take a value.
@@ -277,7 +277,7 @@ mod tests {
 
     fn options(words: &[&str]) -> Options {
         match parsed(words) {
-            Ok(Action::Read(options)) => options,
+            Ok(Action::Read(options)) => *options,
             other => panic!("{words:?}: {other:?}"),
         }
     }

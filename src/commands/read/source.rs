@@ -40,7 +40,7 @@ pub(super) struct Source {
 
 #[derive(Debug)]
 enum Feed {
-    Log(LogFile),
+    Log(Box<LogFile>),
     Pipe(Pipe),
 }
 
@@ -113,7 +113,7 @@ pub(super) enum Aliens {
 impl Source {
     pub(super) fn of_log(log: LogFile) -> Self {
         let path = log.path().to_owned();
-        Self::of(Feed::Log(log), path)
+        Self::of(Feed::Log(Box::new(log)), path)
     }
 
     pub(super) fn of_pipe(pipe: Pipe, path: &Path) -> Self {
