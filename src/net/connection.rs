@@ -65,10 +65,14 @@ struct Life {
     history: History,
 }
 
-/// Whether a connection has carried a valid request.
+/// What a connection has carried so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum History {
+    /// No request.
     Unproven,
+    /// Nothing but requests that were refused.
+    Refused,
+    /// A valid request.
     Proven,
 }
 
@@ -92,7 +96,7 @@ enum State {
 /// In which order connections make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Turn {
-    /// It had its first second and carried no valid request.
+    /// It carried no valid request, and had its first second or a request refused.
     Unproven,
     /// It was idle for over a second.
     Idle,
@@ -226,6 +230,14 @@ impl Connection {
         self.lock().history = History::Proven;
     }
 
+    /// Its own thread: a request on it is refused.
+    pub fn refuse(&self) {
+        let mut life = self.lock();
+        if life.history == History::Unproven {
+            life.history = History::Refused;
+        }
+    }
+
     /// Its own thread: `count` bytes were received.
     pub(super) fn received(&self, count: usize) {
         if let State::Arriving { pace: Some(pace) } = &mut self.lock().state {
@@ -273,6 +285,7 @@ impl Connection {
             {
                 Some((Turn::Unproven, order(age(self.accepted))))
             }
+            (State::Waiting { since }, History::Refused) => Some((Turn::Unproven, order(age(*since)))),
             (State::Handshaking { since }, _) => {
                 (age(*since) >= NEWCOMER).then(|| (Turn::Handshaking, order(age(*since))))
             }
@@ -345,7 +358,9 @@ impl Connection {
         match (&life.state, life.history) {
             (State::Handshaking { .. } | State::Arriving { .. } | State::Complete, _) => true,
             (State::Waiting { since }, History::Unproven) => now.saturating_duration_since(*since) < FIRST_REQUEST,
-            (State::Waiting { .. }, History::Proven) | (State::GivingWay | State::Closing, _) => false,
+            (State::Waiting { .. }, History::Refused | History::Proven) | (State::GivingWay | State::Closing, _) => {
+                false
+            }
         }
     }
 

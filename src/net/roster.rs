@@ -11,6 +11,9 @@ use crate::observe::metrics::Metrics;
 /// How long a connection that we close is read on, for a request that was already on its way.
 pub const LINGER: Duration = Duration::from_secs(1);
 
+/// The same where descriptors or threads are scarce.
+const SCARCE_LINGER: Duration = Duration::from_millis(100);
+
 /// How often a full roster is looked through again for a connection that may make room by now.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -73,7 +76,7 @@ impl Roster {
             if has_room && state.connections.len() < self.most_sockets() {
                 break;
             }
-            if !has_room && let Some((victim, evicted)) = self.evict_one(&mut state) {
+            if !has_room && let Some((victim, evicted)) = self.evict_one(&mut state, LINGER) {
                 drop(state);
                 self.say_evicted(&victim, evicted);
                 state = self.lock();
@@ -100,9 +103,11 @@ impl Roster {
         self.left.notify_all();
     }
 
-    /// Makes a connection give its descriptor or its thread back.
+    /// Makes a connection give its descriptor or its thread back, unless one is about to.
     pub(super) fn make_room(&self) -> Room {
-        let evicted = self.evict_one(&mut self.lock());
+        let mut state = self.lock();
+        let evicted = if state.closing.is_empty() { self.evict_one(&mut state, SCARCE_LINGER) } else { None };
+        drop(state);
         match evicted {
             Some((victim, evicted)) => {
                 self.say_evicted(&victim, evicted);
@@ -112,7 +117,7 @@ impl Roster {
         }
     }
 
-    fn evict_one(&self, state: &mut State) -> Option<(Arc<Connection>, Evicted)> {
+    fn evict_one(&self, state: &mut State, linger: Duration) -> Option<(Arc<Connection>, Evicted)> {
         let now = Instant::now();
         loop {
             let in_turn = state.connections.iter().filter_map(|connection| Some((connection.turn(now)?, connection)));
@@ -123,7 +128,7 @@ impl Roster {
                 if state.closing.len() >= self.most_closing() {
                     state.closing.remove(0).1.cut();
                 }
-                state.closing.push((now + LINGER, Arc::clone(&victim)));
+                state.closing.push((now + linger, Arc::clone(&victim)));
                 return Some((victim, evicted));
             }
         }
