@@ -227,6 +227,7 @@ impl Handler<'_> {
             Ok(events) => events,
             Err(invalid) => {
                 drop(body);
+                self.connection.refuse();
                 return self.answer(request, Reply::refusal(Status::BadRequest, &invalid.to_string()));
             }
         };
@@ -299,6 +300,7 @@ impl Handler<'_> {
             Refused::TokenUnknown => self.service.metrics.source_rejections.increment(TokenFault::Unknown),
             _ => {}
         }
+        self.connection.refuse();
         let (status, why, allow) = refused.reply();
         let reply = Reply::refusal(status, why).allowing(allow);
         if self.port == Port::Metrics {
