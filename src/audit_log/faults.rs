@@ -1,4 +1,5 @@
 //! Failures of system calls, for tests.
+#![cfg(test)]
 
 use std::io;
 use std::sync::Mutex;

@@ -80,6 +80,13 @@ pub(super) const GROUPS: &[(&str, &[Flag])] = &[
                 show: |config| (config.logger_max_age.as_secs() / DAY).to_string(),
             },
             Flag {
+                name: "logger-max-total-size",
+                placeholder: "MB",
+                help: "all rolled files together; the oldest are deleted first; 0 for no limit",
+                set: |config, value| put(&mut config.logger_max_total_size, megabytes(value, 0)),
+                show: |config| (config.logger_max_total_size / MEGABYTE).to_string(),
+            },
+            Flag {
                 name: "logger-sync",
                 placeholder: "WHEN",
                 help: "always: reply only once the line is on the disk (fdatasync, shared by the requests that \

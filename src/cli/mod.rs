@@ -45,6 +45,8 @@ pub struct Config {
     pub logger_max_backups: usize,
     /// Age past which a rolled file is deleted; zero never.
     pub logger_max_age: Duration,
+    /// Bytes of all rolled files together, of which the oldest are deleted; 0 for no limit.
+    pub logger_max_total_size: u64,
     /// Reply only after fdatasync.
     pub logger_sync: bool,
     /// Permissions of new files, 0 to 0o777.
@@ -88,6 +90,7 @@ impl Default for Config {
             logger_max_size: 500 * MEGABYTE,
             logger_max_backups: 1,
             logger_max_age: Duration::ZERO,
+            logger_max_total_size: 0,
             logger_sync: false,
             logger_file_mode: 0o600,
             cert_filename: "/etc/tls/tls.crt".into(),
@@ -344,6 +347,7 @@ mod tests {
             logger_max_size: 7 * 1024 * 1024,
             logger_max_backups: 8,
             logger_max_age: Duration::from_secs(9 * 86_400),
+            logger_max_total_size: 4000 << 20,
             logger_sync: true,
             logger_file_mode: 0o640,
             cert_filename: "/b/crt".into(),
@@ -368,6 +372,7 @@ mod tests {
                 "--logger-max-size=7",
                 "--logger-max-backups=8",
                 "--logger-max-age=9",
+                "--logger-max-total-size=4000",
                 "--logger-sync=always",
                 "--logger-file-mode=0640",
                 "--cert-filename=/b/crt",

@@ -324,6 +324,7 @@ fn log_settings(config: &Config) -> audit_log::Settings {
         max_size: config.logger_max_size,
         max_backups: config.logger_max_backups,
         max_age: config.logger_max_age,
+        max_total_size: config.logger_max_total_size,
         sync: config.logger_sync,
         file_mode: config.logger_file_mode,
     }

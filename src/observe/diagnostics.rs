@@ -147,6 +147,24 @@ impl Diagnostics {
     }
 }
 
+/// Has a trouble said once, until it is over.
+#[derive(Debug, Default)]
+pub struct Latch {
+    said: bool,
+}
+
+impl Latch {
+    /// Whether this is the first time since [`Latch::reset`].
+    pub fn is_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.said, true)
+    }
+
+    /// The trouble is over: the next one is to be said.
+    pub fn reset(&mut self) {
+        self.said = false;
+    }
+}
+
 /// Keeps a flood of equal messages down to a few, and counts what it left out.
 #[derive(Debug)]
 pub struct RateLimit {

@@ -32,7 +32,7 @@ pub struct Metrics {
     /// Length of the longest line appended, with its newline.
     pub audit_line_bytes_max: Gauge,
     /// Appends that failed, by reason: one for each call, not for each group.
-    pub append_errors: CounterBy<10>,
+    pub append_errors: CounterBy<11>,
     /// Bytes appended.
     pub log_bytes_written: Counter,
     /// Size of the file appended to.
@@ -45,6 +45,9 @@ pub struct Metrics {
     pub log_reopens: Counter,
     /// Rolled files present.
     pub log_backups: Gauge,
+    /// When the oldest line was received that the log and its rolled files still hold, seconds since the Unix epoch; 0
+    /// until there is one.
+    pub log_oldest_timestamp: Gauge,
     /// Rolled files that could not be deleted.
     pub log_retention_errors: Counter,
     /// Groups of lines written together (one write each).
@@ -106,6 +109,7 @@ impl Metrics {
                     "pipe_full",
                     "sync",
                     "open",
+                    "lock",
                     "other",
                 ],
             ),
@@ -115,6 +119,7 @@ impl Metrics {
             log_rotation_errors: Counter::default(),
             log_reopens: Counter::default(),
             log_backups: Gauge::default(),
+            log_oldest_timestamp: Gauge::default(),
             log_retention_errors: Counter::default(),
             append_groups: Counter::default(),
             append_group_lines: Counter::default(),
@@ -201,6 +206,11 @@ impl Metrics {
             &self.log_reopens,
         );
         page.gauge("log_backups", "Rolled files present.", &self.log_backups);
+        page.gauge(
+            "log_oldest_timestamp_seconds",
+            "When the oldest line still there was received, Unix time; 0 before the first.",
+            &self.log_oldest_timestamp,
+        );
         page.counter(
             "log_retention_errors_total",
             "Rolled files that could not be listed or deleted.",
