@@ -388,7 +388,7 @@ impl LogFile {
         self.state = State::Spent(error.clone());
         if self.said_spent.is_first() {
             self.status.diagnostics.error(
-                "the audit log's file is not written any more and is rolled",
+                "the audit log will not be written any more and is rolled",
                 &[("path", (&self.name).into()), ("error", (&error.to_string()).into())],
             );
         }

@@ -148,7 +148,7 @@ impl World {
     /// One append that must work, now that nothing fails any more.
     fn must_work(&mut self) {
         self.life += 1;
-        let line = format!("{} works", self.life);
+        let line = format!("{{\"{} works\":1}}", self.life);
         let log = self.place.open();
         log.append(format!("{line}\n").as_bytes()).unwrap();
         assert_eq!(log.failing(), None);
@@ -236,7 +236,7 @@ fn append_some(log: &AuditLog, name: &str, mut dice: Dice) -> Vec<(String, Fate)
             .map(|part| {
                 let longest = if dice.roll(10) == 0 { 600 } else { 90 };
                 let filling = "x".repeat(usize::try_from(dice.roll(longest)).unwrap());
-                format!("{name}.{number}.{part} {filling}")
+                format!("{{\"{name}.{number}.{part}\":\"{filling}\"}}")
             })
             .collect();
         let bytes = lines.join("\n") + "\n";

@@ -57,7 +57,7 @@ impl LogFile {
                 let pause = Pause::after(self.rotation_pause, FIRST_ROTATION_PAUSE, LONGEST_ROTATION_PAUSE);
                 self.rotation_pause = Some(pause);
                 if self.said_no_successor.is_first() {
-                    self.status.warn("cannot roll the audit log or open it anew", &self.name, &error.to_string());
+                    self.status.warn("cannot roll the audit log", &self.name, &error.to_string());
                 }
             }
         }
