@@ -59,14 +59,11 @@ fn read<'a>(fs: &Fs, file: &File, chunk: &'a mut [u8], from: u64, to: u64) -> io
     Ok(bytes)
 }
 
-/// Whether `lines` stand at `at`, behind a newline or at the file's beginning.
-pub(super) fn stands_at(fs: &Fs, file: &File, lines: &[u8], at: u64) -> io::Result<bool> {
-    if line_start(fs, file, at)? != at {
-        return Ok(false);
-    }
+/// Whether exactly `bytes` stand at `at`.
+pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<bool> {
     let mut chunk = [0; CHUNK];
     let mut from = at;
-    for part in lines.chunks(CHUNK) {
+    for part in bytes.chunks(CHUNK) {
         let to = from + part.len() as u64;
         if read(fs, file, &mut chunk, from, to)? != part {
             return Ok(false);
@@ -76,16 +73,25 @@ pub(super) fn stands_at(fs: &Fs, file: &File, lines: &[u8], at: u64) -> io::Resu
     Ok(true)
 }
 
-/// Cuts a file to `length`, where a line ends. Where the file is shorter, somebody has truncated it meanwhile, and it is
-/// cut to the end of its last whole line; it is never made longer, which would leave a hole of NULs. Returns the length
-/// that the file has then, by what the file system says.
+/// Cuts off what was `written` to the end of a file `begin` bytes long, where a line ends. A file that is shorter than
+/// it should be was truncated meanwhile: what is left of `written` is cut off, with the torn line that the truncation
+/// may have left. No file is ever made longer, which would leave a hole of NULs. Returns the length that the file has
+/// then, by what the file system says.
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
-pub(super) fn cut_back(fs: &Fs, file: &File, length: u64) -> io::Result<u64> {
-    let now = fs.metadata_of(file)?.len();
-    let whole = if now < length { line_start(fs, file, now)? } else { length };
-    if whole < now {
+pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8]) -> io::Result<u64> {
+    let length = fs.metadata_of(file)?.len();
+    let whole = if length >= begin + written.len() as u64 {
+        begin
+    } else {
+        match length.checked_sub(written.len() as u64) {
+            // Truncated before the write.
+            Some(at) if holds(fs, file, written, at)? => line_start(fs, file, at)?,
+            _ => line_start(fs, file, length)?.min(begin),
+        }
+    };
+    if whole < length {
         fs.set_len(file, whole)?;
         if fs.metadata_of(file)?.len() != whole {
             return Err(io::Error::other("its length is not what it was cut to"));
@@ -250,14 +256,25 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_goes_to_the_length_asked_for_or_to_the_last_line_of_a_file_that_is_shorter() {
-        for (content, length, left) in
-            [("a\nbcd", 2, "a\n"), ("a\nbcd", 5, "a\nbcd"), ("a\nbcd", 9, "a\n"), ("", 9, "")]
-        {
+    fn a_cut_takes_what_was_written_and_no_other_line_even_if_the_file_was_truncated_meanwhile() {
+        for (content, begin, left) in [
+            ("a\nb\nxx\nyy\n", 4, "a\nb\n"),
+            ("a\nb\nxx\nyy\nfrom somebody else\n", 4, "a\nb\n"),
+            // Truncated before the write, at the end of a line or within one.
+            ("a\nxx\nyy\n", 4, "a\n"),
+            ("a\nxx\nyy\n", 40, "a\n"),
+            ("a\nbxx\nyy\n", 40, "a\n"),
+            // And after it.
+            ("a\nb\nxx\nyy", 4, "a\nb\n"),
+            ("a\nb\nx", 4, "a\nb\n"),
+            ("a\nb", 4, "a\n"),
+            ("", 4, ""),
+        ] {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
-            assert_eq!(cut_back(&Fs::default(), file.as_file(), length).unwrap(), left.len() as u64);
-            assert_eq!(std::fs::read_to_string(file.path()).unwrap(), left);
+            let length = cut_back(&Fs::default(), file.as_file(), begin, b"xx\nyy\n").unwrap();
+            assert_eq!(std::fs::read_to_string(file.path()).unwrap(), left, "{content:?} {begin}");
+            assert_eq!(length, left.len() as u64);
         }
     }
 }

@@ -11,10 +11,12 @@ mod rotate;
 mod start;
 
 pub(super) use rotate::Look;
+use rotate::Place;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,9 +139,10 @@ struct Group<'a> {
 /// What a group has written to a file that was rolled since.
 struct Part {
     file: File,
-    /// The rolled file's name, if it was we who rolled it.
-    rolled: Option<PathBuf>,
-    /// The file's length before that.
+    place: Place,
+    /// Which of the group's bytes.
+    lines: Range<usize>,
+    /// The file's length before them.
     begin: u64,
 }
 
@@ -226,7 +229,8 @@ impl LogFile {
                 // The file-size limit of the process or of the file system. A new file has room up to it.
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge && before > 0 => {
                     let error = AppendError::write(&self.name, &error);
-                    self.cut_back(before)?;
+                    let from = group.done..group.done + self.written_since(before);
+                    self.cut_back(before, group.lines.get(from).unwrap_or_default())?;
                     if self.settle(group)? == Fate::Stands {
                         self.roll(group).map_err(|_| error)?;
                     }
@@ -317,14 +321,20 @@ impl LogFile {
         let part = group.lines.get(group.here..group.done).unwrap_or_default();
         let failed = |error| AppendError::write(&self.name, &error);
         if let Some(begin) = length.checked_sub(part.len() as u64)
-            && content::stands_at(&self.fs, &self.open.file, part, begin).map_err(failed)?
+            && content::line_start(&self.fs, &self.open.file, begin).map_err(failed)? == begin
+            && content::holds(&self.fs, &self.open.file, part, begin).map_err(failed)?
         {
             (group.begin, self.open.length) = (begin, length);
             return Ok(Fate::Stands);
         }
-        self.cut_back(group.begin)?;
+        self.cut_back(group.begin, part)?;
         group.begin_again(self.open.length);
         Ok(Fate::Gone)
+    }
+
+    /// How many bytes were written to the open file since it was `length` bytes long.
+    fn written_since(&self, length: u64) -> usize {
+        usize::try_from(self.open.length.saturating_sub(length)).unwrap_or(usize::MAX)
     }
 
     fn sync(&mut self) -> Result<(), AppendError> {
@@ -341,14 +351,17 @@ impl LogFile {
 
     /// Takes back what a failed group has written.
     fn take_back(&mut self, group: Group<'_>, error: &AppendError) {
+        let here = group.here..group.here.saturating_add(self.written_since(group.begin)).min(group.lines.len());
+        let written = group.lines.get(here).unwrap_or_default();
         // Where an earlier cut has left the end in doubt there is none other.
-        if matches!(self.state, State::Writable) && self.cut_back(group.begin).is_ok() && error.is_sync() {
+        if matches!(self.state, State::Writable) && self.cut_back(group.begin, written).is_ok() && error.is_sync() {
             self.after_failed_sync(error);
         }
-        for part in group.earlier.into_iter().rev() {
-            match (content::cut_back(&self.fs, &part.file, part.begin), part.rolled) {
+        for part in group.earlier.iter().rev() {
+            let written = group.lines.get(part.lines.clone()).unwrap_or_default();
+            match (content::cut_back(&self.fs, &part.file, part.begin, written), &part.place) {
                 // Nothing but the group was in it.
-                (Ok(0), Some(rolled)) => drop(self.fs.remove(&rolled)),
+                (Ok(0), Place::Rolled(rolled)) => drop(self.fs.remove(rolled)),
                 (Ok(_), _) => {}
                 (Err(error), _) => {
                     let error = error.to_string();
@@ -358,9 +371,10 @@ impl LogFile {
         }
     }
 
-    /// Cuts the open file back to `length`, where a line ends. If that cannot be seen to have worked, the file is left.
-    fn cut_back(&mut self, length: u64) -> Result<(), AppendError> {
-        match content::cut_back(&self.fs, &self.open.file, length) {
+    /// Cuts off what was `written` to the open file since it was `begin` bytes long. If that cannot be seen to have
+    /// worked, the file is left.
+    fn cut_back(&mut self, begin: u64, written: &[u8]) -> Result<(), AppendError> {
+        match content::cut_back(&self.fs, &self.open.file, begin, written) {
             Ok(length) => {
                 self.open.length = length;
                 Ok(())

@@ -43,7 +43,14 @@ impl Fs {
 
     pub(super) fn open(&self, options: &OpenOptions, path: &Path) -> io::Result<File> {
         self.may(Call::Open)?;
-        options.open(path)
+        #[cfg(test)]
+        let new = !path.exists();
+        let file = options.open(path)?;
+        #[cfg(test)]
+        if new {
+            self.faults.named(super::faults::Name::Made(path.to_owned()));
+        }
+        Ok(file)
     }
 
     /// Takes the lock of the file's inode (flock(2)) for this open file. Fails with `ResourceBusy` if another open file
@@ -72,12 +79,18 @@ impl Fs {
 
     pub(super) fn sync_data(&self, file: &File) -> io::Result<()> {
         self.may(Call::Sync)?;
-        file.sync_data()
+        file.sync_data()?;
+        #[cfg(test)]
+        self.faults.synced(file);
+        Ok(())
     }
 
     pub(super) fn sync_all(&self, file: &File) -> io::Result<()> {
         self.may(Call::Sync)?;
-        file.sync_all()
+        file.sync_all()?;
+        #[cfg(test)]
+        self.faults.synced(file);
+        Ok(())
     }
 
     /// Makes the names in `directory` durable.
@@ -98,7 +111,10 @@ impl Fs {
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.may(Call::Rename)?;
-        std::fs::rename(from, to)
+        std::fs::rename(from, to)?;
+        #[cfg(test)]
+        self.faults.named(super::faults::Name::Renamed(from.to_owned(), to.to_owned()));
+        Ok(())
     }
 
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {

@@ -35,6 +35,8 @@ mod model;
 mod names;
 mod open;
 mod proc;
+#[cfg(test)]
+mod random_faults;
 mod status;
 mod stream;
 #[cfg(test)]

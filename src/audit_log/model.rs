@@ -187,13 +187,13 @@ impl World {
     }
 
     fn check_file(&self, text: &str, is_log: bool, name: &str, context: &str) {
-        let uncut = self.crashed || context.contains("cannot cut off a failed write");
+        let uncut = self.crashed || context.contains("is in doubt");
         if uncut && name.contains("moved-") {
             // It was gone before it could be mended.
             return;
         }
         let whole = text.is_empty() || text.ends_with('\n');
-        let torn_and_said = !is_log && context.contains("a rolled file ends in a torn line");
+        let torn_and_said = !is_log && context.contains("is in doubt");
         assert!(whole || torn_and_said, "{name} is torn: {context}");
         let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         for line in lines.clone() {

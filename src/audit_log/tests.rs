@@ -83,6 +83,11 @@ impl Place {
         self.try_open().unwrap()
     }
 
+    fn status(&self) -> Status {
+        let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(self.messages.clone()));
+        Status::new(Arc::clone(&self.metrics), Arc::new(diagnostics))
+    }
+
     pub(super) fn root(&self) -> &Path {
         self.directory.path()
     }
@@ -370,6 +375,31 @@ fn a_line_is_acknowledged_in_a_file_with_a_name_however_often_the_log_is_deleted
         log.append(line.as_bytes()).unwrap();
         assert_eq!(place.read_log(), line);
     }
+}
+
+#[test]
+fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
+    use super::faults::Fault;
+    for call in 1..4 {
+        for share in [0, 30, 100] {
+            let place = Place::new();
+            let file = file_of(&place);
+            let mut writer = Writer::new(Sink::File(Box::new(file)), Arc::new(place.status()));
+            writer.append(b"{\"one\":1}\n", 1).unwrap();
+            place.fs.faults.with_disk(|disk| disk.log = place.log());
+            place.fs.faults.play(vec![(call, Fault::Truncate(share))]);
+            writer.append(b"{\"two\":2}\n", 1).unwrap();
+            let text = place.read_log();
+            // The third call, if there is one, comes after a truncation that was noticed.
+            let expected = ["{\"two\":2}\n", "{\"one\":1}\n{\"two\":2}\n"];
+            assert!(expected.contains(&text.as_str()), "{call} {share}: {text:?}");
+        }
+    }
+}
+
+fn file_of(place: &Place) -> LogFile {
+    let rules = Rules { max_size: 0, sync: false, mode: 0o600 };
+    LogFile::open(place.fs.clone(), place.log(), rules, Arc::new(place.status())).unwrap()
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! it got: whatever fails, the next try goes on from what it finds.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -28,16 +29,29 @@ pub(in super::super) enum Look {
 /// The file that was written before.
 pub(super) struct Predecessor {
     pub(super) open: OpenFile,
-    /// Its new name, if it was rolled.
-    pub(super) rolled: Option<PathBuf>,
+    pub(super) place: Place,
+}
+
+/// Where a file is that was written before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// We have rolled it, to this name.
+    Rolled(PathBuf),
+    /// Somebody has moved it.
+    Moved,
+    Deleted,
 }
 
 impl LogFile {
     /// Rolls the file within a group, whose part in it is settled.
     pub(super) fn roll(&mut self, group: &mut Group<'_>) -> io::Result<()> {
-        let Predecessor { open, rolled } = self.succeed()?;
+        let Predecessor { open, place } = self.succeed()?;
+        if place == Place::Deleted {
+            group.begin_again(self.open.length);
+            return Ok(());
+        }
         if group.done > group.here {
-            group.earlier.push(Part { file: open.file, rolled, begin: group.begin });
+            group.earlier.push(Part { file: open.file, place, lines: group.here..group.done, begin: group.begin });
         }
         (group.here, group.begin) = (group.done, self.open.length);
         Ok(())
@@ -69,18 +83,19 @@ impl LogFile {
             self.fs.make_directory(&self.directory)?;
         }
         self.hold_lock()?;
-        let rolled = match self.fs.metadata(&self.path) {
-            Ok(metadata) if Identity::of(&metadata) == self.open.identity => Some(self.archive()?),
+        let place = match self.fs.metadata(&self.path) {
+            Ok(metadata) if Identity::of(&metadata) == self.open.identity => Place::Rolled(self.archive()?),
             // Nobody knows whose file is there.
             Err(error) if !missing(&error) => return Err(error),
-            _ => None,
+            _ if self.fs.metadata_of(&self.open.file)?.nlink() == 0 => Place::Deleted,
+            _ => Place::Moved,
         };
         let open = OpenFile::open(&self.fs, &self.path, self.rules.mode, content::Scan::Tail, &self.status)?;
-        if rolled.is_none() {
+        if !matches!(place, Place::Rolled(_)) {
             self.say_opened_anew();
         }
         self.state = State::Writable;
-        Ok(Predecessor { open: std::mem::replace(&mut self.open, open), rolled })
+        Ok(Predecessor { open: std::mem::replace(&mut self.open, open), place })
     }
 
     /// Renames the open file, which has the log's name, to that of a rolled file.
@@ -110,7 +125,7 @@ impl LogFile {
     pub(in super::super) fn look(&mut self, look: Look) {
         let moved = match self.fs.metadata(&self.path) {
             Ok(metadata) if Identity::of(&metadata) == self.open.identity => {
-                self.open.length = metadata.len();
+                self.note_length(metadata.len());
                 false
             }
             Ok(_) => true,
@@ -127,13 +142,23 @@ impl LogFile {
         let _ = self.hold_lock();
     }
 
+    /// Somebody may have added lines to the file, or truncated it, perhaps within a line.
+    fn note_length(&mut self, length: u64) {
+        if length >= self.open.length {
+            self.open.length = length;
+        } else if let State::Writable = self.state {
+            // If that fails the file is left, and that has been said.
+            let _ = self.cut_back(self.open.length, &[]);
+        }
+    }
+
     /// Makes sure that the lock is ours, or has appends refused.
     fn hold_lock(&mut self) -> io::Result<()> {
         let outcome = self.guard.hold(&self.fs);
         match &outcome {
             Ok(()) if self.unlocked.take().is_some() => {
                 // Another process may have written to it.
-                self.open.length = self.fs.metadata_of(&self.open.file)?.len();
+                self.note_length(self.fs.metadata_of(&self.open.file)?.len());
                 self.status.set_obstacle(None);
             }
             Ok(()) => {}
