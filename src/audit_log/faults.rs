@@ -74,6 +74,8 @@ pub(super) struct Disk {
     pub(super) taken: Vec<String>,
     pub(super) looked_after: bool,
     pub(super) moved: u32,
+    /// Calls that failed since the script was set.
+    pub(super) failed: u32,
     /// Somebody has truncated the log, perhaps within a line, and the log may not know yet.
     pub(super) truncated: bool,
     /// The files that were.
@@ -96,6 +98,7 @@ impl Faults {
     pub(super) fn play(&self, script: Vec<(u32, Fault)>) {
         let mut state = self.0.lock().unwrap();
         (state.script, state.calls, state.crashed, state.shorten) = (script, 0, false, false);
+        state.disk.failed = 0;
     }
 
     pub(super) fn with_disk<T>(&self, action: impl FnOnce(&mut Disk) -> T) -> T {
@@ -147,6 +150,12 @@ impl Faults {
 
 impl State {
     fn play(&mut self, call: Call) -> io::Result<()> {
+        let outcome = self.play_call(call);
+        self.disk.failed += u32::from(outcome.is_err());
+        outcome
+    }
+
+    fn play_call(&mut self, call: Call) -> io::Result<()> {
         self.calls += 1;
         self.disk.looked_after |= call == Call::Stat;
         let now: Vec<Fault> =

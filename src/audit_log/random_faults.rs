@@ -103,10 +103,10 @@ struct World {
     status: Arc<Status>,
     writer: Option<Writer>,
     fates: HashMap<String, Fate>,
-    /// Files of whose ends the log has said that they are in doubt: they may be torn, and hold what was refused.
+    /// Files where a failed write could not be cut off either: they may be torn, and hold what was refused.
     doubtful: HashSet<u64>,
-    /// Of the messages.
-    doubts: usize,
+    /// Calls that failed in the last step.
+    failed: u32,
     number: u32,
 }
 
@@ -129,7 +129,7 @@ impl World {
             writer: None,
             fates: HashMap::new(),
             doubtful: HashSet::new(),
-            doubts: 0,
+            failed: 0,
             number: 0,
         };
         let log = world.log();
@@ -231,6 +231,7 @@ impl World {
                 self.start();
             }
         }
+        self.failed = self.fs.faults.with_disk(|disk| disk.failed);
         self.fs.faults.play(Vec::new());
     }
 
@@ -287,11 +288,8 @@ impl World {
     }
 
     fn check(&mut self) -> Result<(), TestCaseError> {
-        let doubts = self.messages.count("is in doubt") + self.messages.count("has left lines in a rolled file");
-        // While it lasts that is said once only.
-        let doubts = doubts + self.messages.count("cannot roll");
-        let in_doubt = doubts > self.doubts || self.status.failing().is_some_and(|why| why.contains("in doubt"));
-        self.doubts = doubts;
+        // A write and its cut have failed; or a cut that had to read what a truncation had left.
+        let in_doubt = self.failed >= 2 || (self.failed == 1 && self.fs.faults.with_disk(|disk| disk.truncated));
         let taken: HashSet<String> = self.fs.faults.with_disk(|disk| disk.taken.iter().cloned().collect());
         let mut seen: HashMap<String, usize> = HashMap::new();
         for path in self.files() {
@@ -308,9 +306,8 @@ impl World {
             let excused = self.doubtful.contains(&inode);
             // By an operator, within a line. In the log that is mended before the next line, elsewhere it stays.
             let is_log = path == self.log();
-            let truncated = self.fs.faults.with_disk(|disk| {
-                disk.truncated_files.contains(&inode) && (disk.truncated || !is_log)
-            });
+            let truncated =
+                self.fs.faults.with_disk(|disk| disk.truncated_files.contains(&inode) && (disk.truncated || !is_log));
             prop_assert!(!torn || excused || unmended || truncated, "{} is torn", path.display());
             for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
                 let line = line.trim_end();

@@ -64,8 +64,10 @@ impl LogFile {
 
     fn ready(mut self) -> Self {
         if self.guard.is_unsupported() {
-            let said = "nothing keeps a second process from writing to it";
-            self.status.warn("the audit log's file system has no locks", &self.name, said);
+            self.status.diagnostics.warn(
+                "the audit log's file system has no locks: nothing keeps a second process from writing to it",
+                &[("path", (&self.name).into())],
+            );
         }
         if self.rules.max_size > 0 {
             if let Some(why) = self.cannot_roll() {
@@ -114,8 +116,10 @@ impl OpenFile {
         let metadata = fs.metadata_of(&opened.file)?;
         if Mounts::read().is_ok_and(|mounts| mounts.is_of_network(&metadata)) {
             if scan == Scan::All {
-                let said = "it is kept from a second process by its lock file alone";
-                status.warn("the audit log is on another machine's file system", &name, said);
+                status.diagnostics.warn(
+                    "the audit log is on another machine's file system: only its lock file keeps a second process from it",
+                    &[("path", (&name).into())],
+                );
             }
         } else {
             match fs.lock(&opened.file) {
