@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -361,7 +361,12 @@ fn failing_syncs_are_one_message_with_pauses_and_leave_no_empty_files() {
         .arg(server.process_id().to_string())
         .spawn()
         .unwrap();
-    eventually("the first refusal", || (send_one(&server).status == 503).then_some(()));
+    let mut recorded = 1;
+    eventually("the first refusal", || {
+        let status = send_one(&server).status;
+        recorded += usize::from(status == 200);
+        (status == 503).then_some(())
+    });
     let until = SystemTime::now() + Duration::from_secs(5);
     let mut refused = 0;
     while SystemTime::now() < until {
@@ -372,7 +377,7 @@ fn failing_syncs_are_one_message_with_pauses_and_leave_no_empty_files() {
     assert_eq!(said("append failed; events are answered 503 until it works again"), 1);
     assert_eq!(said("the audit log will not be written any more and is rolled"), 1);
     let files = rolled(server.log_path().parent().unwrap());
-    assert_eq!(files.iter().map(|file| lines_of(file).len()).collect::<Vec<_>>(), [1]);
+    assert_eq!(files.iter().map(|file| lines_of(file).len()).collect::<Vec<_>>(), [recorded]);
     rustix::process::kill_process(rustix::process::Pid::from_child(&strace), Signal::TERM).unwrap();
     strace.wait().unwrap();
     eventually("it works again", || (send_one(&server).status == 200).then_some(()));

@@ -90,8 +90,9 @@ pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8]) -> io::
     };
     if whole < length {
         fs.set_len(file, whole)?;
-        if fs.metadata_of(file)?.len() != whole {
-            return Err(io::Error::other("its length is not what it was cut to"));
+        // If somebody truncated it just before, the cut has made it longer, and it ends in NULs.
+        if fs.metadata_of(file)?.len() != whole || line_start(fs, file, whole)? != whole {
+            return Err(io::Error::other("it is not what it was cut to"));
         }
     }
     Ok(whole)
@@ -116,16 +117,16 @@ pub(super) struct Mended {
 /// A file that does not begin, or end, as a log of ours is left as it is: the error says what was found.
 pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64) -> io::Result<Mended> {
     let mut chunk = [0; CHUNK];
-    let first = read(fs, file, &mut chunk, 0, length.min(1))?;
-    // The original program wrote empty lines now and then.
-    if !matches!(first, [] | [b'{' | b'\n' | 0]) {
+    let first = read(fs, file, &mut chunk, 0, length.min(2))?;
+    // The original program wrote empty lines now and then, and a single NUL is blanked to 0.
+    if !matches!(first, [] | [b'{' | b'\n' | 0, ..] | [b'0'] | [b'0', b'\n']) {
         return Err(foreign("begins with", read(fs, file, &mut chunk, 0, length.min(SHOWN))?));
     }
     let mut mended = Mended { length, ..Mended::default() };
     let torn = line_start(fs, file, length)?;
     let tail = read(fs, file, &mut chunk, torn, length.min(torn + CHUNK as u64))?;
-    // Every line of ours begins with these two bytes, as far as a power cut has left them.
-    if !matches!(tail, [] | [0, ..] | [b'{'] | [b'{', b'"' | 0, ..]) {
+    // Lines of ours, blanked ones too, begin so, as far as a power cut has left their first bytes.
+    if !matches!(tail, [] | [0, ..] | [b'{' | b'0'] | [b'{', b'"' | b'}' | 0, ..]) {
         let shown = tail.get(..SHOWN as usize).unwrap_or(tail);
         return Err(foreign("ends, without a newline, with", shown));
     }

@@ -175,6 +175,10 @@ impl State {
     }
 }
 
+fn one_byte_of_a_line(text: &[u8]) -> bool {
+    matches!(text, [b'{'] | [.., b'\n', b'{'])
+}
+
 impl Disk {
     fn lines(path: &Path) -> Vec<String> {
         let text = fs::read(path).unwrap_or_default();
@@ -205,13 +209,26 @@ impl Disk {
         }
     }
 
+    /// To so many hundredths of its length, and from there to the end of a line.
+    pub(super) fn truncate_to_line(&mut self, share: u8) {
+        self.take(|disk| {
+            let text = fs::read(&disk.log)?;
+            let end = text.len() * usize::from(share) / 100;
+            let end = text[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+            File::options().write(true).open(&disk.log)?.set_len(end as u64)
+        });
+    }
+
     pub(super) fn truncate(&mut self, share: u8) {
         self.truncated = true;
         self.truncated_files.extend(fs::metadata(&self.log).map(|metadata| metadata.ino()));
         self.take(|disk| {
             let file = File::options().write(true).open(&disk.log)?;
-            let length = file.metadata()?.len();
-            file.set_len(length * u64::from(share) / 100)
+            let mut length = file.metadata()?.len() * u64::from(share) / 100;
+            // A single byte of a line with another line behind it would not look like one of ours.
+            length -=
+                u64::from(length > 0 && fs::read(&disk.log)?.get(..length as usize).is_some_and(one_byte_of_a_line));
+            file.set_len(length)
         });
     }
 

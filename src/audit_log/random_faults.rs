@@ -202,7 +202,7 @@ impl World {
             }
             Step::Probe(script) => self.with_writer(script, |writer| drop(writer.probe())),
             Step::Delete => self.fs.faults.with_disk(|disk| disk.take(|disk| fs::remove_file(&disk.log))),
-            Step::Truncate(share) => self.fs.faults.with_disk(|disk| disk.truncate(share)),
+            Step::Truncate(share) => self.fs.faults.with_disk(|disk| disk.truncate_to_line(share)),
             Step::Move => self.fs.faults.with_disk(super::faults::Disk::move_away),
             Step::RemoveDirectory => {
                 let folder = self.folder();
@@ -218,6 +218,10 @@ impl World {
                 self.start();
             }
             Step::Kill(call, lengths) => {
+                // A line torn by an operator's truncation, and then the end in mid-write: nobody can tell them apart.
+                if self.fs.faults.with_disk(|disk| disk.truncated) {
+                    self.doubtful.extend(fs::metadata(self.log()).map(|metadata| metadata.ino()));
+                }
                 self.fs.faults.play(vec![(call, Fault::Short), (call + 1, Fault::Crash)]);
                 self.append(&lengths, true);
                 self.writer = None;
