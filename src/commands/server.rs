@@ -120,9 +120,8 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: &Config, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
+    pub fn start(config: &Config, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
         say_settings(config, &diagnostics);
-        let metrics = Arc::new(Metrics::new());
         let shared = || (Arc::clone(&metrics), Arc::clone(&diagnostics));
         let (to_metrics, to_diagnostics) = shared();
         let tls = Tls::load(tls_settings(config), to_metrics, to_diagnostics).map_err(StartError::Tls)?;
@@ -147,6 +146,8 @@ impl Server {
             draining: AtomicBool::new(false),
             recorded_requests: Counter::default(),
             handshake_messages: RateLimit::new(),
+            refused_messages: RateLimit::new(),
+            mended_messages: RateLimit::new(),
         });
         let roster = |cap, round| {
             let (to_metrics, to_diagnostics) = shared();
@@ -344,6 +345,9 @@ fn say_settings(config: &Config, diagnostics: &Diagnostics) {
     for warning in config.warnings() {
         diagnostics.warn(warning, &[]);
     }
+    for warning in config.unexpanded() {
+        diagnostics.warn(&warning, &[]);
+    }
 }
 
 fn tls_settings(config: &Config) -> tls::Settings {
@@ -359,8 +363,9 @@ fn log_settings(config: &Config) -> audit_log::Settings {
     audit_log::Settings {
         target,
         max_size: config.logger_max_size,
-        max_backups: config.logger_max_backups,
+        max_backups: usize::try_from(config.logger_max_backups).unwrap_or(0),
         max_age: config.logger_max_age,
+        max_total_size: config.logger_max_total_size,
         sync: config.logger_sync,
         file_mode: config.logger_file_mode,
     }

@@ -221,7 +221,7 @@ impl Handler<'_> {
         let made = match record {
             Record::EventList => event_list::audit_lines(&mut body.bytes, source, &mut body.lines),
             Record::AdmissionReview => review::audit_line(&mut body.bytes, request.received, source, &mut self.reply)
-                .map(|()| Events { count: 1, longest: body.bytes.len() }),
+                .map(|()| Events { count: 1, longest: body.bytes.len(), mended: 0 }),
         };
         let events = match made {
             Ok(events) => events,
@@ -245,6 +245,9 @@ impl Handler<'_> {
         metrics.audit_lines.add(kind, as_u64(events.count));
         let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
         metrics.audit_line_bytes_max.raise_to(longest);
+        if events.mended > 0 {
+            self.say_mended(events.mended, source);
+        }
         self.service.recorded_requests.increment();
         drop(body);
         if !std::mem::replace(&mut self.proven, true) {

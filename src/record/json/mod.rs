@@ -1,12 +1,13 @@
 //! JSON text is checked and compacted in one pass, in place.
 //!
-//! The grammar is that of RFC 8259, UTF-8 included, with arrays and objects nested up to [`MAX_DEPTH`] deep. White space
-//! between tokens is removed. Every other byte stays as it came: numbers, escapes, duplicate names and the order of
+//! The grammar is that of RFC 8259, with arrays and objects nested up to [`MAX_DEPTH`] deep. White space between tokens is
+//! removed. Every other byte stays as it came: numbers, escapes, duplicate names and the order of
 //! members are not looked into. There is no tree, no recursion and no allocation.
 //!
 //! The caller knows what the text means: it walks through the levels that it knows with [`Compactor::members`] and
 //! [`Compactor::elements`], and passes over all other values with [`Compactor::skip`].
 
+pub mod reader;
 mod scan;
 mod text;
 
@@ -14,8 +15,11 @@ use std::fmt;
 
 pub use text::{Text, push_string};
 
-/// How many arrays and objects may be open at once, as in Go's `encoding/json`.
-pub const MAX_DEPTH: usize = 10_000;
+/// How many arrays and objects may be open at once: more than the API server can send.
+///
+/// Go's `encoding/json` reads and writes values up to 10,000 deep (`maxNestingDepth` of its scanner). The API server checks
+/// an object by itself and puts it two levels deep into an AdmissionReview, three levels deep into an EventList.
+pub const MAX_DEPTH: usize = 160 * 64;
 
 /// Reads a JSON text from front to back and compacts it on the way.
 ///
@@ -35,7 +39,9 @@ pub struct Compactor<'a> {
     /// How many arrays and objects are open now.
     depth: usize,
     /// Which of them are objects: one bit for each, the outermost lowest.
-    objects: [u64; MAX_DEPTH.div_ceil(64)],
+    objects: [u64; MAX_DEPTH / 64],
+    /// Where the first bytes stand that are not UTF-8, since [`Compactor::check_utf8`] was called last.
+    not_utf8: Option<usize>,
 }
 
 /// Whether a member stays in the compacted text.
@@ -50,7 +56,7 @@ pub enum Fate {
 impl<'a> Compactor<'a> {
     /// Stands before the first byte.
     pub fn new(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, read: 0, run: 0, kept: 0, depth: 0, objects: [0; MAX_DEPTH.div_ceil(64)] }
+        Self { bytes, read: 0, run: 0, kept: 0, depth: 0, objects: [0; MAX_DEPTH / 64], not_utf8: None }
     }
 
     /// Whether the next value begins with this byte: `{` is an object, `[` an array, `"` a string.
@@ -65,17 +71,13 @@ impl<'a> Compactor<'a> {
         names: &[&'static str],
         mut member: impl FnMut(&mut Self, Option<&'static str>) -> Result<Fate, E>,
     ) -> Result<(), E> {
-        if !self.next_is(b'{')? {
-            return Err(self.error("an object was expected").into());
-        }
+        self.expect(b'{', "an object was expected")?;
         self.open(b'{')?;
         let start = self.position();
         let mut end = start;
         if self.token()? != b'}' {
             loop {
-                if !self.next_is(b'"')? {
-                    return Err(self.error("a member's name was expected").into());
-                }
+                self.expect(b'"', "a member's name was expected")?;
                 let name = self.string()?.one_of(names);
                 self.colon()?;
                 match member(self, name)? {
@@ -97,9 +99,7 @@ impl<'a> Compactor<'a> {
 
     /// Reads an array. `element` is called before each element and has to read it.
     pub fn elements<E: From<Error>>(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
-        if !self.next_is(b'[')? {
-            return Err(self.error("an array was expected").into());
-        }
+        self.expect(b'[', "an array was expected")?;
         self.open(b'[')?;
         if self.token()? != b']' {
             loop {
@@ -118,11 +118,9 @@ impl<'a> Compactor<'a> {
 
     /// Reads a string.
     pub fn string(&mut self) -> Result<Text<'_>, Error> {
-        if !self.next_is(b'"')? {
-            return Err(self.error("a string was expected"));
-        }
+        self.expect(b'"', "a string was expected")?;
         let (start, position) = (self.read, self.position());
-        self.read = scan::string(self.bytes, start)?;
+        self.read = scan::string(self.bytes, start, &mut self.not_utf8)?;
         Ok(Text { quoted: self.bytes.get(start..self.read).unwrap_or_default(), position })
     }
 
@@ -141,7 +139,7 @@ impl<'a> Compactor<'a> {
         loop {
             let first = self.token()?;
             match first {
-                b'"' => self.read = scan::string(self.bytes, self.read)?,
+                b'"' => self.read = scan::string(self.bytes, self.read, &mut self.not_utf8)?,
                 b'{' | b'[' => {
                     self.open(first)?;
                     match (first, self.token()?) {
@@ -189,9 +187,16 @@ impl<'a> Compactor<'a> {
         self.bytes.get(position..self.kept).unwrap_or_default()
     }
 
+    /// An error if a string that was read since the last call is not UTF-8. Such bytes stay as they came, and the caller
+    /// may go on: nothing else can be wrong with them, since JSON's own characters are ASCII.
+    pub fn check_utf8(&mut self) -> Result<(), Error> {
+        self.not_utf8.take().map_or(Ok(()), |at| Err(Error { what: "not UTF-8", at }))
+    }
+
     /// Ends the text and returns the length of its compacted form, which stands at the front of the bytes. Anything but
-    /// white space behind the value is an error.
+    /// white space behind the value is an error, and so is what [`Self::check_utf8`] would find.
     pub fn finish(mut self) -> Result<usize, Error> {
+        self.check_utf8()?;
         self.white_space();
         if self.read < self.bytes.len() {
             return Err(self.error("something follows the document"));
@@ -206,6 +211,12 @@ impl<'a> Compactor<'a> {
             Some(&byte) if byte > b' ' => Ok(byte),
             _ => self.token_after_white_space(),
         }
+    }
+
+    /// An error unless the next byte that is no white space is this one; it is not read yet.
+    #[inline(always)]
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Error> {
+        if self.bytes.get(self.read) == Some(&byte) || self.token()? == byte { Ok(()) } else { Err(self.error(what)) }
     }
 
     #[inline(never)]
@@ -249,7 +260,7 @@ impl<'a> Compactor<'a> {
     #[inline(always)]
     fn open(&mut self, bracket: u8) -> Result<(), Error> {
         if self.depth == MAX_DEPTH {
-            return Err(self.error("nested deeper than 10,000"));
+            return Err(self.error("nested deeper than 10,240"));
         }
         let bit = 1 << (self.depth % 64);
         if let Some(word) = self.objects.get_mut(self.depth / 64) {
@@ -278,18 +289,14 @@ impl<'a> Compactor<'a> {
     /// Reads a member's name and the colon behind it.
     #[inline(always)]
     fn skip_name(&mut self) -> Result<(), Error> {
-        if self.token()? != b'"' {
-            return Err(self.error("a member's name was expected"));
-        }
-        self.read = scan::string(self.bytes, self.read)?;
+        self.expect(b'"', "a member's name was expected")?;
+        self.read = scan::string(self.bytes, self.read, &mut self.not_utf8)?;
         self.colon()
     }
 
     #[inline(always)]
     fn colon(&mut self) -> Result<(), Error> {
-        if self.token()? != b':' {
-            return Err(self.error("a colon was expected"));
-        }
+        self.expect(b':', "a colon was expected")?;
         self.read += 1;
         Ok(())
     }
