@@ -110,7 +110,10 @@ impl Transport<'_> {
                 Err(error) if failure.is_none() => failure = Some(error),
                 Err(_) => waits = true,
             }
-            self.start = self.end.min(self.start.saturating_add(discard));
+            // After an error rustls has to see the same bytes for as long as it has something queued.
+            if failure.is_none() {
+                self.start = self.end.min(self.start.saturating_add(discard));
+            }
             if waits {
                 break;
             }
