@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 const MIB: u64 = 1024 * 1024;
 /// What a connection costs at its busiest, and the program itself: the README's section on memory.
-const CONNECTION_BYTES: u64 = 150 * 1024;
+const CONNECTION_BYTES: u64 = 200 * 1024;
 const PROGRAM_BYTES: u64 = 8 * MIB;
 
 fn directory() -> PathBuf {
@@ -217,7 +217,8 @@ fn limits_follow_from_the_flags() {
     let container = container();
     let config = config(&strings(&container["args"]));
 
-    let bodies = config.max_inflight_size.max(3 * config.max_request_size) as u64;
+    let bodies = config.max_inflight_size.max(config.max_request_size) + 2 * config.max_request_size;
+    let bodies = bodies as u64;
     let connections = config.max_connections as u64 * CONNECTION_BYTES * 5 / 4;
     let bound = bodies + connections + PROGRAM_BYTES;
     let limit = quantity(&container["resources"]["limits"]["memory"]);
