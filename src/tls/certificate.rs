@@ -100,19 +100,19 @@ pub fn read(certificate: &[u8]) -> Result<Certificate, Malformed> {
         weak_signature: None,
         is_leaf: false,
     };
-    // What is not understood from here on is left to rustls.
-    let _ = judge(&mut certificate, to_be_signed, signature, issuer, versioned);
+    // What is not understood from here on is left to rustls. Version 1 has no extensions in which to say that it signs.
+    let is_ca = judge(&mut certificate, to_be_signed, signature, issuer);
+    certificate.is_leaf = is_ca.is_ok_and(|is_ca| !is_ca.unwrap_or(!versioned));
     Ok(certificate)
 }
 
-/// Fills in what the rest of the certificate tells.
+/// Fills in what Go would refuse of the rest of the certificate, and returns what its basicConstraints say.
 fn judge(
     certificate: &mut Certificate,
     mut rest: Reader<'_>,
     signature: &[u8],
     issuer: &[u8],
-    versioned: bool,
-) -> Result<(), Malformed> {
+) -> Result<Option<bool>, Malformed> {
     let algorithm = Reader(signature).expect(OBJECT_IDENTIFIER, "algorithm")?;
     let subject = rest.expect(SEQUENCE, "subject")?;
     rest.expect(SEQUENCE, "subjectPublicKeyInfo")?;
@@ -123,8 +123,6 @@ fn judge(
             extensions = Extensions::read(contents)?;
         }
     }
-    let is_ca = extensions.is_ca.unwrap_or(!versioned);
-    certificate.is_leaf = !is_ca;
     if let Some((_, name)) = INSECURE.iter().find(|(identifier, _)| *identifier == algorithm) {
         // A certificate that is trusted itself needs no signature.
         let unless = if subject == issuer { " (unless the caBundle holds this very certificate)" } else { "" };
@@ -138,7 +136,7 @@ fn judge(
     if extensions.serves == Some(false) {
         certificate.refusals.push("x509: certificate specifies an incompatible key usage");
     }
-    Ok(())
+    Ok(extensions.is_ca)
 }
 
 /// What the extensions say.
