@@ -64,11 +64,6 @@ impl Signals {
             }
         }
     }
-
-    /// Whether a second order to end has come.
-    pub fn hurry(&self) -> bool {
-        self.received.try_iter().any(|signal| signal != Signal::Reload)
-    }
 }
 
 impl Drop for Signals {

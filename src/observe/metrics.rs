@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::instruments::{Counter, CounterBy, Elapsed, Gauge, GaugeBy, Histogram, Instrument};
-use super::labels::{AppendFault, Evicted, HandshakeFault, LineKind, Port, Reload, Status, TokenFault};
+use super::labels::{AppendFault, Evicted, HandshakeFault, LineKind, Mended, Port, Reload, Status, TokenFault};
 
 const PREFIX: &str = "kube_audit_rest_";
 
@@ -47,6 +47,8 @@ metrics! {
     source_rejections: CounterBy<TokenFault> =
         "source_rejections_total", "Requests refused for a missing or unknown source token.";
     audit_lines: CounterBy<LineKind> = "audit_lines_total", "Lines appended to the audit log.";
+    events_mended: CounterBy<Mended> =
+        "events_mended_total", "Events recorded with U+FFFD in place of bytes that are not UTF-8.";
     audit_line_bytes_max: Gauge = "audit_line_bytes_max", "Longest line appended since the start, with its newline.";
     append_errors: CounterBy<AppendFault> =
         "append_errors_total", "Appends that failed and were answered 503: one for each request, not for each write.";
@@ -57,6 +59,8 @@ metrics! {
     log_reopens: Counter =
         "log_reopens_total", "Times the file was opened anew: moved, deleted, or asked for by SIGHUP.";
     log_backups: Gauge = "log_backups", "Rolled files present.";
+    log_oldest_timestamp: Gauge =
+        "log_oldest_timestamp_seconds", "When the oldest line still there was received, Unix time; 0 before the first.";
     log_retention_errors: Counter =
         "log_retention_errors_total", "Rolled files that could not be listed or deleted.";
     append_groups: Counter = "append_groups_total", "Writes to the audit log, each of one or more appends.";
@@ -72,7 +76,7 @@ metrics! {
         "certificate_reloads_total", "Reloads of certificate, client CA and sources after a change.";
     connections: GaugeBy<Port> = "connections", "Connections open.";
     connections_evicted: CounterBy<Evicted> =
-        "connections_evicted_total", "Connections closed to make room for a new one.";
+        "connections_evicted_total", "Connections closed to make room for others, by what they were.";
     inflight_body_bytes: Gauge = "inflight_body_bytes", "Large request bodies in memory.";
     messages_dropped: Counter =
         "messages_dropped_total", "Messages of the program's own that standard error did not take in time.";

@@ -1,16 +1,30 @@
-//! Which requests are answered, and by what: the policy, without I/O.
+//! Which requests are answered, and by what; without I/O.
 
 use crate::files::sources::Sources;
-use crate::http::{Head, Method, Status};
+use crate::http::{Content, Head, Method, Status};
 pub use crate::observe::labels::Port;
 
 /// What answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// Record an AdmissionReview and allow it.
-    LogRequest,
-    /// Record the events of an EventList.
-    AuditEvents,
+    /// Its body is recorded.
+    Record(Record),
+    /// It is told how the process is.
+    Report(Page),
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// An AdmissionReview, which is allowed.
+    AdmissionReview,
+    /// An EventList.
+    EventList,
+}
+
+/// What the metrics port tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
     /// The counters.
     Metrics,
     /// The process lives.
@@ -32,6 +46,8 @@ pub enum Refused {
     Method(&'static str),
     /// The Content-Type is not `application/json`.
     ContentType,
+    /// There is a Content-Encoding other than identity.
+    ContentEncoding,
 }
 
 impl Refused {
@@ -44,6 +60,9 @@ impl Refused {
             }
             Self::Method(allow) => (Status::MethodNotAllowed, "this path does not allow this method", Some(allow)),
             Self::ContentType => (Status::BadRequest, "Content-Type is not application/json", None),
+            Self::ContentEncoding => {
+                (Status::UnsupportedMediaType, "Content-Encoding is not taken: send the body uncompressed", None)
+            }
         }
     }
 }
@@ -55,18 +74,18 @@ pub fn route<'s>(
     sources: Option<&'s Sources>,
 ) -> Result<(Route, Option<&'s str>), Refused> {
     if port == Port::Metrics {
-        let route = match head.path {
-            "/metrics" => Route::Metrics,
-            "/healthz" => Route::Healthz,
-            "/readyz" => Route::Readyz,
+        let page = match head.path {
+            "/metrics" => Page::Metrics,
+            "/healthz" => Page::Healthz,
+            "/readyz" => Page::Readyz,
             _ => return Err(Refused::Path),
         };
         return match head.method {
-            Method::Get | Method::Head => Ok((route, None)),
+            Method::Get | Method::Head => Ok((Route::Report(page), None)),
             _ => Err(Refused::Method("GET, HEAD")),
         };
     }
-    let (route, token) = audit_path(port, head.path).ok_or(Refused::Path)?;
+    let (record, token) = audit_path(port, head.path).ok_or(Refused::Path)?;
     let source = match (sources, token.map(str::as_bytes).or(head.bearer)) {
         (None, _) if token.is_some() => return Err(Refused::Path),
         (None, _) => None,
@@ -76,24 +95,25 @@ pub fn route<'s>(
     if head.method != Method::Post {
         return Err(Refused::Method("POST"));
     }
-    if !head.json {
-        return Err(Refused::ContentType);
+    match head.content {
+        Content::Json => Ok((Route::Record(record), source)),
+        Content::Other => Err(Refused::ContentType),
+        Content::Encoded => Err(Refused::ContentEncoding),
     }
-    Ok((route, source))
 }
 
-/// The route of a path on an audit port, and the source's token if the path carries one.
-fn audit_path(port: Port, path: &str) -> Option<(Route, Option<&str>)> {
+/// What a path on an audit port takes, and the source's token if the path carries one.
+fn audit_path(port: Port, path: &str) -> Option<(Record, Option<&str>)> {
     let (first, token) = match path.strip_prefix('/')?.split_once('/') {
         Some((first, token)) => (first, Some(token)),
         None => (path.strip_prefix('/')?, None),
     };
     match (port, first) {
-        (Port::Https, "log-request") => Some((Route::LogRequest, token)),
-        (Port::Https | Port::Http, "audit-events") => Some((Route::AuditEvents, token)),
+        (Port::Https, "log-request") => Some((Record::AdmissionReview, token)),
+        (Port::Https | Port::Http, "audit-events") => Some((Record::EventList, token)),
         // An IKS remote server may be an address without a path.
-        (Port::Http, "") if token.is_none() => Some((Route::AuditEvents, None)),
-        (Port::Http, _) if token.is_none() => Some((Route::AuditEvents, Some(first))),
+        (Port::Http, "") if token.is_none() => Some((Record::EventList, None)),
+        (Port::Http, _) if token.is_none() => Some((Record::EventList, Some(first))),
         _ => None,
     }
 }
@@ -113,7 +133,7 @@ mod tests {
             keep_alive: true,
             http10: false,
             expects_continue: false,
-            json: true,
+            content: Content::Json,
             bearer: None,
         }
     }
@@ -125,10 +145,10 @@ mod tests {
     #[test]
     fn each_port_serves_its_own_paths_only() {
         let post = |port, path| route(port, &head(Method::Post, path), None).map(|(route, _)| route);
-        assert_eq!(post(Port::Https, "/log-request"), Ok(Route::LogRequest));
-        assert_eq!(post(Port::Https, "/audit-events"), Ok(Route::AuditEvents));
-        assert_eq!(post(Port::Http, "/audit-events"), Ok(Route::AuditEvents));
-        assert_eq!(post(Port::Http, "/"), Ok(Route::AuditEvents));
+        assert_eq!(post(Port::Https, "/log-request"), Ok(Route::Record(Record::AdmissionReview)));
+        assert_eq!(post(Port::Https, "/audit-events"), Ok(Route::Record(Record::EventList)));
+        assert_eq!(post(Port::Http, "/audit-events"), Ok(Route::Record(Record::EventList)));
+        assert_eq!(post(Port::Http, "/"), Ok(Route::Record(Record::EventList)));
         for (port, path) in [
             (Port::Https, "/"),
             (Port::Https, "/log-request/"),
@@ -151,6 +171,18 @@ mod tests {
         assert_eq!(route(Port::Https, &head(Method::Get, "/log-request"), None), Err(Refused::Method("POST")));
         assert_eq!(route(Port::Metrics, &head(Method::Post, "/metrics"), None), Err(Refused::Method("GET, HEAD")));
         assert!(route(Port::Metrics, &head(Method::Head, "/readyz"), None).is_ok());
+    }
+
+    #[test]
+    fn a_body_of_another_type_is_400_and_an_encoded_one_415_and_only_at_a_right_path() {
+        let ask = |content, method, path| {
+            let head = Head { content, ..head(method, path) };
+            route(Port::Https, &head, None).map_err(|refused| refused.reply().0)
+        };
+        assert_eq!(ask(Content::Other, Method::Post, "/log-request"), Err(Status::BadRequest));
+        assert_eq!(ask(Content::Encoded, Method::Post, "/audit-events"), Err(Status::UnsupportedMediaType));
+        assert_eq!(ask(Content::Encoded, Method::Post, "/x"), Err(Status::NotFound));
+        assert_eq!(ask(Content::Encoded, Method::Get, "/log-request"), Err(Status::MethodNotAllowed));
     }
 
     #[test]

@@ -1,36 +1,39 @@
-//! Where a token ends: strings, numbers and words, each from its first byte on.
+//! Finds where a string, a number or a word ends.
 //!
 //! Nearly all of the time that a body costs is spent here, and most of that in [`end_of_plain`].
 
 use super::Error;
 
-/// The index behind the string that begins at `at`, with its opening quote.
+/// The index behind the string whose opening quote stands at `at`. Bytes that are not UTF-8 are read over; if they are
+/// the first, `not_utf8` is set to where they stand.
 #[inline(always)]
-pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, Error> {
+pub(super) fn string(bytes: &[u8], at: usize, not_utf8: &mut Option<usize>) -> Result<usize, Error> {
     let mut at = at + 1;
     loop {
         at = end_of_plain(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
-            // Where Go writes `<<<`, escape follows escape: the largest bodies that were seen consist of little else.
+            // Go escapes `<`, `>` and `&`, so in manifests embedded in strings escape often follows escape.
             Some(b'\\') => {
                 while bytes.get(at) == Some(&b'\\') {
                     at = escape(bytes, at)?;
                 }
             }
-            Some(0x80..) => at = not_ascii(bytes, at)?,
+            Some(0x80..) => at = not_ascii(bytes, at, not_utf8),
             Some(_) => return error("a control character stands in a string", at),
             None => return error(Error::END, at),
         }
     }
 }
 
-/// Where the plain ASCII text from `at` on ends: at a quote, a backslash, a control character, a byte that is not
-/// ASCII, or the end of the bytes.
+/// The index of the first byte from `at` on that ends plain text: a quote, a backslash, a control character or a byte
+/// that is not ASCII; or the length of the bytes if there is none.
 ///
-/// Eight bytes at a time: in each byte of the three terms the highest bit is set for what ends the text. With `^ 2`
-/// the quote becomes 0x20 and changes places with no control character, so that one subtraction finds both. A borrow
-/// disturbs only bytes behind one that ends the text, and the first is the one that counts.
+/// Eight bytes are looked at together, as the eight digits of one number. Each of the three terms has the highest bit of
+/// a byte set if that byte ends plain text: `byte ^ 2` is below 0x21 for a quote (0x22) and for every control character
+/// (below 0x20), `byte ^ 0x5c` is below 1 for a backslash, and a byte that is not ASCII has its highest bit set anyway.
+/// Subtracting may borrow from the byte behind one that ends plain text, and so spoil the bytes behind the first hit;
+/// only the first hit is used.
 #[inline(always)]
 fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
@@ -49,6 +52,7 @@ fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(ends).unwrap_or(rest.len())
 }
 
+/// The index behind the escape whose backslash stands at `at`.
 #[inline(always)]
 fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
     match bytes.get(at..).unwrap_or_default() {
@@ -58,14 +62,25 @@ fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
     }
 }
 
-/// Characters of two bytes and more consist of such bytes alone, so that they can be checked apart from the rest.
+/// The index behind the characters beyond ASCII that begin at `at`: UTF8-2, UTF8-3 and UTF8-4 of RFC 3629, section 4.
+/// The first byte that belongs to none of them is remembered in `not_utf8`, and like the others read over.
 #[inline(never)]
-fn not_ascii(bytes: &[u8], at: usize) -> Result<usize, Error> {
-    let rest = bytes.get(at..).unwrap_or_default();
-    let length = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
-    match std::str::from_utf8(rest.get(..length).unwrap_or_default()) {
-        Ok(_) => Ok(at + length),
-        Err(utf8) => error("not UTF-8", at + utf8.valid_up_to()),
+fn not_ascii(bytes: &[u8], mut at: usize, not_utf8: &mut Option<usize>) -> usize {
+    loop {
+        at += match bytes.get(at..).unwrap_or_default() {
+            [0xc2..=0xdf, 0x80..=0xbf, ..] => 2,
+            [0xe1..=0xec | 0xee..=0xef, 0x80..=0xbf, 0x80..=0xbf, ..]
+            | [0xe0, 0xa0..=0xbf, 0x80..=0xbf, ..]
+            | [0xed, 0x80..=0x9f, 0x80..=0xbf, ..] => 3,
+            [0xf1..=0xf3, 0x80..=0xbf, 0x80..=0xbf, 0x80..=0xbf, ..]
+            | [0xf0, 0x90..=0xbf, 0x80..=0xbf, 0x80..=0xbf, ..]
+            | [0xf4, 0x80..=0x8f, 0x80..=0xbf, 0x80..=0xbf, ..] => 4,
+            [0x80..=0xff, ..] => {
+                not_utf8.get_or_insert(at);
+                1
+            }
+            _ => return at,
+        };
     }
 }
 
@@ -102,7 +117,7 @@ fn number(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
     Ok(at)
 }
 
-/// The index behind one digit or more.
+/// The index behind the digits that begin at `at`, of which there must be at least one.
 fn digits(bytes: &[u8], at: usize) -> Result<usize, Error> {
     let rest = bytes.get(at..).unwrap_or_default();
     let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -115,4 +130,46 @@ fn digits(bytes: &[u8], at: usize) -> Result<usize, Error> {
 #[cold]
 fn error(what: &'static str, at: usize) -> Result<usize, Error> {
     Err(Error { what, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Holds our reading of these bytes against the standard library's.
+    fn agrees(bytes: &[u8]) {
+        let quoted = [b"\"", bytes, b"\""].concat();
+        let mut not_utf8 = None;
+        assert_eq!(string(&quoted, 0, &mut not_utf8), Ok(quoted.len()), "{bytes:x?}");
+        let wanted = str::from_utf8(bytes).err().map(|error| error.valid_up_to() + 1);
+        assert_eq!(not_utf8, wanted, "{bytes:x?}");
+    }
+
+    #[test]
+    fn every_start_of_a_character_gets_the_verdict_of_the_standard_library() {
+        // The ends of every range in RFC 3629, and what lies beyond them.
+        let ends = [0x7f, 0x80, 0x81, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xff];
+        for first in 0x80..=0xff {
+            agrees(&[first]);
+            for second in 0x7f..=0xff {
+                agrees(&[first, second]);
+                for third in ends {
+                    agrees(&[first, second, third]);
+                    for fourth in ends {
+                        agrees(&[first, second, third, fourth]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn characters_of_every_length_are_read_one_after_the_other() {
+        for text in ["\u{e9}\u{4e2d}\u{1f600}\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}", "\u{d7ff}a\u{e000}\u{80}"] {
+            for end in 0..=text.len() {
+                agrees(text.as_bytes().get(..end).unwrap());
+                agrees(text.as_bytes().get(end..).unwrap());
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! The audit log on file systems that fill up and go away. Needs root, to mount them:
-//! `cargo test --test audit_log_faults -- --ignored`.
+//! `cargo test --test log_full_disk -- --ignored`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -41,6 +41,7 @@ fn open(path: &Path, max_size: u64, sync: bool) -> AuditLog {
         max_size,
         max_backups: 0,
         max_age: Duration::ZERO,
+        max_total_size: 0,
         sync,
         file_mode: 0o600,
     };
