@@ -70,6 +70,7 @@ fn run(config: &Config) -> Exit {
             cannot_start(&error)
         }
         Err(error) => {
+            outlet.flush_for(LAST_MESSAGES);
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
             outlet.flush_for(START_FAILURE);
             Exit::CannotStart
