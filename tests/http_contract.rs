@@ -255,11 +255,13 @@ fn each_refused_request_is_said_with_its_status_reason_and_peer() {
         let response = client.exchange(request);
         assert_eq!(response.status, *status, "{reason}");
         expected.push((status.to_string(), (*reason).to_owned()));
+        // Said once the answer is sent; the next one is another thread's.
+        server.wait_until_said(r#""msg":"request refused""#, expected.len());
     }
     let mut client = server.connect_http();
     assert_eq!(client.exchange(&post("/audit-events", b"{}")).status, 400);
     expected.push(("400".to_owned(), "not an EventList".to_owned()));
-    server.wait_for_message("the last one", |message| message["reason"] == "not an EventList");
+    server.wait_until_said(r#""msg":"request refused""#, expected.len());
     let said: Vec<Value> = server.messages().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let said: Vec<&Value> = said.iter().filter(|message| message["msg"] == "request refused").collect();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -362,7 +364,7 @@ fn a_record_that_cannot_be_appended_is_503_and_to_be_tried_again_on_a_new_connec
 
 #[test]
 fn while_draining_requests_are_served_with_connection_close_and_readyz_says_so() {
-    let mut server = Setup::new().flag("shutdown-delay", "2").start();
+    let mut server = Setup::new().flag("shutdown-delay", "600").start();
     let mut early = server.connect();
     let request = post("/log-request", &corpus::review("u"));
     assert!(!early.exchange(&request).closes());
@@ -377,6 +379,8 @@ fn while_draining_requests_are_served_with_connection_close_and_readyz_says_so()
         assert!(response.closes());
         client.expect_end();
     }
+    // The second one cuts the delay short.
+    server.signal(rustix::process::Signal::TERM);
     assert!(server.wait().success());
     assert_eq!(server.lines().len(), 3);
 }

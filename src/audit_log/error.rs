@@ -1,59 +1,70 @@
 //! What can go wrong with the audit log, in words for an operator.
 
 use std::fmt;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::observe::labels::AppendFault;
 
 /// Why an append failed. Nothing of its lines is left in the log, and a later append may succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendError {
-    reason: &'static str,
+    reason: AppendFault,
     message: String,
 }
 
 impl AppendError {
-    /// The `reason` label of `append_errors_total`: one of `no_space`, `quota`, `io`, `file_too_large`, `read_only`,
-    /// `broken_pipe`, `pipe_full`, `sync`, `open`, `other`.
-    pub fn reason(&self) -> &'static str {
+    /// The `reason` label of `append_errors_total`.
+    pub fn reason(&self) -> AppendFault {
         self.reason
     }
 
     pub(super) fn write(target: &str, error: &io::Error) -> Self {
-        Self { reason: known(error).unwrap_or("other"), message: format!("cannot write to {target}: {error}") }
+        Self { reason: fault(error), message: format!("cannot write to {target}: {error}") }
+    }
+
+    pub(super) fn is_sync(&self) -> bool {
+        self.reason == AppendFault::Sync
     }
 
     pub(super) fn sync(target: &str, error: &io::Error) -> Self {
-        Self { reason: "sync", message: format!("cannot sync {target} to its disk: {error}") }
+        Self { reason: AppendFault::Sync, message: format!("cannot sync {target} to its disk: {error}") }
     }
 
     pub(super) fn open(target: &str, error: &io::Error) -> Self {
-        Self { reason: "open", message: format!("cannot open {target}: {error}") }
+        Self { reason: AppendFault::Open, message: format!("cannot open {target}: {error}") }
     }
 
-    pub(super) fn spoiled(target: &str) -> Self {
+    pub(super) fn lock(target: &str, error: &io::Error) -> Self {
         Self {
-            reason: "io",
-            message: format!(
-                "{target} could not be brought back to its last whole line and could not be rolled, so nothing may be \
-                 appended to it"
-            ),
+            reason: AppendFault::Lock,
+            message: format!("the lock is lost: {target} is not written until it is ours again: {error}"),
+        }
+    }
+
+    pub(super) fn doubtful(target: &str, error: &io::Error) -> Self {
+        Self {
+            reason: AppendFault::Io,
+            message: format!("the end of {target} is in doubt, and it has no successor yet: {error}"),
         }
     }
 }
 
 const EIO: i32 = 5;
 
-fn known(error: &io::Error) -> Option<&'static str> {
-    Some(match error.kind() {
-        io::ErrorKind::StorageFull => "no_space",
-        io::ErrorKind::QuotaExceeded => "quota",
-        io::ErrorKind::FileTooLarge => "file_too_large",
-        io::ErrorKind::ReadOnlyFilesystem => "read_only",
-        io::ErrorKind::BrokenPipe => "broken_pipe",
-        io::ErrorKind::WouldBlock => "pipe_full",
-        _ if error.raw_os_error() == Some(EIO) => "io",
-        _ => return None,
-    })
+fn fault(error: &io::Error) -> AppendFault {
+    match error.kind() {
+        io::ErrorKind::StorageFull => AppendFault::NoSpace,
+        io::ErrorKind::QuotaExceeded => AppendFault::Quota,
+        io::ErrorKind::FileTooLarge => AppendFault::FileTooLarge,
+        io::ErrorKind::ReadOnlyFilesystem => AppendFault::ReadOnly,
+        io::ErrorKind::BrokenPipe => AppendFault::BrokenPipe,
+        io::ErrorKind::WouldBlock => AppendFault::PipeFull,
+        _ if error.raw_os_error() == Some(EIO) => AppendFault::Io,
+        _ => AppendFault::Other,
+    }
 }
 
 impl fmt::Display for AppendError {
@@ -67,15 +78,17 @@ impl std::error::Error for AppendError {}
 /// Why the audit log could not be opened at start. Its text names the path.
 #[derive(Debug)]
 pub enum OpenError {
-    /// Another process writes to this log: it holds the lock file's lock.
+    /// Another process writes to this log.
     InUse {
         /// The audit log.
         log: PathBuf,
-        /// The lock file that the other process holds.
+        /// What the other process has locked: the lock file, or the log itself by another name.
         lock: PathBuf,
     },
     /// The log is a FIFO that nobody has opened for reading.
     NoReader(PathBuf),
+    /// Standard output is closed, leads nowhere, or would not keep lines whole.
+    Stdout(&'static str),
     /// A system call failed.
     Io {
         /// What it was called for: the log, its lock file, its directory.
@@ -101,16 +114,31 @@ impl fmt::Display for OpenError {
             Self::NoReader(path) => {
                 write!(f, "{}: nobody reads from this FIFO", path.display())
             }
-            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Stdout(why) => write!(f, "standard output {why}"),
+            Self::Io { path, error } => {
+                write!(f, "{}: {error}", path.display())?;
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => not_ours(f, path),
+                    _ => Ok(()),
+                }
+            }
         }
     }
+}
+
+/// Names the nearest directory that exists and the user that we are, which is all that an operator has to compare.
+fn not_ours(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    let directory = path.ancestors().find(|above| above.is_dir()).unwrap_or(path);
+    write!(f, " in the directory {}", directory.display())?;
+    // The owner of a process's own directory in /proc is its effective user.
+    fs::metadata("/proc/self").map_or(Ok(()), |process| write!(f, " as uid {}", process.uid()))
 }
 
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { error, .. } => Some(error),
-            Self::InUse { .. } | Self::NoReader(_) => None,
+            Self::InUse { .. } | Self::NoReader(_) | Self::Stdout(_) => None,
         }
     }
 }

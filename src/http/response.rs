@@ -5,39 +5,12 @@ use std::time::SystemTime;
 
 use crate::record::timestamp;
 
-/// The statuses that we answer with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// 200
-    Ok,
-    /// 400
-    BadRequest,
-    /// 404
-    NotFound,
-    /// 405
-    MethodNotAllowed,
-    /// 408
-    RequestTimeout,
-    /// 413
-    ContentTooLarge,
-    /// 415
-    UnsupportedMediaType,
-    /// 417
-    ExpectationFailed,
-    /// 431
-    HeadTooLarge,
-    /// 501
-    NotImplemented,
-    /// 503
-    Unavailable,
-    /// 505
-    VersionNotSupported,
-}
+pub use crate::observe::labels::Status;
 
 impl Status {
     /// The three digits.
     pub fn code(self) -> &'static str {
-        self.line().split_at(3).0
+        self.name()
     }
 
     /// The three digits and the reason phrase.

@@ -55,18 +55,34 @@ impl Authority {
         self.issue(&["localhost", "127.0.0.1", SERVICE_NAME], ExtendedKeyUsagePurpose::ServerAuth, not_after)
     }
 
+    /// The same, valid from this second on.
+    pub fn server_from(&self, not_before: OffsetDateTime) -> Pair {
+        let names = ["localhost", "127.0.0.1", SERVICE_NAME];
+        self.issue_between(&names, ExtendedKeyUsagePurpose::ServerAuth, not_before, rcgen::date_time_ymd(2999, 12, 31))
+    }
+
     /// A certificate for a client.
     pub fn client(&self) -> Pair {
         self.issue(&["kube-apiserver"], ExtendedKeyUsagePurpose::ClientAuth, rcgen::date_time_ymd(2999, 12, 31))
     }
 
     fn issue(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose, not_after: OffsetDateTime) -> Pair {
+        self.issue_between(names, purpose, rcgen::date_time_ymd(1975, 1, 1), not_after)
+    }
+
+    fn issue_between(
+        &self,
+        names: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+        not_before: OffsetDateTime,
+        not_after: OffsetDateTime,
+    ) -> Pair {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, "throw-away");
         params.extended_key_usages = vec![purpose];
-        params.not_after = not_after;
+        (params.not_before, params.not_after) = (not_before, not_after);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             certificate: certificate.pem(),

@@ -7,6 +7,7 @@
 //! The caller knows what the text means: it walks through the levels that it knows with [`Compactor::members`] and
 //! [`Compactor::elements`], and passes over all other values with [`Compactor::skip`].
 
+pub mod reader;
 mod scan;
 mod text;
 

@@ -1,5 +1,5 @@
 //! The audit log on file systems that fill up and go away. Needs root, to mount them:
-//! `cargo test --test audit_log_faults -- --ignored`.
+//! `cargo test --test log_full_disk -- --ignored`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -41,6 +41,7 @@ fn open(path: &Path, max_size: u64, sync: bool) -> AuditLog {
         max_size,
         max_backups: 0,
         max_age: Duration::ZERO,
+        max_total_size: 0,
         sync,
         file_mode: 0o600,
     };
@@ -155,7 +156,7 @@ fn a_probe_tells_without_traffic_that_a_full_disk_has_room_again() {
     log.append(b"first\n").unwrap();
     let _ = fs::write(&ballast, vec![0; 2 << 20]);
     let long = ["x".repeat(9000), "\n".to_owned()].concat();
-    assert_eq!(log.append(long.as_bytes()).unwrap_err().reason(), "no_space");
+    assert_eq!(log.append(long.as_bytes()).unwrap_err().reason().name(), "no_space");
     let failing = Instant::now();
     while failing.elapsed() < Duration::from_millis(2500) {
         assert!(log.failing().is_some(), "the disk is still full");
