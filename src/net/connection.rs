@@ -31,7 +31,8 @@ pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A connection idle for so long makes room before any that has just been used or dialled.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// A newcomer has this time for each step, handshake and first request, before it makes room for another newcomer.
+/// A newcomer has this time for each step, handshake and first request, and any client between two requests, before it
+/// makes room for a newcomer.
 const NEWCOMER: Duration = Duration::from_millis(100);
 
 /// Bytes received are counted over windows of this length.
@@ -96,12 +97,14 @@ enum State {
 /// In which order connections make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Turn {
-    /// It carried no valid request, and had its first second or a request refused.
+    /// It had its first second and carried no valid request.
     Unproven,
     /// It was idle for over a second.
     Idle,
     /// Its request arrives slowly.
     Slow,
+    /// It is new, and its first request was refused.
+    Refused,
     /// It is new and amid its handshake, and others are newer.
     Handshaking,
     /// It is new, and others are newer.
@@ -110,13 +113,20 @@ pub(super) enum Turn {
     JustIdle,
 }
 
+impl Turn {
+    /// Whether those who make room in this turn had less than a second.
+    pub(super) fn is_of_a_newcomer(self) -> bool {
+        matches!(self, Self::Refused | Self::Handshaking | Self::Newcomer)
+    }
+}
+
 impl From<Turn> for Evicted {
     fn from(turn: Turn) -> Self {
         match turn {
             Turn::Unproven => Self::Unproven,
             Turn::Idle | Turn::JustIdle => Self::Idle,
             Turn::Slow => Self::Slow,
-            Turn::Handshaking | Turn::Newcomer => Self::Newcomer,
+            Turn::Refused | Turn::Handshaking | Turn::Newcomer => Self::Newcomer,
         }
     }
 }
@@ -280,12 +290,14 @@ impl Connection {
         // The oldest comes first.
         let order = |age: Duration| u64::MAX - u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         match (&life.state, life.history) {
-            (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven)
+            (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven | History::Refused)
                 if age(self.accepted) >= FIRST_REQUEST =>
             {
                 Some((Turn::Unproven, order(age(self.accepted))))
             }
-            (State::Waiting { since }, History::Refused) => Some((Turn::Unproven, order(age(*since)))),
+            (State::Waiting { since }, History::Refused) => {
+                (age(*since) >= NEWCOMER).then(|| (Turn::Refused, order(age(*since))))
+            }
             (State::Handshaking { since }, _) => {
                 (age(*since) >= NEWCOMER).then(|| (Turn::Handshaking, order(age(*since))))
             }
@@ -294,7 +306,7 @@ impl Connection {
             }
             (State::Waiting { since }, History::Proven) => {
                 let turn = if age(*since) >= IDLE { Turn::Idle } else { Turn::JustIdle };
-                Some((turn, order(age(*since))))
+                (age(*since) >= NEWCOMER).then(|| (turn, order(age(*since))))
             }
             (State::Arriving { pace: Some(pace) }, _) => {
                 pace.recent(now).filter(|bytes| *bytes < SLOW).map(|bytes| (Turn::Slow, bytes))

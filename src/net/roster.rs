@@ -21,6 +21,8 @@ const RETRY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Roster {
     cap: usize,
+    /// In a flood newcomers are not evicted faster than all places in this time, so that each has about as long.
+    round: Duration,
     metrics: Arc<Metrics>,
     diagnostics: Arc<Diagnostics>,
     eviction_messages: RateLimit,
@@ -33,6 +35,8 @@ struct State {
     connections: Vec<Arc<Connection>>,
     /// Those that made room, oldest first, and when each is cut for good.
     closing: Vec<(Instant, Arc<Connection>)>,
+    /// No newcomer is evicted before.
+    newcomers_from: Option<Instant>,
 }
 
 /// Whether somebody made room.
@@ -45,10 +49,10 @@ pub enum Room {
 }
 
 impl Roster {
-    /// `cap`: connections served at once.
-    pub fn new(cap: usize, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
+    /// `cap`: connections served at once. `round`: how long a flood of newcomers takes at least to go through all places.
+    pub fn new(cap: usize, round: Duration, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
         let eviction_messages = RateLimit::new();
-        Self { cap, metrics, diagnostics, eviction_messages, state: Mutex::default(), left: Condvar::new() }
+        Self { cap, round, metrics, diagnostics, eviction_messages, state: Mutex::default(), left: Condvar::new() }
     }
 
     /// Connections that are served at once, those that are read on after their eviction included.
@@ -121,8 +125,14 @@ impl Roster {
         let now = Instant::now();
         loop {
             let in_turn = state.connections.iter().filter_map(|connection| Some((connection.turn(now)?, connection)));
-            let (_, victim) = in_turn.min_by_key(|(turn, _)| *turn)?;
+            let ((turn, _), victim) = in_turn.min_by_key(|(turn, _)| *turn)?;
             let victim = Arc::clone(victim);
+            if turn.is_of_a_newcomer() {
+                if state.newcomers_from.is_some_and(|from| now < from) {
+                    return None;
+                }
+                state.newcomers_from = Some(now + self.round / u32::try_from(self.cap).unwrap_or(u32::MAX).max(1));
+            }
             // A request may have begun or ended on it in this very moment; then the next one is looked for.
             if let Some(evicted) = victim.evict(now) {
                 if state.closing.len() >= self.most_closing() {
