@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::stage::{HOST, assert_refusal};
-use common::{Server, Setup, corpus, eventually, get, post, request};
+use common::{Server, Setup, corpus, get, post, request};
 
 #[test]
 fn the_counters_tell_what_happened() {

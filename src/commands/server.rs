@@ -365,6 +365,7 @@ fn log_settings(config: &Config) -> audit_log::Settings {
         max_size: config.logger_max_size,
         max_backups: usize::try_from(config.logger_max_backups).unwrap_or(0),
         max_age: config.logger_max_age,
+        max_total_size: config.logger_max_total_size,
         sync: config.logger_sync,
         file_mode: config.logger_file_mode,
     }
