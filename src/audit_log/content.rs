@@ -70,24 +70,29 @@ pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<b
     Ok(true)
 }
 
-/// Cuts off what was `written` to the end of a file `begin` bytes long, where a line ends. A file that is shorter than
-/// it should be was truncated meanwhile: what is left of `written` is cut off, with the torn line that the truncation
-/// may have left. No file is ever made longer, which would leave a hole of NULs. Returns the length that the file has
-/// then, by what the file system says.
+/// Cuts off what was written to the end of a file `begin` bytes long, where a line ends. `written` is all of that, and
+/// then what was written after each write that was cut short: the endings that the file may have now. A file that is
+/// shorter than it should be was truncated meanwhile: what is left of `written` is cut off, with the torn line that the
+/// truncation may have left. No file is ever made longer, which would leave a hole of NULs. Returns the length that the
+/// file has then, by what the file system says.
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
-pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8]) -> io::Result<u64> {
+pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[&[u8]]) -> io::Result<u64> {
     let length = fs.metadata_of(file)?.len();
-    let whole = if length >= begin + written.len() as u64 {
-        begin
-    } else {
-        match length.checked_sub(written.len() as u64) {
-            // Truncated before the write.
-            Some(at) if holds(fs, file, written, at)? => line_start(fs, file, at)?,
-            _ => line_start(fs, file, length)?.min(begin),
+    let all = written.first().map_or(0, |all| all.len() as u64);
+    let mut whole = begin;
+    if length < begin + all {
+        whole = whole.min(line_start(fs, file, length)?);
+        for ending in written.iter().filter(|ending| !ending.is_empty()) {
+            if let Some(at) = length.checked_sub(ending.len() as u64)
+                && holds(fs, file, ending, at)?
+            {
+                whole = whole.min(line_start(fs, file, at)?);
+                break;
+            }
         }
-    };
+    }
     if whole < length {
         fs.set_len(file, whole)?;
         // If somebody truncated it just before, the cut has made it longer, and it ends in NULs.
@@ -263,6 +268,9 @@ mod tests {
             ("a\nxx\nyy\n", 4, "a\n"),
             ("a\nxx\nyy\n", 40, "a\n"),
             ("a\nbxx\nyy\n", 40, "a\n"),
+            // Between two parts of it.
+            ("a\nyy\n", 4, "a\n"),
+            ("ayy\n", 4, ""),
             // And after it.
             ("a\nb\nxx\nyy", 4, "a\nb\n"),
             ("a\nb\nx", 4, "a\nb\n"),
@@ -271,7 +279,7 @@ mod tests {
         ] {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
-            let length = cut_back(&Fs::default(), file.as_file(), begin, b"xx\nyy\n").unwrap();
+            let length = cut_back(&Fs::default(), file.as_file(), begin, &[b"xx\nyy\n", b"yy\n"]).unwrap();
             assert_eq!(std::fs::read_to_string(file.path()).unwrap(), left, "{content:?} {begin}");
             assert_eq!(length, left.len() as u64);
         }

@@ -132,6 +132,8 @@ struct Group<'a> {
     begin: u64,
     /// The parts in files rolled since.
     earlier: Vec<Part>,
+    /// Where in `lines` a write ended that was cut short.
+    short: Vec<usize>,
     /// How often the open file's part had to be written anew.
     attempts: u32,
 }
@@ -156,6 +158,12 @@ enum Fate {
 }
 
 impl Group<'_> {
+    /// These bytes, and those after each short write among them: what a file may end with after they were written to it.
+    fn endings(&self, bytes: Range<usize>) -> Vec<&[u8]> {
+        let starts = self.short.iter().copied().filter(|at| bytes.contains(at));
+        [bytes.start].into_iter().chain(starts).filter_map(|start| self.lines.get(start..bytes.end)).collect()
+    }
+
     /// The open file's part is not there any more, or belongs to a new file of this length.
     fn begin_again(&mut self, length: u64) {
         self.done = self.here;
@@ -169,7 +177,7 @@ impl LogFile {
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
         self.make_ready()?;
         let begin = self.open.length;
-        let mut group = Group { lines, done: 0, here: 0, begin, earlier: Vec::new(), attempts: 0 };
+        let mut group = Group { lines, done: 0, here: 0, begin, earlier: Vec::new(), short: Vec::new(), attempts: 0 };
         let outcome = self.write(&mut group);
         match &outcome {
             Ok(()) => {
@@ -224,13 +232,13 @@ impl LogFile {
                 continue;
             }
             let before = self.open.length;
-            match self.write_all(rest.get(..fitting).unwrap_or(rest)) {
+            match self.write_all(group, fitting) {
                 Ok(()) => group.done += fitting,
                 // The file-size limit of the process or of the file system. A new file has room up to it.
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge && before > 0 => {
                     let error = AppendError::write(&self.name, &error);
-                    let from = group.done..group.done + self.written_since(before);
-                    self.cut_back(before, group.lines.get(from).unwrap_or_default())?;
+                    let written = group.done..group.done + self.written_since(before);
+                    self.cut_back(before, &group.endings(written))?;
                     if self.settle(group)? == Fate::Stands {
                         self.roll(group).map_err(|_| error)?;
                     }
@@ -275,13 +283,19 @@ impl LogFile {
         }
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.fs.write(&self.open.file, bytes) {
+    /// Writes so many bytes of the group's rest.
+    fn write_all(&mut self, group: &mut Group<'_>, length: usize) -> io::Result<()> {
+        let end = group.done + length;
+        let mut at = group.done;
+        while at < end {
+            match self.fs.write(&self.open.file, group.lines.get(at..end).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.open.length += count as u64;
-                    bytes = bytes.get(count..).unwrap_or_default();
+                    at += count;
+                    if at < end {
+                        group.short.push(at);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -327,7 +341,7 @@ impl LogFile {
             (group.begin, self.open.length) = (begin, length);
             return Ok(Fate::Stands);
         }
-        self.cut_back(group.begin, part)?;
+        self.cut_back(group.begin, &group.endings(group.here..group.done))?;
         group.begin_again(self.open.length);
         Ok(Fate::Gone)
     }
@@ -352,14 +366,14 @@ impl LogFile {
     /// Takes back what a failed group has written.
     fn take_back(&mut self, group: Group<'_>, error: &AppendError) {
         let here = group.here..group.here.saturating_add(self.written_since(group.begin)).min(group.lines.len());
-        let written = group.lines.get(here).unwrap_or_default();
+        let written = group.endings(here);
         // Where an earlier cut has left the end in doubt there is none other.
-        if matches!(self.state, State::Writable) && self.cut_back(group.begin, written).is_ok() && error.is_sync() {
+        if matches!(self.state, State::Writable) && self.cut_back(group.begin, &written).is_ok() && error.is_sync() {
             self.after_failed_sync(error);
         }
         for part in group.earlier.iter().rev() {
-            let written = group.lines.get(part.lines.clone()).unwrap_or_default();
-            match (content::cut_back(&self.fs, &part.file, part.begin, written), &part.place) {
+            let written = group.endings(part.lines.clone());
+            match (content::cut_back(&self.fs, &part.file, part.begin, &written), &part.place) {
                 // Nothing but the group was in it.
                 (Ok(0), Place::Rolled(rolled)) => drop(self.fs.remove(rolled)),
                 (Ok(_), _) => {}
@@ -371,9 +385,9 @@ impl LogFile {
         }
     }
 
-    /// Cuts off what was `written` to the open file since it was `begin` bytes long. If that cannot be seen to have
-    /// worked, the file is left.
-    fn cut_back(&mut self, begin: u64, written: &[u8]) -> Result<(), AppendError> {
+    /// Cuts off what was written to the open file since it was `begin` bytes long, see [`content::cut_back`]. If that
+    /// cannot be seen to have worked, the file is left.
+    fn cut_back(&mut self, begin: u64, written: &[&[u8]]) -> Result<(), AppendError> {
         match content::cut_back(&self.fs, &self.open.file, begin, written) {
             Ok(length) => {
                 self.open.length = length;
