@@ -71,7 +71,7 @@ pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<b
 }
 
 /// Cuts off what was written to the end of a file `begin` bytes long, where a line ends. `written` is all of that, and
-/// then what was written after each write that was cut short: the endings that the file may have now. A file that is
+/// then what its second and later writes wrote: the endings that the file may have now. A file that is
 /// shorter than it should be was truncated meanwhile: what is left of `written` is cut off, with the torn line that the
 /// truncation may have left. No file is ever made longer, which would leave a hole of NULs. Returns the length that the
 /// file has then, by what the file system says.

@@ -132,8 +132,8 @@ struct Group<'a> {
     begin: u64,
     /// The parts in files rolled since.
     earlier: Vec<Part>,
-    /// Where in `lines` a write ended that was cut short.
-    short: Vec<usize>,
+    /// Where in `lines` each write began, but for the first to a file.
+    writes: Vec<usize>,
     /// How often the open file's part had to be written anew.
     attempts: u32,
 }
@@ -158,9 +158,10 @@ enum Fate {
 }
 
 impl Group<'_> {
-    /// These bytes, and those after each short write among them: what a file may end with after they were written to it.
+    /// These bytes, and those of the later writes among them: what a file may end with after they were written to it, if
+    /// it was truncated in between.
     fn endings(&self, bytes: Range<usize>) -> Vec<&[u8]> {
-        let starts = self.short.iter().copied().filter(|at| bytes.contains(at));
+        let starts = self.writes.iter().copied().filter(|at| bytes.contains(at));
         [bytes.start].into_iter().chain(starts).filter_map(|start| self.lines.get(start..bytes.end)).collect()
     }
 
@@ -177,7 +178,7 @@ impl LogFile {
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
         self.make_ready()?;
         let begin = self.open.length;
-        let mut group = Group { lines, done: 0, here: 0, begin, earlier: Vec::new(), short: Vec::new(), attempts: 0 };
+        let mut group = Group { lines, done: 0, here: 0, begin, earlier: Vec::new(), writes: Vec::new(), attempts: 0 };
         let outcome = self.write(&mut group);
         match &outcome {
             Ok(()) => {
@@ -288,14 +289,14 @@ impl LogFile {
         let end = group.done + length;
         let mut at = group.done;
         while at < end {
+            if at > group.here {
+                group.writes.push(at);
+            }
             match self.fs.write(&self.open.file, group.lines.get(at..end).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.open.length += count as u64;
                     at += count;
-                    if at < end {
-                        group.short.push(at);
-                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
