@@ -7,6 +7,7 @@ use std::path::Path;
 use super::fs::Fs;
 use super::open::Identity;
 
+/// What is read at once; on the heap, since the threads that append have small stacks.
 const CHUNK: usize = 64 << 10;
 
 /// How much of a log is looked through for NULs at the start, from its end. The kernel writes out what is older than 35 s, so
@@ -33,12 +34,17 @@ impl Scan {
 
 /// Where the last line that is whole before `end` ends: just behind its newline, 0 if there is none.
 pub(super) fn line_start(fs: &Fs, file: &File, end: u64) -> io::Result<u64> {
-    let mut chunk = [0; CHUNK];
-    let mut to = end;
+    let Some(last) = end.checked_sub(1) else {
+        return Ok(0);
+    };
+    // Most files end with a newline, and no more than that is read of them.
+    if read(fs, file, &mut [0], last, end)? == b"\n" {
+        return Ok(end);
+    }
+    let mut chunk = vec![0; CHUNK];
+    let mut to = last;
     while to > 0 {
-        // Most files end with a newline, and no more than that is read of them.
-        let longest = if to == end { 1 } else { CHUNK as u64 };
-        let from = to.saturating_sub(longest);
+        let from = to.saturating_sub(CHUNK as u64);
         let bytes = read(fs, file, &mut chunk, from, to)?;
         if let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') {
             return Ok(from + newline as u64 + 1);
@@ -58,7 +64,7 @@ fn read<'a>(fs: &Fs, file: &File, chunk: &'a mut [u8], from: u64, to: u64) -> io
 
 /// Whether exactly `bytes` stand at `at`.
 pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<bool> {
-    let mut chunk = [0; CHUNK];
+    let mut chunk = vec![0; CHUNK];
     let mut from = at;
     for part in bytes.chunks(CHUNK) {
         let to = from + part.len() as u64;
@@ -121,7 +127,7 @@ pub(super) struct Mended {
 /// # Errors
 /// A file that does not begin, or end, as a log of ours is left as it is: the error says what was found.
 pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64) -> io::Result<Mended> {
-    let mut chunk = [0; CHUNK];
+    let mut chunk = vec![0; CHUNK];
     let first = read(fs, file, &mut chunk, 0, length.min(2))?;
     // The original program wrote empty lines now and then, and a single NUL is blanked to 0.
     if !matches!(first, [] | [b'{' | b'\n' | 0, ..] | [b'0'] | [b'0', b'\n']) {
@@ -192,7 +198,7 @@ fn blank(fs: &Fs, path: &Path, file: &File, start: u64, end: u64) -> io::Result<
     if Identity::of(&fs.metadata_of(&writable)?) != Identity::of(&fs.metadata_of(file)?) {
         return Err(io::Error::other("was replaced while it was being mended"));
     }
-    let blanks = [b' '; CHUNK];
+    let blanks = vec![b' '; CHUNK];
     let mut at = start;
     while at < end {
         let length = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
