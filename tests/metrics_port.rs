@@ -57,7 +57,7 @@ fn the_counters_tell_what_happened() {
         ("connections{listener=\"https\"}", 1.0),
         ("connections{listener=\"http\"}", 1.0),
         ("connections{listener=\"metrics\"}", 1.0),
-        ("connections_evicted_total", 0.0),
+        ("connections_evicted_total{kind=\"idle\"}", 0.0),
         ("inflight_body_bytes", 0.0),
     ];
     let mut wrong = Vec::new();
@@ -163,7 +163,7 @@ fn every_metric_of_the_contract_is_on_the_page_from_the_start() {
         "certificate_expiry_timestamp_seconds",
         "certificate_reloads_total{result=\"success\"}",
         "connections{listener=\"https\"}",
-        "connections_evicted_total",
+        "connections_evicted_total{kind=\"unproven\"}",
         "inflight_body_bytes",
         concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
     ];

@@ -4,35 +4,36 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::observe::labels::AppendFault;
+
 /// Why an append failed. Nothing of its lines is left in the log, and a later append may succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendError {
-    reason: &'static str,
+    reason: AppendFault,
     message: String,
 }
 
 impl AppendError {
-    /// The `reason` label of `append_errors_total`: one of `no_space`, `quota`, `io`, `file_too_large`, `read_only`,
-    /// `broken_pipe`, `pipe_full`, `sync`, `open`, `other`.
-    pub fn reason(&self) -> &'static str {
+    /// The `reason` label of `append_errors_total`.
+    pub fn reason(&self) -> AppendFault {
         self.reason
     }
 
     pub(super) fn write(target: &str, error: &io::Error) -> Self {
-        Self { reason: known(error).unwrap_or("other"), message: format!("cannot write to {target}: {error}") }
+        Self { reason: fault(error), message: format!("cannot write to {target}: {error}") }
     }
 
     pub(super) fn sync(target: &str, error: &io::Error) -> Self {
-        Self { reason: "sync", message: format!("cannot sync {target} to its disk: {error}") }
+        Self { reason: AppendFault::Sync, message: format!("cannot sync {target} to its disk: {error}") }
     }
 
     pub(super) fn open(target: &str, error: &io::Error) -> Self {
-        Self { reason: "open", message: format!("cannot open {target}: {error}") }
+        Self { reason: AppendFault::Open, message: format!("cannot open {target}: {error}") }
     }
 
     pub(super) fn spoiled(target: &str) -> Self {
         Self {
-            reason: "io",
+            reason: AppendFault::Io,
             message: format!(
                 "{target} could not be brought back to its last whole line and could not be rolled, so nothing may be \
                  appended to it"
@@ -43,17 +44,17 @@ impl AppendError {
 
 const EIO: i32 = 5;
 
-fn known(error: &io::Error) -> Option<&'static str> {
-    Some(match error.kind() {
-        io::ErrorKind::StorageFull => "no_space",
-        io::ErrorKind::QuotaExceeded => "quota",
-        io::ErrorKind::FileTooLarge => "file_too_large",
-        io::ErrorKind::ReadOnlyFilesystem => "read_only",
-        io::ErrorKind::BrokenPipe => "broken_pipe",
-        io::ErrorKind::WouldBlock => "pipe_full",
-        _ if error.raw_os_error() == Some(EIO) => "io",
-        _ => return None,
-    })
+fn fault(error: &io::Error) -> AppendFault {
+    match error.kind() {
+        io::ErrorKind::StorageFull => AppendFault::NoSpace,
+        io::ErrorKind::QuotaExceeded => AppendFault::Quota,
+        io::ErrorKind::FileTooLarge => AppendFault::FileTooLarge,
+        io::ErrorKind::ReadOnlyFilesystem => AppendFault::ReadOnly,
+        io::ErrorKind::BrokenPipe => AppendFault::BrokenPipe,
+        io::ErrorKind::WouldBlock => AppendFault::PipeFull,
+        _ if error.raw_os_error() == Some(EIO) => AppendFault::Io,
+        _ => AppendFault::Other,
+    }
 }
 
 impl fmt::Display for AppendError {

@@ -154,7 +154,7 @@ impl Status {
     pub(super) fn note_appends(&self) {
         let written = self.metrics.log_bytes_written.value();
         if self.noted.swap(written, Relaxed) != written {
-            self.metrics.mark_append();
+            self.metrics.last_append.mark();
         }
     }
 

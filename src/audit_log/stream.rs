@@ -164,6 +164,7 @@ mod tests {
     use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
+    use crate::observe::labels::AppendFault;
 
     fn stream_to(file: OwnedFd) -> Stream {
         Stream { fs: Fs::default(), file: File::from(file), name: "a pipe".to_owned(), fifo: None, rest: Vec::new() }
@@ -199,10 +200,10 @@ mod tests {
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
         let mut stream = stream_to(writer);
         let error = stream.append(&long_line()).unwrap_err();
-        assert_eq!(error.reason(), "pipe_full");
+        assert_eq!(error.reason(), AppendFault::PipeFull);
         assert!(!stream.rest.is_empty());
         // Still full: nothing of this line may go out.
-        assert_eq!(stream.append(b"never\n").unwrap_err().reason(), "pipe_full");
+        assert_eq!(stream.append(b"never\n").unwrap_err().reason(), AppendFault::PipeFull);
         rustix::io::ioctl_fionbio(&reader, false).unwrap();
         let read = read_all(reader);
         stream.append(b"next\n").unwrap();
@@ -227,7 +228,7 @@ mod tests {
         drop(reader);
         let mut stream = stream_to(writer);
         for _ in 0..2 {
-            assert_eq!(stream.append(b"line\n").unwrap_err().reason(), "broken_pipe");
+            assert_eq!(stream.append(b"line\n").unwrap_err().reason(), AppendFault::BrokenPipe);
         }
         assert!(!stream.may_work(true));
     }

@@ -11,6 +11,7 @@ use super::fs::Call;
 use super::names::Names;
 use super::*;
 use crate::observe::diagnostics::Format;
+use crate::observe::labels::AppendFault;
 use std::fs;
 
 /// The program's messages, to be looked at.
@@ -434,7 +435,7 @@ fn a_device_without_room_fails_the_append_says_so_once_and_may_work_again() {
     place.settings.target = Target::File("/dev/full".into());
     let log = place.open();
     for _ in 0..3 {
-        assert_eq!(log.append(b"line\n").unwrap_err().reason(), "no_space");
+        assert_eq!(log.append(b"line\n").unwrap_err().reason(), AppendFault::NoSpace);
     }
     assert!(log.failing().unwrap().contains("/dev/full"));
     assert_eq!(place.messages.count("append failed"), 1);
@@ -476,7 +477,7 @@ fn a_probe_ends_the_outage_without_traffic() {
     log.append(b"fits not, but fits later\n").unwrap();
     place.fs.faults.set(Some(faults::Plan { call: Some(Call::Write), nth: 1, times: 2, errno: 28, short: true }));
     let error = log.append(b"never fits\n").unwrap_err();
-    assert_eq!(error.reason(), "no_space");
+    assert_eq!(error.reason(), AppendFault::NoSpace);
     assert_eq!(place.read_log(), "fits not, but fits later\n");
     assert!(log.failing().is_some());
     eventually("the probe", || log.failing().is_none());
@@ -491,7 +492,7 @@ fn a_failed_sync_fails_the_append_and_ends_the_use_of_the_file() {
     log.append(b"safe\n").unwrap();
     let before = fs::metadata(place.log()).unwrap().ino();
     place.fs.faults.set(Some(faults::Plan { call: Some(Call::Sync), nth: 1, times: 1, errno: 5, short: false }));
-    assert_eq!(log.append(b"perhaps gone\n").unwrap_err().reason(), "sync");
+    assert_eq!(log.append(b"perhaps gone\n").unwrap_err().reason(), AppendFault::Sync);
     log.append(b"safe again\n").unwrap();
     assert_ne!(fs::metadata(place.log()).unwrap().ino(), before);
     assert_eq!(place.rolled(), ["safe\n"]);
@@ -618,7 +619,7 @@ fn a_fifo_without_a_reader_is_waited_for_with_a_word() {
         reader.read_exact(&mut line).unwrap();
         assert_eq!(&line, b"line\n");
         drop(reader);
-        assert_eq!(log.append(b"nobody\n").unwrap_err().reason(), "broken_pipe");
+        assert_eq!(log.append(b"nobody\n").unwrap_err().reason(), AppendFault::BrokenPipe);
         assert!(log.failing().is_some());
         let mut reader = fs::File::open(&fifo).unwrap();
         eventually("the reader is noticed", || log.failing().is_none());

@@ -8,6 +8,7 @@ use super::error::AppendError;
 use super::file::LogFile;
 use super::status::{Look, Status};
 use super::stream::Stream;
+use crate::observe::labels::AppendFault;
 
 /// The one writer of the log, behind the lock of [`super::commit::GroupCommit`].
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Writer {
                 self.status.succeeded();
             }
             Err(error) => {
-                self.broken_pipe = error.reason() == "broken_pipe";
+                self.broken_pipe = error.reason() == AppendFault::BrokenPipe;
                 self.status.failed(error, lines.len());
             }
         }

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::observe::diagnostics::Diagnostics;
+use crate::observe::labels::Reload;
 use crate::observe::metrics::Metrics;
 
 /// The largest file that is read. A certificate chain has a few kilobytes; a wrong path must not eat the memory.
@@ -128,7 +129,7 @@ impl<C: PartialEq> Watched<C> {
                 Ok(checked) => {
                     self.in_use = found;
                     self.broken = None;
-                    metrics.certificate_reloads.increment("success");
+                    metrics.certificate_reloads.increment(Reload::Success);
                     return Some(checked);
                 }
                 Err(error) => (Ok(found), error),
@@ -141,7 +142,7 @@ impl<C: PartialEq> Watched<C> {
         };
         if broken.said.as_ref() != Some(&found) {
             broken.said = Some(found);
-            metrics.certificate_reloads.increment("failure");
+            metrics.certificate_reloads.increment(Reload::Failure);
             let msg = format!("{}: reload failed, the old one stays in use", self.name);
             diagnostics.error(&msg, &[("error", (&error.to_string()).into())]);
         }
@@ -271,8 +272,8 @@ mod tests {
         }
 
         fn reloads(&self) -> Vec<u64> {
-            let counts = self.metrics.certificate_reloads.iter();
-            counts.map(|(_, count)| count).collect()
+            let reloads = &self.metrics.certificate_reloads;
+            vec![reloads.value(Reload::Success), reloads.value(Reload::Failure)]
         }
     }
 

@@ -217,9 +217,9 @@ impl<'e> Pool<'e> {
         while let Some(place) = self.next_job() {
             self.see_to_a_waiting_worker(scope);
             let connections = &self.service.metrics.connections;
-            connections.add(self.port.name(), 1);
+            connections.add(self.port, 1);
             connection::serve(self.service, self.port, &place.slot);
-            connections.add(self.port.name(), -1);
+            connections.add(self.port, -1);
             drop(place);
             self.lock().idle += 1;
         }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::net::transport::Wire;
+use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
 
 /// How long a connection that we close is read on, for a request that was already on its way.
@@ -219,7 +220,8 @@ impl Roster {
             };
             // It may have begun a request in this very moment; then the next one is looked for.
             if victim.close_if_waiting() {
-                self.metrics.connections_evicted.increment();
+                let proven = victim.proven.load(Ordering::Relaxed);
+                self.metrics.connections_evicted.increment(if proven { Evicted::Idle } else { Evicted::Unproven });
                 self.read_on(state, victim);
                 return true;
             }

@@ -1,7 +1,21 @@
-//! What counts: counters, gauges and histograms, each safe to use from all threads at once.
+//! What counts: counters, gauges and histograms, each safe to use from all threads at once, and each with its form on the
+//! metrics page (Prometheus text exposition format 0.0.4).
 
+use std::fmt::Write as _;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::labels::Label;
+
+/// What a metric is made of.
+pub(super) trait Instrument {
+    /// The word of the page's TYPE line.
+    const TYPE: &'static str;
+
+    /// Appends the lines with the values.
+    fn render(&self, name: &str, page: &mut String);
+}
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -52,58 +66,50 @@ impl Gauge {
     }
 }
 
-/// One counter for each value of a label; the last value stands for all that are not named.
+/// One instrument for each value of a label.
 #[derive(Debug)]
-pub struct CounterBy<const N: usize> {
-    pub(super) label: &'static str,
-    series: [(&'static str, Counter); N],
+pub struct By<L, I> {
+    series: Vec<I>,
+    label: PhantomData<L>,
 }
 
-impl<const N: usize> CounterBy<N> {
-    pub(super) fn new(label: &'static str, values: [&'static str; N]) -> Self {
-        Self { label, series: values.map(|value| (value, Counter::default())) }
+/// One counter for each value of a label.
+pub type CounterBy<L> = By<L, Counter>;
+
+/// One gauge for each value of a label.
+pub type GaugeBy<L> = By<L, Gauge>;
+
+impl<L: Label, I: Default> Default for By<L, I> {
+    fn default() -> Self {
+        Self { series: L::NAMES.iter().map(|_| I::default()).collect(), label: PhantomData }
+    }
+}
+
+impl<L: Label> CounterBy<L> {
+    /// One more for `label`.
+    pub fn increment(&self, label: L) {
+        self.add(label, 1);
     }
 
-    /// One more for `value`, or for the last of the set if `value` is not in it.
-    pub fn increment(&self, value: &str) {
-        self.add(value, 1);
-    }
-
-    /// `n` more for `value`, likewise.
-    pub fn add(&self, value: &str, n: u64) {
-        let named = self.series.iter().find(|(name, _)| *name == value);
-        if let Some((_, counter)) = named.or(self.series.last()) {
+    /// `n` more for `label`.
+    pub fn add(&self, label: L, n: u64) {
+        if let Some(counter) = self.series.get(label.index()) {
             counter.add(n);
         }
     }
 
-    /// Each value of the label with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.series.iter().map(|(value, counter)| (*value, counter.value()))
+    /// The count of `label` so far.
+    pub fn value(&self, label: L) -> u64 {
+        self.series.get(label.index()).map_or(0, Counter::value)
     }
 }
 
-/// One gauge for each value of a label.
-#[derive(Debug)]
-pub struct GaugeBy<const N: usize> {
-    series: [(&'static str, Gauge); N],
-}
-
-impl<const N: usize> GaugeBy<N> {
-    pub(super) fn new(values: [&'static str; N]) -> Self {
-        Self { series: values.map(|value| (value, Gauge::default())) }
-    }
-
-    /// Adds `delta` to the gauge of `value`, or to the last of the set.
-    pub fn add(&self, value: &str, delta: i64) {
-        let named = self.series.iter().find(|(name, _)| *name == value);
-        if let Some((_, gauge)) = named.or(self.series.last()) {
+impl<L: Label> GaugeBy<L> {
+    /// Adds `delta`, which may be negative, to the gauge of `label`.
+    pub fn add(&self, label: L, delta: i64) {
+        if let Some(gauge) = self.series.get(label.index()) {
             gauge.add(delta);
         }
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &Gauge)> + '_ {
-        self.series.iter().map(|(value, gauge)| (*value, gauge))
     }
 }
 
@@ -128,7 +134,7 @@ const BUCKETS: [(u64, &str); 16] = [
 ];
 
 /// Durations in buckets from 0.1 ms to 10 s.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS.len()],
     over: AtomicU64,
@@ -136,14 +142,6 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    pub(super) fn new() -> Self {
-        Self {
-            buckets: [const { AtomicU64::new(0) }; BUCKETS.len()],
-            over: AtomicU64::new(0),
-            sum_nanos: AtomicU64::new(0),
-        }
-    }
-
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -151,18 +149,77 @@ impl Histogram {
         bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
         self.sum_nanos.fetch_add(nanos, Relaxed);
     }
+}
 
-    /// Upper bounds in seconds with the observations up to each, then all observations and their sum in seconds. One
-    /// that is made meanwhile is counted the next time.
-    pub(super) fn cumulative(&self) -> (Vec<(&'static str, u64)>, u64, f64) {
+/// Seconds since something last happened, or since the start.
+#[derive(Debug)]
+pub struct Elapsed {
+    start: Instant,
+    /// From `start` to the last time.
+    nanos: AtomicU64,
+}
+
+impl Default for Elapsed {
+    fn default() -> Self {
+        Self { start: Instant::now(), nanos: AtomicU64::new(0) }
+    }
+}
+
+impl Elapsed {
+    /// It has just happened.
+    pub fn mark(&self) {
+        let nanos = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.store(nanos, Relaxed);
+    }
+}
+
+impl Instrument for Counter {
+    const TYPE: &'static str = "counter";
+
+    fn render(&self, name: &str, page: &mut String) {
+        let _ = writeln!(page, "{name} {}", self.value());
+    }
+}
+
+impl Instrument for Gauge {
+    const TYPE: &'static str = "gauge";
+
+    fn render(&self, name: &str, page: &mut String) {
+        let _ = writeln!(page, "{name} {}", self.value());
+    }
+}
+
+impl<L: Label, I: Instrument> Instrument for By<L, I> {
+    const TYPE: &'static str = I::TYPE;
+
+    fn render(&self, name: &str, page: &mut String) {
+        for (value, instrument) in L::NAMES.iter().zip(&self.series) {
+            instrument.render(&format!("{name}{{{}=\"{value}\"}}", L::LABEL), page);
+        }
+    }
+}
+
+impl Instrument for Histogram {
+    const TYPE: &'static str = "histogram";
+
+    /// An observation that is made meanwhile is counted the next time, in the sum perhaps already now.
+    fn render(&self, name: &str, page: &mut String) {
         let mut count = 0;
-        let buckets = BUCKETS.iter().zip(&self.buckets).map(|((_, bound), bucket)| {
+        for ((_, bound), bucket) in BUCKETS.iter().zip(&self.buckets) {
             count += bucket.load(Relaxed);
-            (*bound, count)
-        });
-        let buckets = buckets.collect();
-        let all = count + self.over.load(Relaxed);
+            let _ = writeln!(page, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        count += self.over.load(Relaxed);
         let sum = Duration::from_nanos(self.sum_nanos.load(Relaxed)).as_secs_f64();
-        (buckets, all, sum)
+        let _ = writeln!(page, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
+    }
+}
+
+impl Instrument for Elapsed {
+    const TYPE: &'static str = "gauge";
+
+    fn render(&self, name: &str, page: &mut String) {
+        let elapsed = self.start.elapsed().saturating_sub(Duration::from_nanos(self.nanos.load(Relaxed)));
+        let _ = writeln!(page, "{name} {:.3}", elapsed.as_secs_f64());
     }
 }

@@ -1,297 +1,97 @@
-//! The counters and their text form (Prometheus text exposition format 0.0.4).
+//! Every metric of the program, and the page that shows them.
 //!
-//! One [`Metrics`] is made at start and shared by reference. Label values come from the fixed sets below, never from a
-//! request, so the number of series is known before the first request comes.
+//! A new metric is one line in the table below; it needs nothing else. Label values are enums
+//! ([`labels`](super::labels)), so the number of series is known before the first request comes.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
-pub use super::instruments::{Counter, CounterBy, Gauge, GaugeBy, Histogram};
-
-/// Everything the program counts. Field names are the metric names without the `kube_audit_rest_` prefix and unit
-/// suffixes; [`Metrics::render`] gives each its help text.
-#[derive(Debug)]
-pub struct Metrics {
-    /// Requests whose head had arrived on an audit port, whatever became of them.
-    pub http_requests: Counter,
-    /// Requests that were valid, appended and answered 200.
-    pub valid_requests: Counter,
-    /// Final responses by status code.
-    pub http_responses: CounterBy<16>,
-    /// Requests by the listener they came to.
-    pub listener_requests: CounterBy<2>,
-    /// From the head's arrival to the reply handed to the kernel.
-    pub request_duration: Histogram,
-    /// Bytes of request bodies read.
-    pub request_body_bytes: Counter,
-    /// Requests refused for their source's token.
-    pub source_rejections: CounterBy<2>,
-    /// Lines appended, by the kind of record.
-    pub audit_lines: CounterBy<2>,
-    /// Length of the longest line appended, with its newline.
-    pub audit_line_bytes_max: Gauge,
-    /// Appends that failed, by reason: one for each call, not for each group.
-    pub append_errors: CounterBy<10>,
-    /// Bytes appended.
-    pub log_bytes_written: Counter,
-    /// Size of the file appended to.
-    pub log_file_bytes: Gauge,
-    /// Rotations done.
-    pub log_rotations: Counter,
-    /// Rotations that failed; the old file stays in use.
-    pub log_rotation_errors: Counter,
-    /// Times the file was opened anew because it had been moved or deleted, or SIGHUP asked for it.
-    pub log_reopens: Counter,
-    /// Rolled files present.
-    pub log_backups: Gauge,
-    /// Rolled files that could not be deleted.
-    pub log_retention_errors: Counter,
-    /// Groups of lines written together (one write each).
-    pub append_groups: Counter,
-    /// Lines in those groups.
-    pub append_group_lines: Counter,
-    /// fdatasync of the audit log, with `--logger-sync=always`.
-    pub sync_duration: Histogram,
-    /// Nanoseconds after `started` of the last append that succeeded.
-    last_append_nanos: AtomicU64,
-    /// Handshakes completed.
-    pub tls_handshakes: Counter,
-    /// Handshakes that failed, by what the peer's alert or our own error was.
-    pub tls_handshake_failures: CounterBy<19>,
-    /// `notAfter` of the certificate in use, seconds since the Unix epoch.
-    pub certificate_expiry: Gauge,
-    /// Reloads of certificate, client CA and sources, by result.
-    pub certificate_reloads: CounterBy<2>,
-    /// Connections open, by listener.
-    pub connections: GaugeBy<3>,
-    /// Connections closed to make room for a new one.
-    pub connections_evicted: Counter,
-    /// Large request bodies in memory together.
-    pub inflight_body_bytes: Gauge,
-    started: Instant,
-}
-
-/// `listener` label values, in the order of [`Metrics::connections`].
-pub const LISTENERS: [&str; 3] = ["https", "http", "metrics"];
-
-impl Metrics {
-    /// All zero; the clock of [`Metrics::mark_append`] starts now.
-    pub fn new() -> Self {
-        Self {
-            http_requests: Counter::default(),
-            valid_requests: Counter::default(),
-            http_responses: CounterBy::new(
-                "code",
-                [
-                    "200", "400", "404", "405", "408", "413", "417", "431", "500", "501", "503", "505", "414", "415",
-                    "429", "other",
-                ],
-            ),
-            listener_requests: CounterBy::new("listener", ["https", "http"]),
-            request_duration: Histogram::new(),
-            request_body_bytes: Counter::default(),
-            source_rejections: CounterBy::new("reason", ["missing", "unknown"]),
-            audit_lines: CounterBy::new("kind", ["AdmissionReview", "Event"]),
-            audit_line_bytes_max: Gauge::default(),
-            append_errors: CounterBy::new(
-                "reason",
-                [
-                    "no_space",
-                    "quota",
-                    "io",
-                    "file_too_large",
-                    "read_only",
-                    "broken_pipe",
-                    "pipe_full",
-                    "sync",
-                    "open",
-                    "other",
-                ],
-            ),
-            log_bytes_written: Counter::default(),
-            log_file_bytes: Gauge::default(),
-            log_rotations: Counter::default(),
-            log_rotation_errors: Counter::default(),
-            log_reopens: Counter::default(),
-            log_backups: Gauge::default(),
-            log_retention_errors: Counter::default(),
-            append_groups: Counter::default(),
-            append_group_lines: Counter::default(),
-            sync_duration: Histogram::new(),
-            last_append_nanos: AtomicU64::new(0),
-            tls_handshakes: Counter::default(),
-            tls_handshake_failures: CounterBy::new(
-                "reason",
-                [
-                    "eof",
-                    "timeout",
-                    "reset",
-                    "not_tls",
-                    "unknown_ca",
-                    "bad_certificate",
-                    "certificate_expired",
-                    "certificate_unknown",
-                    "certificate_revoked",
-                    "unsupported_certificate",
-                    "certificate_required",
-                    "handshake_failure",
-                    "protocol_version",
-                    "no_application_protocol",
-                    "decode_error",
-                    "decrypt_error",
-                    "unexpected_message",
-                    "evicted",
-                    "other",
-                ],
-            ),
-            certificate_expiry: Gauge::default(),
-            certificate_reloads: CounterBy::new("result", ["success", "failure"]),
-            connections: GaugeBy::new(LISTENERS),
-            connections_evicted: Counter::default(),
-            inflight_body_bytes: Gauge::default(),
-            started: Instant::now(),
-        }
-    }
-
-    /// Remembers that an append has just succeeded.
-    pub fn mark_append(&self) {
-        let nanos = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.last_append_nanos.store(nanos, Relaxed);
-    }
-
-    /// The whole page but for the `process_*` families, each with its HELP and TYPE line.
-    pub fn render(&self, version: &str) -> String {
-        let mut page = Page::default();
-        page.family("build_info", "gauge", "The version that is running; always 1.");
-        let _ = writeln!(page.0, "{PREFIX}build_info{{version=\"{version}\"}} 1");
-        page.counter("http_requests_total", "Requests to the audit ports.", &self.http_requests);
-        page.counter(
-            "valid_requests_processed_total",
-            "Requests that were valid, appended and answered 200.",
-            &self.valid_requests,
-        );
-        page.counters("http_responses_total", "Final responses by status code.", &self.http_responses);
-        page.counters("listener_requests_total", "Requests by listener.", &self.listener_requests);
-        page.histogram(
-            "request_duration_seconds",
-            "From a request's head to its reply handed to the kernel.",
-            &self.request_duration,
-        );
-        page.counter("request_body_bytes_total", "Bytes of request bodies read.", &self.request_body_bytes);
-        page.counters(
-            "source_rejections_total",
-            "Requests refused for a missing or unknown source token.",
-            &self.source_rejections,
-        );
-        page.counters("audit_lines_total", "Lines appended to the audit log.", &self.audit_lines);
-        page.gauge("audit_line_bytes_max", "Longest line appended since the start.", &self.audit_line_bytes_max);
-        page.counters("append_errors_total", "Appends that failed and were answered 503.", &self.append_errors);
-        page.counter("log_bytes_written_total", "Bytes appended to the audit log.", &self.log_bytes_written);
-        page.gauge("log_file_bytes", "Size of the file being appended to.", &self.log_file_bytes);
-        page.counter("log_rotations_total", "Rotations of the audit log.", &self.log_rotations);
-        page.counter(
-            "log_rotation_errors_total",
-            "Rotations that failed; the old file stays in use.",
-            &self.log_rotation_errors,
-        );
-        page.counter(
-            "log_reopens_total",
-            "Times the file was opened anew: moved, deleted, or asked for by SIGHUP.",
-            &self.log_reopens,
-        );
-        page.gauge("log_backups", "Rolled files present.", &self.log_backups);
-        page.counter(
-            "log_retention_errors_total",
-            "Rolled files that could not be listed or deleted.",
-            &self.log_retention_errors,
-        );
-        page.counter(
-            "append_groups_total",
-            "Writes to the audit log, each of one or more appends.",
-            &self.append_groups,
-        );
-        page.counter("append_group_lines_total", "Appends carried by those writes.", &self.append_group_lines);
-        page.histogram(
-            "log_sync_duration_seconds",
-            "fdatasync of the audit log (--logger-sync=always).",
-            &self.sync_duration,
-        );
-        page.family("seconds_since_last_append", "gauge", "Since the last append that succeeded, or the start.");
-        let idle = self.started.elapsed().saturating_sub(Duration::from_nanos(self.last_append_nanos.load(Relaxed)));
-        let _ = writeln!(page.0, "{PREFIX}seconds_since_last_append {:.3}", idle.as_secs_f64());
-        page.counter("tls_handshakes_total", "TLS handshakes completed.", &self.tls_handshakes);
-        page.counters("tls_handshake_failures_total", "TLS handshakes that failed.", &self.tls_handshake_failures);
-        page.gauge(
-            "certificate_expiry_timestamp_seconds",
-            "notAfter of the certificate in use, Unix time.",
-            &self.certificate_expiry,
-        );
-        page.counters(
-            "certificate_reloads_total",
-            "Reloads of certificate, client CA and sources after a change.",
-            &self.certificate_reloads,
-        );
-        page.family("connections", "gauge", "Connections open.");
-        for (value, gauge) in self.connections.iter() {
-            let _ = writeln!(page.0, "{PREFIX}connections{{listener=\"{value}\"}} {}", gauge.value());
-        }
-        page.counter(
-            "connections_evicted_total",
-            "Connections closed to make room for a new one.",
-            &self.connections_evicted,
-        );
-        page.gauge("inflight_body_bytes", "Large request bodies in memory.", &self.inflight_body_bytes);
-        page.0
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+use super::instruments::{Counter, CounterBy, Elapsed, Gauge, GaugeBy, Histogram, Instrument};
+use super::labels::{AppendFault, Evicted, HandshakeFault, LineKind, Port, Reload, Status, TokenFault};
 
 const PREFIX: &str = "kube_audit_rest_";
 
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}");
-    }
-
-    fn counter(&mut self, name: &str, help: &str, counter: &Counter) {
-        self.family(name, "counter", help);
-        let _ = writeln!(self.0, "{PREFIX}{name} {}", counter.value());
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, gauge: &Gauge) {
-        self.family(name, "gauge", help);
-        let _ = writeln!(self.0, "{PREFIX}{name} {}", gauge.value());
-    }
-
-    fn counters<const N: usize>(&mut self, name: &str, help: &str, counters: &CounterBy<N>) {
-        self.family(name, "counter", help);
-        for (value, count) in counters.iter() {
-            let _ = writeln!(self.0, "{PREFIX}{name}{{{}=\"{value}\"}} {count}", counters.label);
+/// `field: Instrument = "name on the page", "help";`
+macro_rules! metrics {
+    ($($field:ident: $instrument:ty = $name:literal, $help:literal;)+) => {
+        /// Everything the program counts. One is made at the start and shared by reference.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $(#[doc = concat!("`", $name, "`: ", $help)] pub $field: $instrument,)+
         }
-    }
 
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.family(name, "histogram", help);
-        let (buckets, count, sum) = histogram.cumulative();
-        for (bound, up_to) in buckets {
-            let _ = writeln!(self.0, "{PREFIX}{name}_bucket{{le=\"{bound}\"}} {up_to}");
+        impl Metrics {
+            /// The whole page but for the `process_*` families (Prometheus text exposition format 0.0.4).
+            pub fn render(&self, version: &str) -> String {
+                let mut page = String::new();
+                let _ = writeln!(
+                    page,
+                    "# HELP {PREFIX}build_info The version that is running; always 1.\n\
+                     # TYPE {PREFIX}build_info gauge\n\
+                     {PREFIX}build_info{{version=\"{version}\"}} 1"
+                );
+                $(render(&mut page, $name, $help, &self.$field);)+
+                page
+            }
         }
-        let _ = writeln!(self.0, "{PREFIX}{name}_bucket{{le=\"+Inf\"}} {count}");
-        let _ = writeln!(self.0, "{PREFIX}{name}_sum {sum}\n{PREFIX}{name}_count {count}");
+    };
+}
+
+metrics! {
+    http_requests: Counter = "http_requests_total", "Requests to the audit ports.";
+    valid_requests: Counter = "valid_requests_processed_total", "Requests that were valid, appended and answered 200.";
+    http_responses: CounterBy<Status> = "http_responses_total", "Final responses by status code.";
+    listener_requests: CounterBy<Port> = "listener_requests_total", "Requests by listener.";
+    request_duration: Histogram =
+        "request_duration_seconds", "From a request's head to its reply handed to the kernel.";
+    request_body_bytes: Counter = "request_body_bytes_total", "Bytes of request bodies read.";
+    source_rejections: CounterBy<TokenFault> =
+        "source_rejections_total", "Requests refused for a missing or unknown source token.";
+    audit_lines: CounterBy<LineKind> = "audit_lines_total", "Lines appended to the audit log.";
+    audit_line_bytes_max: Gauge = "audit_line_bytes_max", "Longest line appended since the start, with its newline.";
+    append_errors: CounterBy<AppendFault> =
+        "append_errors_total", "Appends that failed and were answered 503: one for each request, not for each write.";
+    log_bytes_written: Counter = "log_bytes_written_total", "Bytes appended to the audit log.";
+    log_file_bytes: Gauge = "log_file_bytes", "Size of the file being appended to.";
+    log_rotations: Counter = "log_rotations_total", "Rotations of the audit log.";
+    log_rotation_errors: Counter = "log_rotation_errors_total", "Rotations that failed; the old file stays in use.";
+    log_reopens: Counter =
+        "log_reopens_total", "Times the file was opened anew: moved, deleted, or asked for by SIGHUP.";
+    log_backups: Gauge = "log_backups", "Rolled files present.";
+    log_retention_errors: Counter =
+        "log_retention_errors_total", "Rolled files that could not be listed or deleted.";
+    append_groups: Counter = "append_groups_total", "Writes to the audit log, each of one or more appends.";
+    append_group_lines: Counter = "append_group_lines_total", "Appends carried by those writes.";
+    sync_duration: Histogram = "log_sync_duration_seconds", "fdatasync of the audit log (--logger-sync=always).";
+    last_append: Elapsed =
+        "seconds_since_last_append", "Since the last append that succeeded, or the start.";
+    tls_handshakes: Counter = "tls_handshakes_total", "TLS handshakes completed.";
+    tls_handshake_failures: CounterBy<HandshakeFault> = "tls_handshake_failures_total", "TLS handshakes that failed.";
+    certificate_expiry: Gauge =
+        "certificate_expiry_timestamp_seconds", "notAfter of the certificate in use, Unix time.";
+    certificate_reloads: CounterBy<Reload> =
+        "certificate_reloads_total", "Reloads of certificate, client CA and sources after a change.";
+    connections: GaugeBy<Port> = "connections", "Connections open.";
+    connections_evicted: CounterBy<Evicted> =
+        "connections_evicted_total", "Connections closed to make room for a new one.";
+    inflight_body_bytes: Gauge = "inflight_body_bytes", "Large request bodies in memory.";
+}
+
+impl Metrics {
+    /// All zero.
+    pub fn new() -> Self {
+        Self::default()
     }
+}
+
+fn render<I: Instrument>(page: &mut String, name: &str, help: &str, instrument: &I) {
+    let _ = writeln!(page, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {}", I::TYPE);
+    instrument.render(&format!("{PREFIX}{name}"), page);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -323,11 +123,21 @@ mod tests {
     }
 
     #[test]
-    fn a_label_value_outside_the_set_counts_as_the_last() {
-        let counters = CounterBy::new("reason", ["known", "other"]);
-        counters.increment("known");
-        counters.increment("never heard of");
-        assert_eq!(counters.iter().collect::<Vec<_>>(), [("known", 1), ("other", 1)]);
+    fn each_value_of_a_label_has_its_own_series() {
+        let metrics = Metrics::new();
+        metrics.append_errors.increment(AppendFault::Sync);
+        metrics.append_errors.add(AppendFault::Other, 2);
+        assert_eq!(metrics.append_errors.value(AppendFault::Sync), 1);
+        metrics.connections.add(Port::Metrics, 3);
+        let page = metrics.render("1");
+        for expected in [
+            "append_errors_total{reason=\"sync\"} 1",
+            "append_errors_total{reason=\"open\"} 0",
+            "append_errors_total{reason=\"other\"} 2",
+            "connections{listener=\"metrics\"} 3",
+        ] {
+            assert!(page.contains(&format!("{PREFIX}{expected}\n")), "{expected} is missing");
+        }
     }
 
     #[test]

@@ -2,5 +2,6 @@
 
 pub mod diagnostics;
 pub mod instruments;
+pub mod labels;
 pub mod metrics;
 pub mod process;

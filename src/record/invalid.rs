@@ -1,42 +1,41 @@
-//! Why a body is refused.
+//! Why a body is refused with 400.
 
 use std::fmt;
 
 use crate::record::json;
 
-/// What is wrong with the body of a request: its `Display` is one line for the client, which quotes nothing of the
-/// body.
+/// What is wrong with a body. `Display` is one line for the client, which quotes nothing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalid {
-    /// There is nothing but white space.
+    /// The body is empty or white space.
     Empty,
-    /// It is not JSON as RFC 8259 has it, or nested too deep.
+    /// The body is not JSON (RFC 8259), or nested too deep.
     Json(json::Error),
-    /// It is JSON, but no document of the kind that is taken here.
+    /// AdmissionReviews are taken here, and the JSON is something else.
     NotAReview,
-    /// The same.
+    /// EventLists are taken here, and the JSON is something else.
     NotAnEventList,
-    /// An EventList where AdmissionReviews are taken.
+    /// AdmissionReviews are taken here, and it is an EventList.
     EventListForReview,
-    /// An AdmissionReview where EventLists are taken.
+    /// EventLists are taken here, and it is an AdmissionReview.
     ReviewForEventList,
-    /// An AdmissionReview of another version.
+    /// The AdmissionReview is of an unknown version.
     ReviewVersion,
-    /// An EventList of another version.
+    /// The EventList is of an unknown version.
     EventListVersion,
-    /// A member that is read stands there twice: which of the two counts would be a matter of taste.
+    /// A member that is looked into stands there twice, and readers of the line might differ on which one counts.
     Twice(&'static str),
-    /// `request` is missing or no object.
+    /// `request` is missing or not an object.
     Request,
-    /// `request.uid` is missing, no string, or empty.
+    /// `request.uid` is missing, not a string, or empty.
     Uid,
-    /// `request.uid` is so long that the reply would be, too.
+    /// `request.uid` would make the reply too long.
     LongUid,
-    /// `items` is missing or no array.
+    /// `items` is missing or not an array.
     Items,
-    /// An item is no object.
+    /// An item is not an object.
     Item,
-    /// Items so small that their lines would be several times as large as the list.
+    /// The items are so small that their lines would be several times as large as the list.
     ManySmallItems,
 }
 
@@ -70,7 +69,7 @@ impl From<json::Error> for Invalid {
     }
 }
 
-/// Sets what must not be there twice.
+/// Puts `value` into `place`; an error if `member` was there before.
 pub(crate) fn once<T>(member: &'static str, place: &mut Option<T>, value: T) -> Result<(), Invalid> {
     match place.replace(value) {
         None => Ok(()),

@@ -1,4 +1,7 @@
-//! Bodies to lines.
+//! Request bodies become audit lines.
+//!
+//! Owns what a line holds: which bytes of a body stay, which are left out, and which members are ours. Must not know
+//! files, sockets or HTTP, and never reads the clock: times are handed in.
 
 pub mod event_list;
 pub mod invalid;

@@ -1,18 +1,19 @@
-//! An AdmissionReview and the time it came -> its audit line and the reply to it.
+//! An AdmissionReview becomes its audit line and the reply that allows it.
 //!
-//! Read are `kind`, `apiVersion`, and `request.uid`, and nothing else: what is in the request is recorded, not judged.
+//! Only `kind`, `apiVersion` and `request.uid` are looked into; the rest is recorded as it is.
 
+use std::ops::Range;
 use std::time::SystemTime;
 
 use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
 use crate::record::timestamp;
 
-/// What [`audit_line`] adds to a body at most, with a source's name of 63 bytes, the longest that there is.
+/// Bytes that [`audit_line`] adds to a body at most. A source's name has at most 63 bytes.
 pub const ROOM: usize = 160;
 
-/// The longest uid that is taken, as it is written: the API server's have 36 bytes, and the uid stands in the reply,
-/// which is not to grow with the body.
+/// Longest uid in bytes, its escapes as they are written. The API server's have 36 bytes. Without a limit the reply,
+/// which repeats the uid, could be as large as the body.
 const MAX_UID: usize = 4096;
 
 const KIND: &str = "kind";
@@ -22,13 +23,14 @@ const UID: &str = "uid";
 const TIMESTAMP: &str = "requestReceivedTimestamp";
 const SOURCE: &str = "source";
 
-/// Turns `body`, an AdmissionReview, into its audit line, in place, and appends the reply that allows it to `reply`.
+/// Turns `body`, an AdmissionReview of `admission.k8s.io/v1` or `v1beta1`, into its audit line, in place, and appends the
+/// AdmissionReview that allows the request to `reply`.
 ///
-/// The line is the body without the white space between its tokens, with `requestReceivedTimestamp` as the last member
-/// and with `source`, if one is given, just before it; a client's own top-level members of these names are dropped.
-/// It ends with `\n`. With [`ROOM`] as spare capacity in `body`, nothing is allocated for it.
+/// The line is the body without white space between tokens. Its last member is `"requestReceivedTimestamp"` with the
+/// time `received`, and before it stands `"source"`, if one is given; the body's own top-level members of these names
+/// are left out. The line ends with `\n`. Nothing is allocated if `body` has [`ROOM`] bytes of spare capacity.
 ///
-/// After an error `body` is of no use any more, and `reply` is as it was.
+/// After an error `body` is of no use, and `reply` is as it was.
 pub fn audit_line(
     body: &mut Vec<u8>,
     received: SystemTime,
@@ -40,7 +42,7 @@ pub fn audit_line(
     }
     let review = read(body, source.is_some())?;
 
-    // The closing brace comes back behind the members that are ours; there is a `kind`, so that a comma precedes them.
+    // Our members take the place of the closing brace. A comma precedes them, since `kind` at least stands before.
     body.truncate(review.length - 1);
     if let Some(source) = source {
         body.extend_from_slice(b",\"source\":");
@@ -50,7 +52,7 @@ pub fn audit_line(
     body.extend_from_slice(&timestamp::rfc3339(received));
     body.extend_from_slice(b"\"}\n");
 
-    let uid = body.get(review.uid..review.uid + review.uid_length);
+    let uid = body.get(review.uid);
     reply.extend_from_slice(b"{\"apiVersion\":\"");
     reply.extend_from_slice(review.version.as_bytes());
     reply.extend_from_slice(b"\",\"kind\":\"AdmissionReview\",\"response\":{\"uid\":");
@@ -59,14 +61,14 @@ pub fn audit_line(
     Ok(())
 }
 
-/// A body that was checked and compacted.
+/// What was found in a body.
 struct Review {
-    /// Its length now.
+    /// Length of the compacted body.
     length: usize,
+    /// `apiVersion`.
     version: &'static str,
-    /// Where the uid stands, with its quotes: as JSON it can go into the reply as it came.
-    uid: usize,
-    uid_length: usize,
+    /// Where the uid stands in the compacted body, quotes included. It goes into the reply as it is written.
+    uid: Range<usize>,
 }
 
 fn read(body: &mut [u8], with_source: bool) -> Result<Review, Invalid> {
@@ -95,8 +97,8 @@ fn read(body: &mut [u8], with_source: bool) -> Result<Review, Invalid> {
     let length = json.finish()?;
     let () = kind.ok_or(Invalid::NotAReview)?;
     let version = version.ok_or(Invalid::ReviewVersion)?;
-    let (uid, uid_length) = request.ok_or(Invalid::Request)?;
-    Ok(Review { length, version, uid, uid_length })
+    let uid = request.ok_or(Invalid::Request)?;
+    Ok(Review { length, version, uid })
 }
 
 fn read_kind(json: &mut Compactor<'_>) -> Result<(), Invalid> {
@@ -111,8 +113,8 @@ fn read_version(json: &mut Compactor<'_>) -> Result<&'static str, Invalid> {
     json.one_of(&["admission.k8s.io/v1", "admission.k8s.io/v1beta1"])?.ok_or(Invalid::ReviewVersion)
 }
 
-/// Where the uid stands in the compacted text, and its length there.
-fn read_request(json: &mut Compactor<'_>) -> Result<(usize, usize), Invalid> {
+/// Where `request.uid` stands in the compacted body.
+fn read_request(json: &mut Compactor<'_>) -> Result<Range<usize>, Invalid> {
     if !json.next_is(b'{')? {
         return Err(Invalid::Request);
     }
@@ -127,207 +129,17 @@ fn read_request(json: &mut Compactor<'_>) -> Result<(usize, usize), Invalid> {
     uid.ok_or(Invalid::Uid)
 }
 
-fn read_uid(json: &mut Compactor<'_>) -> Result<(usize, usize), Invalid> {
+fn read_uid(json: &mut Compactor<'_>) -> Result<Range<usize>, Invalid> {
     if !json.next_is(b'"')? {
         return Err(Invalid::Uid);
     }
     let uid = json.string()?;
     match uid.quoted().len() - 2 {
         0 => Err(Invalid::Uid),
-        1..=MAX_UID => Ok((uid.position(), uid.quoted().len())),
+        1..=MAX_UID => Ok(uid.position()..uid.position() + uid.quoted().len()),
         _ => Err(Invalid::LongUid),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const STAMP: &str = r#","requestReceivedTimestamp":"2026-11-20T21:34:38.123456789Z"}"#;
-
-    /// The line without its `\n`, and the reply.
-    fn review(body: &str, source: Option<&str>) -> Result<(String, String), Invalid> {
-        let time = SystemTime::UNIX_EPOCH + Duration::new(1_795_210_478, 123_456_789);
-        let mut line = body.as_bytes().to_vec();
-        let mut reply = b"before".to_vec();
-        let result = audit_line(&mut line, time, source, &mut reply);
-        let reply = String::from_utf8(reply).unwrap();
-        let reply = reply.strip_prefix("before").unwrap();
-        if result.is_err() {
-            assert_eq!(reply, "");
-        }
-        result?;
-        let line = String::from_utf8(line).unwrap();
-        Ok((line.strip_suffix('\n').unwrap().to_owned(), reply.to_owned()))
-    }
-
-    fn line(body: &str, source: Option<&str>) -> String {
-        review(body, source).unwrap().0
-    }
-
-    /// A review with these members beside its kind and version.
-    fn with(members: &str) -> String {
-        format!(r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1",{members}}}"#)
-    }
-
-    #[test]
-    fn the_line_is_the_body_and_the_time() {
-        let body = with(r#""request":{"uid":"u","object":{"a":[1,-0,1e400,"\u003c\ud800"],"a":null}}"#);
-        let wanted = body.strip_suffix('}').unwrap().to_owned() + STAMP;
-        assert_eq!(line(&body, None), wanted);
-        assert_eq!(line(&format!("{body}\n"), None), wanted);
-        assert_eq!(
-            line(
-                " {\t\"kind\" :\r\n\"AdmissionReview\",\"apiVersion\": \"admission.k8s.io/v1\" ,\"request\":{ \"uid\":\"u\",\"object\":\
-                 {\"a\":[ 1, -0 ,1e400,\"\\u003c\\ud800\" ],\n\"a\":null} }}\n\n ",
-                None
-            ),
-            wanted
-        );
-    }
-
-    #[test]
-    fn the_reply_names_the_version_and_the_uid_as_asked() {
-        let body = with(r#""request":{"uid":"0f3a"}"#);
-        assert_eq!(
-            review(&body, None).unwrap().1,
-            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"0f3a","allowed":true}}"#
-        );
-        let body = r#"{"request":{"kind":{"uid":"no"},"uid":"0f3a"},"apiVersion":"admission.k8s.io\/v1beta1","kind":"AdmissionReview"}"#;
-        assert_eq!(
-            review(body, None).unwrap().1,
-            r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","response":{"uid":"0f3a","allowed":true}}"#
-        );
-    }
-
-    #[test]
-    fn a_uid_of_any_characters_comes_back_as_the_same_text() {
-        for uid in [
-            r#"\""#,
-            r"\\",
-            r"\/\b\f\n\r\t\u0000\u001f",
-            "<>&'",
-            r"\u003c\u2028",
-            "\u{2028}\u{7f}\u{fffd}\u{1f600}",
-            r"\ud83d\ude00",
-            " ",
-            r"\ud800",
-        ] {
-            let body = with(&format!("\"request\" : {{ \"u\\u0069d\" : \"{uid}\" }}"));
-            let reply = review(&body, None).unwrap().1;
-            assert!(reply.contains(&format!("{{\"uid\":\"{uid}\",")), "{reply}");
-            // As data a lone surrogate is nothing that Rust's strings could hold.
-            if uid != r"\ud800" {
-                let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
-                let uid: String = serde_json::from_str(&format!("\"{uid}\"")).unwrap();
-                assert_eq!(reply["response"]["uid"], uid);
-            }
-        }
-    }
-
-    #[test]
-    fn a_clients_own_timestamp_is_dropped_wherever_it_stands_and_however_it_is_escaped() {
-        let wanted = with(r#""request":{"uid":"u","requestReceivedTimestamp":1}"#);
-        let wanted = wanted.strip_suffix('}').unwrap().to_owned() + STAMP;
-        let (k, v, r) = (
-            r#""kind":"AdmissionReview""#,
-            r#""apiVersion":"admission.k8s.io/v1""#,
-            r#""request":{"uid":"u","requestReceivedTimestamp":1}"#,
-        );
-        let t = r#""requestReceivedTimestamp":"mine""#;
-        let e = r#""\u0072equestReceived\u0054imestamp" : { "a" : [ "," ] }"#;
-        for body in [
-            format!("{{{t},{k},{v},{r}}}"),
-            format!("{{{t},{e},{t},{k},{v},{r}}}"),
-            format!("{{{k},{t},{v},{e},{r}}}"),
-            format!("{{{k},{v},{r},{t}}}"),
-            format!("{{{k},{v},{r},{t},{t},{e}}}"),
-            format!("{{{t},{k},{t},{v},{t},{r},{e}}}"),
-            format!("{{ {e} , {k} , {e} , {v} , {t} , {r} , {e} }} "),
-        ] {
-            assert_eq!(line(&body, None), wanted, "{body}");
-        }
-    }
-
-    #[test]
-    fn the_source_stands_before_the_time_and_a_clients_own_is_dropped() {
-        let body = with(r#""source":1,"request":{"uid":"u"},"\u0073ource":[{}],"requestReceivedTimestamp":0"#);
-        assert_eq!(
-            line(&body, Some("prod \"1\"")),
-            with(r#""request":{"uid":"u"},"source":"prod \"1\"""#).strip_suffix('}').unwrap().to_owned() + STAMP
-        );
-        assert_eq!(
-            line(&body, None),
-            with(r#""source":1,"request":{"uid":"u"},"\u0073ource":[{}]"#).strip_suffix('}').unwrap().to_owned()
-                + STAMP
-        );
-    }
-
-    #[test]
-    fn what_is_no_review_is_refused_with_a_line_that_says_why() {
-        let request = r#""request":{"uid":"u"}"#;
-        let long = format!("\"request\":{{\"uid\":\"{}\"}}", "u".repeat(MAX_UID + 1));
-        for (body, wanted) in [
-            ("", "the body is empty"),
-            (" \r\n\t", "the body is empty"),
-            ("{", "the body is not JSON: the text ends too early at byte 1"),
-            ("garbage", "the body is not JSON: a value was expected at byte 0"),
-            ("[1] 2", "the body is not JSON: something follows the document at byte 4"),
-            ("[1] ", "not an AdmissionReview"),
-            ("{}", "not an AdmissionReview"),
-            ("[]", "not an AdmissionReview"),
-            ("null", "not an AdmissionReview"),
-            (&format!("{{{request}}}"), "not an AdmissionReview"),
-            (r#"{"kind":"Pod"}"#, "not an AdmissionReview"),
-            (r#"{"kind":["AdmissionReview"]}"#, "not an AdmissionReview"),
-            (r#"{"kind":"admissionreview"}"#, "not an AdmissionReview"),
-            (
-                r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[]}"#,
-                "not an AdmissionReview: an EventList goes to /audit-events",
-            ),
-            (
-                &format!(r#"{{"kind":"AdmissionReview",{request}}}"#),
-                "apiVersion is not admission.k8s.io/v1 or admission.k8s.io/v1beta1",
-            ),
-            (
-                &format!(r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v2",{request}}}"#),
-                "apiVersion is not admission.k8s.io/v1 or admission.k8s.io/v1beta1",
-            ),
-            (
-                &format!(r#"{{"kind":"AdmissionReview","apiVersion":1,{request}}}"#),
-                "apiVersion is not admission.k8s.io/v1 or admission.k8s.io/v1beta1",
-            ),
-            (&with(r#""response":{}"#), "no request, or it is not an object"),
-            (&with(r#""request":null"#), "no request, or it is not an object"),
-            (&with(r#""request":[{"uid":"u"}]"#), "no request, or it is not an object"),
-            (&with(r#""request":{}"#), "no request.uid, or it is not a string with something in it"),
-            (&with(r#""request":{"uid":""}"#), "no request.uid, or it is not a string with something in it"),
-            (&with(r#""request":{"uid":1}"#), "no request.uid, or it is not a string with something in it"),
-            (
-                &with(r#""request":{"object":{"uid":"u"}}"#),
-                "no request.uid, or it is not a string with something in it",
-            ),
-            (&with(&long), "request.uid is longer than 4,096 bytes"),
-            (&with(&format!("{request},{request}")), "request stands there twice"),
-            (&with(&format!("{request},\"\\u0072equest\":{{\"uid\":\"v\"}}")), "request stands there twice"),
-            (&with(r#""request":{"uid":"u","\u0075id":"u"}"#), "request.uid stands there twice"),
-            (&with(&format!("{request},\"kind\":\"AdmissionReview\"")), "kind stands there twice"),
-            (&with(&format!("{request},\"apiVersion\":\"admission.k8s.io/v1\"")), "apiVersion stands there twice"),
-            (
-                &format!("{}\n{}", with(request), with(request)),
-                "the body is not JSON: something follows the document at byte 84",
-            ),
-        ] {
-            assert_eq!(review(body, None).unwrap_err().to_string(), wanted, "{body}");
-        }
-    }
-
-    #[test]
-    fn room_is_what_a_line_grows_by() {
-        let body = with(r#""request":{"uid":"u"}"#);
-        let grown = line(&body, Some(&"a".repeat(63))).len() + 1 - body.len();
-        assert!(grown <= ROOM);
-    }
-}
+mod tests;

@@ -1,14 +1,18 @@
-//! A time as bytes: RFC 3339 for records and messages, IMF-fixdate for HTTP.
+//! A point in time as text: RFC 3339 for lines and messages, IMF-fixdate for HTTP.
 
 use std::time::SystemTime;
 
 use time::OffsetDateTime;
 
-/// Length of [`rfc3339`]'s text.
+/// Length of the text of [`rfc3339`] in bytes.
 pub const RFC3339_LENGTH: usize = 30;
 
-/// `2026-11-20T21:34:38.123456789Z`: RFC 3339, UTC, nine digits, always 30 bytes. A clock before 1970 or past 9999
-/// gives the nearer end of that range.
+const WEEKDAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
+/// `2026-11-20T21:34:38.123456789Z`: RFC 3339 in UTC with nine digits of the second's fraction, always 30 bytes. A
+/// clock before 1970 gives the beginning of 1970, one past 9999 the end of 9999.
 pub fn rfc3339(time: SystemTime) -> [u8; RFC3339_LENGTH] {
     let time = utc(time);
     let mut text = *b"0000-00-00T00:00:00.000000000Z";
@@ -25,32 +29,9 @@ pub fn rfc3339(time: SystemTime) -> [u8; RFC3339_LENGTH] {
 /// `Fri, 20 Nov 2026 21:34:38 GMT`: the IMF-fixdate of RFC 9110, section 5.6.7.
 pub fn http_date(time: SystemTime) -> [u8; 29] {
     let time = utc(time);
-    let weekday = match time.weekday() {
-        time::Weekday::Monday => b"Mon",
-        time::Weekday::Tuesday => b"Tue",
-        time::Weekday::Wednesday => b"Wed",
-        time::Weekday::Thursday => b"Thu",
-        time::Weekday::Friday => b"Fri",
-        time::Weekday::Saturday => b"Sat",
-        time::Weekday::Sunday => b"Sun",
-    };
-    let month = match time.month() {
-        time::Month::January => b"Jan",
-        time::Month::February => b"Feb",
-        time::Month::March => b"Mar",
-        time::Month::April => b"Apr",
-        time::Month::May => b"May",
-        time::Month::June => b"Jun",
-        time::Month::July => b"Jul",
-        time::Month::August => b"Aug",
-        time::Month::September => b"Sep",
-        time::Month::October => b"Oct",
-        time::Month::November => b"Nov",
-        time::Month::December => b"Dec",
-    };
     let mut text = *b"Mon, 00 Jan 0000 00:00:00 GMT";
-    text.iter_mut().zip(weekday).for_each(|(to, from)| *to = *from);
-    text.iter_mut().skip(8).zip(month).for_each(|(to, from)| *to = *from);
+    letters(&mut text, 0, &WEEKDAYS, time.weekday().number_days_from_monday());
+    letters(&mut text, 8, &MONTHS, u8::from(time.month()) - 1);
     digits(&mut text, 5, 2, u32::from(time.day()));
     digits(&mut text, 12, 4, time.year().unsigned_abs());
     digits(&mut text, 17, 2, u32::from(time.hour()));
@@ -65,12 +46,18 @@ fn utc(time: SystemTime) -> OffsetDateTime {
     i128::try_from(nanos).ok().and_then(|nanos| OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()).unwrap_or(latest)
 }
 
-/// Writes `value` as `width` decimal digits at `at`; what does not fit is cut off at the left.
+/// Writes the last `width` decimal digits of `value` at `at`.
 fn digits(text: &mut [u8], at: usize, width: usize, mut value: u32) {
     for digit in text.iter_mut().skip(at).take(width).rev() {
         *digit = b'0' + (value % 10) as u8;
         value /= 10;
     }
+}
+
+/// Writes the name with this number, counted from 0, at `at`.
+fn letters(text: &mut [u8], at: usize, names: &[&[u8; 3]], number: u8) {
+    let name = names.get(usize::from(number)).copied().unwrap_or(b"???");
+    text.iter_mut().skip(at).zip(name).for_each(|(to, from)| *to = *from);
 }
 
 #[cfg(test)]
@@ -92,8 +79,10 @@ mod tests {
 
     #[test]
     fn a_http_date_names_weekday_and_month() {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_210_478);
-        assert_eq!(http_date(time), *b"Fri, 20 Nov 2026 21:34:38 GMT");
+        let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(http_date(time(1_795_210_478)), *b"Fri, 20 Nov 2026 21:34:38 GMT");
+        assert_eq!(http_date(time(1_798_675_199)), *b"Wed, 30 Dec 2026 23:59:59 GMT");
+        assert_eq!(http_date(time(1_798_934_400)), *b"Sun, 03 Jan 2027 00:00:00 GMT");
     }
 
     #[test]

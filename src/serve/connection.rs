@@ -12,6 +12,7 @@ use crate::files::sources::SourcesFile;
 use crate::http::{self, Refusal, Response, Status};
 use crate::net::roster::{LINGER, Slot};
 use crate::net::transport::{Error, Progress, Transport};
+use crate::observe::labels::{LineKind, TokenFault};
 use crate::observe::process;
 use crate::record::event_list::{self, Events};
 use crate::record::review;
@@ -218,8 +219,8 @@ impl Connection<'_> {
             }
         };
         let (lines, kind) = match route {
-            Route::AuditEvents => (&body.lines, "Event"),
-            _ => (&body.bytes, "AdmissionReview"),
+            Route::AuditEvents => (&body.lines, LineKind::Event),
+            _ => (&body.bytes, LineKind::AdmissionReview),
         };
         if events.count > 0
             && let Err(error) = self.service.log.append(lines)
@@ -269,8 +270,8 @@ impl Connection<'_> {
     /// A request that is complete and not for us; the connection stays in use.
     fn refuse(&mut self, request: &Request, refused: Refused) -> Result<bool, Stop> {
         match refused {
-            Refused::TokenMissing => self.service.metrics.source_rejections.increment("missing"),
-            Refused::TokenUnknown => self.service.metrics.source_rejections.increment("unknown"),
+            Refused::TokenMissing => self.service.metrics.source_rejections.increment(TokenFault::Missing),
+            Refused::TokenUnknown => self.service.metrics.source_rejections.increment(TokenFault::Unknown),
             _ => {}
         }
         let (status, why, allow) = refused.reply();
@@ -302,11 +303,10 @@ impl Connection<'_> {
         let sent = self.transport.send(&self.response, Instant::now() + REPLY);
         if self.port != Port::Metrics {
             let took = request.arrived.elapsed();
-            self.service.metrics.http_responses.increment(status.code());
+            self.service.metrics.http_responses.increment(status);
             self.service.metrics.request_duration.observe(took);
             let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let fields =
-                [("status", status.code().into()), ("error", error.unwrap_or("").into()), ("micros", micros.into())];
+            let fields = [("status", status.into()), ("error", error.unwrap_or("").into()), ("micros", micros.into())];
             self.service.diagnostics.debug("request answered", &fields);
         }
         if self.reply.capacity() > REPLY_KEPT {
@@ -385,8 +385,8 @@ impl Connection<'_> {
     fn count_request(&self) {
         if self.port != Port::Metrics {
             self.service.metrics.http_requests.increment();
-            self.service.metrics.listener_requests.increment(self.port.name());
         }
+        self.service.metrics.listener_requests.increment(self.port);
     }
 }
 

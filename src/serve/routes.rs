@@ -2,28 +2,7 @@
 
 use crate::files::sources::Sources;
 use crate::http::{Head, Method, Status};
-
-/// What a listener serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
-    /// AdmissionReviews and EventLists over TLS.
-    Https,
-    /// EventLists in plain text.
-    Http,
-    /// Metrics and probes in plain text.
-    Metrics,
-}
-
-impl Port {
-    /// The listener's name in messages and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Https => "https",
-            Self::Http => "http",
-            Self::Metrics => "metrics",
-        }
-    }
-}
+pub use crate::observe::labels::Port;
 
 /// What answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

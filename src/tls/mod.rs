@@ -363,6 +363,7 @@ mod tests {
 
     use super::*;
     use crate::files::watched::testing::Messages;
+    use crate::observe::labels::{HandshakeFault, Reload};
     use crate::tls::handshake_failure::HandshakeFailure;
 
     const RSA: (&str, [&str; 2]) = (
@@ -500,8 +501,8 @@ mod tests {
 
         /// Successes and failures.
         fn reloads(&self) -> Vec<u64> {
-            let counts = self.metrics.certificate_reloads.iter();
-            counts.map(|(_, count)| count).collect()
+            let reloads = &self.metrics.certificate_reloads;
+            vec![reloads.value(Reload::Success), reloads.value(Reload::Failure)]
         }
     }
 
@@ -595,13 +596,13 @@ mod tests {
         CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
     }
 
-    fn failure(tls: &Tls, client: ClientConfig) -> (&'static str, String) {
+    fn failure(tls: &Tls, client: ClientConfig) -> (HandshakeFault, String) {
         let error = handshake(tls, client).err().unwrap();
         let HandshakeFailure { reason, words } = HandshakeFailure::from_tls(&error);
         (reason, words.into_owned())
     }
 
-    fn failure_at_bytes(tls: &Tls, mut bytes: &[u8]) -> (&'static str, String) {
+    fn failure_at_bytes(tls: &Tls, mut bytes: &[u8]) -> (HandshakeFault, String) {
         let mut server = ServerConnection::new(tls.config()).unwrap();
         server.read_tls(&mut bytes).unwrap();
         let error = server.process_new_packets().unwrap_err();
@@ -663,7 +664,7 @@ mod tests {
             assert_eq!(connection.server.alpn_protocol(), None);
             for protocols in [&["h2"][..], &["http/1.0"]] {
                 let words = "tls: client requested unsupported application protocols".to_owned();
-                assert_eq!(failure(&tls, offer(protocols)), ("no_application_protocol", words));
+                assert_eq!(failure(&tls, offer(protocols)), (HandshakeFault::NoApplicationProtocol, words));
             }
         }
     }
@@ -806,21 +807,25 @@ mod tests {
             let connection = handshake(&tls, client(Some(&good))).unwrap();
             assert_eq!(connection.server.peer_certificates().unwrap().len(), 1);
             for (own, reason, words) in [
-                (Some(&stranger), "unknown_ca", "certificate signed by unknown authority"),
+                (Some(&stranger), HandshakeFault::UnknownCa, "certificate signed by unknown authority"),
                 (
                     Some(&ca_made_anew),
-                    "unknown_ca",
+                    HandshakeFault::UnknownCa,
                     "certificate signed by unknown authority (possibly because of a bad signature)",
                 ),
-                (Some(&expired), "certificate_expired", "certificate has expired or is not yet valid"),
-                (Some(&future), "certificate_expired", "certificate has expired or is not yet valid"),
-                (Some(&for_servers), "unsupported_certificate", "certificate specifies an incompatible key usage"),
+                (Some(&expired), HandshakeFault::CertificateExpired, "certificate has expired or is not yet valid"),
+                (Some(&future), HandshakeFault::CertificateExpired, "certificate has expired or is not yet valid"),
+                (
+                    Some(&for_servers),
+                    HandshakeFault::UnsupportedCertificate,
+                    "certificate specifies an incompatible key usage",
+                ),
             ] {
                 let words = format!("tls: failed to verify certificate: x509: {words}");
                 assert_eq!(failure(&tls, client(own)), (reason, words));
             }
             let words = "tls: client didn't provide a certificate".to_owned();
-            assert_eq!(failure(&tls, client(None)), ("certificate_required", words));
+            assert_eq!(failure(&tls, client(None)), (HandshakeFault::CertificateRequired, words));
         }
     }
 
@@ -833,10 +838,10 @@ mod tests {
         for version in VERSIONS {
             let unknown = client(&stranger.pem(), version, None);
             let words = "remote error: tls: unknown certificate authority".to_owned();
-            assert_eq!(failure(&good, unknown), ("unknown_ca", words));
+            assert_eq!(failure(&good, unknown), (HandshakeFault::UnknownCa, words));
             let trusting = client(&authority.pem(), version, None);
             let words = "remote error: tls: expired certificate".to_owned();
-            assert_eq!(failure(&expired, trusting), ("certificate_expired", words));
+            assert_eq!(failure(&expired, trusting), (HandshakeFault::CertificateExpired, words));
         }
     }
 
@@ -844,14 +849,14 @@ mod tests {
     fn what_does_not_speak_our_tls_is_told_apart() {
         let authority = Authority::new("ca");
         let tls = Files::new(&authority.issue()).load();
-        let not_tls = ("not_tls", "tls: first record does not look like a TLS handshake".to_owned());
+        let not_tls = (HandshakeFault::NotTls, "tls: first record does not look like a TLS handshake".to_owned());
         for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\0\0\0\0\0\0\0\0", b"\x16\x20\x00\x00\x01\x01"] {
             assert_eq!(failure_at_bytes(&tls, bytes), not_tls, "{bytes:?}");
         }
         let (reason, _) = failure_at_bytes(&tls, b"\x16\x03\x01\xff\xff\x01");
-        assert_eq!(reason, "decode_error");
+        assert_eq!(reason, HandshakeFault::DecodeError);
         let (reason, _) = failure_at_bytes(&tls, b"\x17\x03\x03\x00\x01\x00");
-        assert_eq!(reason, "unexpected_message");
+        assert_eq!(reason, HandshakeFault::UnexpectedMessage);
 
         // A ClientHello of TLS 1.1: version, random, no session, one suite, no compression, supported groups and
         // signature algorithms.
@@ -862,7 +867,7 @@ mod tests {
         let mut record = vec![0x16, 3, 1, 0, hello.len() as u8 + 4, 1, 0, 0, hello.len() as u8];
         record.extend(hello);
         let words = "tls: client offered only unsupported versions".to_owned();
-        assert_eq!(failure_at_bytes(&tls, &record), ("protocol_version", words));
+        assert_eq!(failure_at_bytes(&tls, &record), (HandshakeFault::ProtocolVersion, words));
     }
 
     #[test]

@@ -20,6 +20,13 @@ use super::client::{Client, get};
 use super::load::Endpoint;
 use super::{PATIENCE, eventually};
 
+/// The value of a series, or of all series of a family together.
+pub fn total(page: &HashMap<String, f64>, name: &str) -> Option<f64> {
+    let family = format!("{name}{{");
+    let values = page.iter().filter(|(series, _)| *series == name || series.starts_with(&family));
+    values.map(|(_, value)| *value).reduce(|a, b| a + b)
+}
+
 /// The program of this package.
 pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_kube-audit-rest"))
@@ -307,12 +314,12 @@ impl Server {
         parsed.filter(|message| message["msg"] == msg).count()
     }
 
-    /// Waits until the series of our own (named without the prefix) has this value.
+    /// Waits until this series of ours (named without the prefix), or all of this family together, has this value.
     pub fn wait_for_metric(&self, series: &str, value: f64) {
         let series = format!("kube_audit_rest_{series}");
         let mut last = None;
         eventually(&format!("{series} to be {value}"), || {
-            last = self.metrics().get(&series).copied();
+            last = total(&self.metrics(), &series);
             (last == Some(value)).then_some(())
         });
     }

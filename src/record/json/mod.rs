@@ -1,61 +1,65 @@
-//! JSON text checked and compacted in one pass, in place.
+//! JSON text is checked and compacted in one pass, in place.
 //!
-//! The grammar is RFC 8259's to the letter, UTF-8 included; a document may be nested [`MAX_DEPTH`] deep. White space
-//! between tokens goes; every other byte stays as it came: numbers, escapes, duplicate names and the order of members
-//! are not looked into. There is no tree, no recursion and no allocation.
+//! The grammar is that of RFC 8259, UTF-8 included, with arrays and objects nested up to [`MAX_DEPTH`] deep. White space
+//! between tokens is removed. Every other byte stays as it came: numbers, escapes, duplicate names and the order of
+//! members are not looked into. There is no tree, no recursion and no allocation.
 //!
-//! What the text means is the caller's business: it walks through the levels that it knows with
-//! [`Compactor::members`] and [`Compactor::elements`] and lets [`Compactor::skip`] run over the rest, which is nearly
-//! all of it.
+//! The caller knows what the text means: it walks through the levels that it knows with [`Compactor::members`] and
+//! [`Compactor::elements`], and passes over all other values with [`Compactor::skip`].
 
 mod scan;
+mod text;
 
 use std::fmt;
 
-/// How many arrays and objects may stand open at once, as in Go's `encoding/json`.
+pub use text::{Text, push_string};
+
+/// How many arrays and objects may be open at once, as in Go's `encoding/json`.
 pub const MAX_DEPTH: usize = 10_000;
 
-/// A place in a JSON text, and the compacted form of all that stands before it.
+/// Reads a JSON text from front to back and compacts it on the way.
 ///
-/// The bytes that were read and are kept form a run, which is moved to its new place only where white space (or a
-/// dropped member) ends it: text that is compact already is not moved at all. An error leaves the bytes half moved.
+/// The bytes fall into three parts: compacted text, `bytes[..kept]`; a run of bytes that were read and are to be kept,
+/// `bytes[run..read]`; and what is still to be read, `bytes[read..]`. A run is moved to the end of the compacted text
+/// only when white space or a dropped member ends it, so text that is compact already is not moved at all. After an
+/// error the bytes are of no use.
 #[derive(Debug)]
 pub struct Compactor<'a> {
     bytes: &'a mut [u8],
     /// The next byte to read.
     read: usize,
-    /// Where the run begins; it ends at `read`.
+    /// Where the run begins.
     run: usize,
-    /// The compacted text is `bytes[..kept]`, and then the run. Never greater than `run`.
+    /// Where the compacted text ends; never greater than `run`.
     kept: usize,
-    /// Arrays and objects open now.
+    /// How many arrays and objects are open now.
     depth: usize,
-    /// Which of them are objects: a bit each, the outermost lowest.
+    /// Which of them are objects: one bit for each, the outermost lowest.
     objects: [u64; MAX_DEPTH.div_ceil(64)],
 }
 
 /// Whether a member stays in the compacted text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It stays, compacted.
+    /// The member stays, compacted.
     Keep,
-    /// It goes, with its comma.
+    /// The member is left out, and one comma with it.
     Drop,
 }
 
 impl<'a> Compactor<'a> {
-    /// Begins before the first byte.
+    /// Stands before the first byte.
     pub fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, read: 0, run: 0, kept: 0, depth: 0, objects: [0; MAX_DEPTH.div_ceil(64)] }
     }
 
-    /// Whether the next value begins with this byte: `{`, `[` or `"` say what it is.
+    /// Whether the next value begins with this byte: `{` is an object, `[` an array, `"` a string.
     pub fn next_is(&mut self, byte: u8) -> Result<bool, Error> {
         Ok(self.token()? == byte)
     }
 
-    /// Reads an object. `member` is called for each member, with that one of `names` which is its name, if any, and
-    /// has to read the value.
+    /// Reads an object. `member` is called before each member's value and has to read it; it is given the member's name
+    /// if that is one of `names`.
     pub fn members<E: From<Error>>(
         &mut self,
         names: &[&'static str],
@@ -64,7 +68,7 @@ impl<'a> Compactor<'a> {
         if !self.next_is(b'{')? {
             return Err(self.error("an object was expected").into());
         }
-        self.open(true)?;
+        self.open(b'{')?;
         let start = self.position();
         let mut end = start;
         if self.token()? != b'}' {
@@ -79,7 +83,7 @@ impl<'a> Compactor<'a> {
                     Fate::Drop => self.retract(end),
                 }
                 match self.token()? {
-                    // Commas stand only between members that stay.
+                    // Every member so far was dropped, so the next one that stays is the first.
                     b',' if end == start => self.cut(1),
                     b',' => self.read += 1,
                     b'}' => break,
@@ -96,7 +100,7 @@ impl<'a> Compactor<'a> {
         if !self.next_is(b'[')? {
             return Err(self.error("an array was expected").into());
         }
-        self.open(false)?;
+        self.open(b'[')?;
         if self.token()? != b']' {
             loop {
                 self.token()?;
@@ -122,7 +126,7 @@ impl<'a> Compactor<'a> {
         Ok(Text { quoted: self.bytes.get(start..self.read).unwrap_or_default(), position })
     }
 
-    /// Reads a value of any kind; gives the one of `texts` that it is, if it is a string and among them.
+    /// Reads a value of any kind. If it is a string and one of `texts`, returns which.
     pub fn one_of(&mut self, texts: &[&'static str]) -> Result<Option<&'static str>, Error> {
         if self.next_is(b'"')? {
             return Ok(self.string()?.one_of(texts));
@@ -139,20 +143,19 @@ impl<'a> Compactor<'a> {
             match first {
                 b'"' => self.read = scan::string(self.bytes, self.read)?,
                 b'{' | b'[' => {
-                    let object = first == b'{';
-                    self.open(object)?;
-                    let empty = self.token()? == if object { b'}' } else { b']' };
-                    if !empty {
-                        if object {
+                    self.open(first)?;
+                    match (first, self.token()?) {
+                        (b'{', b'}') | (b'[', b']') => self.close(),
+                        (b'{', _) => {
                             self.skip_name()?;
+                            continue;
                         }
-                        continue;
+                        _ => continue,
                     }
-                    self.close();
                 }
                 _ => self.read = scan::scalar(self.bytes, self.read)?,
             }
-            // A value has been read: on to the next one, or out.
+            // A value has been read: close what ends behind it, up to the next value or the end.
             loop {
                 if self.depth == outside {
                     return Ok(());
@@ -175,19 +178,19 @@ impl<'a> Compactor<'a> {
         }
     }
 
-    /// Where the next byte that is kept will stand in the compacted text.
+    /// Where the next byte to read will stand in the compacted text, if it stays.
     pub fn position(&self) -> usize {
         self.kept + (self.read - self.run)
     }
 
-    /// The compacted text from a [`Self::position`] on, up to here.
+    /// The compacted text from an earlier [`Self::position`] up to here.
     pub fn since(&mut self, position: usize) -> &[u8] {
         self.settle();
         self.bytes.get(position..self.kept).unwrap_or_default()
     }
 
-    /// The length of the compacted text, which stands at the front of the bytes; an error if anything but white space
-    /// follows.
+    /// Ends the text and returns the length of its compacted form, which stands at the front of the bytes. Anything but
+    /// white space behind the value is an error.
     pub fn finish(mut self) -> Result<usize, Error> {
         self.white_space();
         if self.read < self.bytes.len() {
@@ -196,7 +199,7 @@ impl<'a> Compactor<'a> {
         Ok(self.kept)
     }
 
-    /// The next byte that is no white space; it is not read yet.
+    /// Passes over white space and looks at the byte behind it, without reading it.
     #[inline(always)]
     fn token(&mut self) -> Result<u8, Error> {
         match self.bytes.get(self.read) {
@@ -220,14 +223,14 @@ impl<'a> Compactor<'a> {
         self.cut(length);
     }
 
-    /// Leaves the next bytes out of the compacted text.
+    /// Reads `length` bytes and leaves them out of the compacted text.
     fn cut(&mut self, length: usize) {
         self.settle();
         self.read += length;
         self.run = self.read;
     }
 
-    /// Moves the run to where it belongs; an empty one begins.
+    /// Moves the run to the end of the compacted text and begins an empty one.
     fn settle(&mut self) {
         if self.kept != self.run {
             self.bytes.copy_within(self.run..self.read, self.kept);
@@ -236,35 +239,35 @@ impl<'a> Compactor<'a> {
         self.run = self.read;
     }
 
-    /// Takes back what was kept since an earlier position.
+    /// Takes what was read since an earlier [`Self::position`] out of the compacted text again.
     fn retract(&mut self, position: usize) {
         self.settle();
         self.kept = position;
     }
 
-    /// Reads the bracket that begins an array or object.
+    /// Reads `bracket`, the `{` or `[` that begins an object or array.
     #[inline(always)]
-    fn open(&mut self, object: bool) -> Result<(), Error> {
+    fn open(&mut self, bracket: u8) -> Result<(), Error> {
         if self.depth == MAX_DEPTH {
             return Err(self.error("nested deeper than 10,000"));
         }
         let bit = 1 << (self.depth % 64);
         if let Some(word) = self.objects.get_mut(self.depth / 64) {
-            *word = if object { *word | bit } else { *word & !bit };
+            *word = if bracket == b'{' { *word | bit } else { *word & !bit };
         }
         self.depth += 1;
         self.read += 1;
         Ok(())
     }
 
-    /// Reads the bracket that ends an array or object.
+    /// Reads the bracket that ends the innermost array or object.
     #[inline(always)]
     fn close(&mut self) {
         self.read += 1;
         self.depth -= 1;
     }
 
-    /// Whether the innermost open container is an object.
+    /// Whether the innermost open bracket is an object's.
     #[inline(always)]
     fn in_object(&self) -> bool {
         let level = self.depth.wrapping_sub(1);
@@ -272,6 +275,7 @@ impl<'a> Compactor<'a> {
         word & (1 << (level % 64)) != 0
     }
 
+    /// Reads a member's name and the colon behind it.
     #[inline(always)]
     fn skip_name(&mut self) -> Result<(), Error> {
         if self.token()? != b'"' {
@@ -296,55 +300,12 @@ impl<'a> Compactor<'a> {
     }
 }
 
-/// A string as it stands in the text.
-#[derive(Clone, Copy, Debug)]
-pub struct Text<'a> {
-    quoted: &'a [u8],
-    position: usize,
-}
-
-impl<'a> Text<'a> {
-    /// Its bytes as they came, quotes included, escapes as they are.
-    pub fn quoted(&self) -> &'a [u8] {
-        self.quoted
-    }
-
-    /// Where its opening quote stands in the compacted text.
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// Whether it is this text, however it is escaped.
-    pub fn is(&self, text: &str) -> bool {
-        let Some(([_], [inside @ .., _])) = self.quoted.split_at_checked(1) else {
-            return false;
-        };
-        if !inside.contains(&b'\\') {
-            return inside == text.as_bytes();
-        }
-        // No escape is longer than six bytes, so only what is short needs to be decoded.
-        inside.len() <= 6 * text.len()
-            && serde_json::from_slice::<String>(self.quoted).is_ok_and(|decoded| decoded == text)
-    }
-
-    /// The one of `names` that it is.
-    pub fn one_of(&self, names: &[&'static str]) -> Option<&'static str> {
-        names.iter().copied().find(|name| self.is(name))
-    }
-}
-
-/// Appends `text` as a JSON string.
-pub fn push_string(json: &mut Vec<u8>, text: &str) {
-    // Only an I/O error or a map with strange keys could fail, and here is neither.
-    let _ = serde_json::to_writer(json, text);
-}
-
-/// Text that is not JSON, or nested too deep.
+/// The text is not JSON, or nested too deep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
     /// What is wrong, in words that quote nothing of the text.
     pub what: &'static str,
-    /// The byte, counted from 0, at which it was seen.
+    /// The byte at which it was seen, counted from 0.
     pub at: usize,
 }
 

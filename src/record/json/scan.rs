@@ -1,10 +1,10 @@
-//! Where a token ends: strings, numbers and words, each from its first byte on.
+//! Finds where a string, a number or a word ends.
 //!
 //! Nearly all of the time that a body costs is spent here, and most of that in [`end_of_plain`].
 
 use super::Error;
 
-/// The index behind the string that begins at `at`, with its opening quote.
+/// The index behind the string whose opening quote stands at `at`.
 #[inline(always)]
 pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, Error> {
     let mut at = at + 1;
@@ -12,7 +12,7 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, Error> {
         at = end_of_plain(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
-            // Where Go writes `<<<`, escape follows escape: the largest bodies that were seen consist of little else.
+            // Go escapes `<`, `>` and `&`, so in manifests embedded in strings escape often follows escape.
             Some(b'\\') => {
                 while bytes.get(at) == Some(&b'\\') {
                     at = escape(bytes, at)?;
@@ -25,12 +25,14 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, Error> {
     }
 }
 
-/// Where the plain ASCII text from `at` on ends: at a quote, a backslash, a control character, a byte that is not
-/// ASCII, or the end of the bytes.
+/// The index of the first byte from `at` on that ends plain text: a quote, a backslash, a control character or a byte
+/// that is not ASCII; or the length of the bytes if there is none.
 ///
-/// Eight bytes at a time: in each byte of the three terms the highest bit is set for what ends the text. With `^ 2`
-/// the quote becomes 0x20 and changes places with no control character, so that one subtraction finds both. A borrow
-/// disturbs only bytes behind one that ends the text, and the first is the one that counts.
+/// Eight bytes are looked at together, as the eight digits of one number. Each of the three terms has the highest bit of
+/// a byte set if that byte ends plain text: `byte ^ 2` is below 0x21 for a quote (0x22) and for every control character
+/// (below 0x20), `byte ^ 0x5c` is below 1 for a backslash, and a byte that is not ASCII has its highest bit set anyway.
+/// Subtracting may borrow from the byte behind one that ends plain text, and so spoil the bytes behind the first hit;
+/// only the first hit is used.
 #[inline(always)]
 fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
@@ -49,6 +51,7 @@ fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(ends).unwrap_or(rest.len())
 }
 
+/// The index behind the escape whose backslash stands at `at`.
 #[inline(always)]
 fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
     match bytes.get(at..).unwrap_or_default() {
@@ -58,7 +61,8 @@ fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
     }
 }
 
-/// Characters of two bytes and more consist of such bytes alone, so that they can be checked apart from the rest.
+/// The index behind the bytes from `at` on that are not ASCII. They are whole characters or not UTF-8, whatever stands
+/// around them, since a character of several bytes has no ASCII byte in it.
 #[inline(never)]
 fn not_ascii(bytes: &[u8], at: usize) -> Result<usize, Error> {
     let rest = bytes.get(at..).unwrap_or_default();
@@ -102,7 +106,7 @@ fn number(bytes: &[u8], mut at: usize) -> Result<usize, Error> {
     Ok(at)
 }
 
-/// The index behind one digit or more.
+/// The index behind the digits that begin at `at`, of which there must be at least one.
 fn digits(bytes: &[u8], at: usize) -> Result<usize, Error> {
     let rest = bytes.get(at..).unwrap_or_default();
     let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();

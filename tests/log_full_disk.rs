@@ -155,7 +155,7 @@ fn a_probe_tells_without_traffic_that_a_full_disk_has_room_again() {
     log.append(b"first\n").unwrap();
     let _ = fs::write(&ballast, vec![0; 2 << 20]);
     let long = ["x".repeat(9000), "\n".to_owned()].concat();
-    assert_eq!(log.append(long.as_bytes()).unwrap_err().reason(), "no_space");
+    assert_eq!(log.append(long.as_bytes()).unwrap_err().reason().name(), "no_space");
     let failing = Instant::now();
     while failing.elapsed() < Duration::from_millis(2500) {
         assert!(log.failing().is_some(), "the disk is still full");
