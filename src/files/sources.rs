@@ -220,7 +220,7 @@ impl SourcesFile {
     pub fn reload(&self) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let found = Content::read(FLAG, &self.path);
-        let reloaded = watched.look(found, check, &self.metrics, &self.diagnostics);
+        let reloaded = watched.look(found, check, &self.metrics.certificate_reloads, &self.diagnostics);
         if let Some(sources) = reloaded {
             say("sources reloaded", &self.path, &sources, &self.diagnostics);
             *self.sources.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sources);

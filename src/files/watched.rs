@@ -9,8 +9,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::observe::diagnostics::Diagnostics;
+use crate::observe::instruments::CounterBy;
 use crate::observe::labels::Reload;
-use crate::observe::metrics::Metrics;
 
 /// The largest file that is read. A certificate chain has a few kilobytes; a wrong path must not eat the memory.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -114,7 +114,7 @@ impl<C: PartialEq> Watched<C> {
         &mut self,
         found: Result<C, Error>,
         check: impl FnOnce(&C) -> Result<T, Error>,
-        metrics: &Metrics,
+        reloads: &CounterBy<Reload>,
         diagnostics: &Diagnostics,
     ) -> Option<T> {
         let (found, error) = match found {
@@ -129,7 +129,7 @@ impl<C: PartialEq> Watched<C> {
                 Ok(checked) => {
                     self.in_use = found;
                     self.broken = None;
-                    metrics.certificate_reloads.increment(Reload::Success);
+                    reloads.increment(Reload::Success);
                     return Some(checked);
                 }
                 Err(error) => (Ok(found), error),
@@ -142,7 +142,7 @@ impl<C: PartialEq> Watched<C> {
         };
         if broken.said.as_ref() != Some(&found) {
             broken.said = Some(found);
-            metrics.certificate_reloads.increment(Reload::Failure);
+            reloads.increment(Reload::Failure);
             let msg = format!("{}: reload failed, the old one stays in use", self.name);
             diagnostics.error(&msg, &[("error", (&error.to_string()).into())]);
         }
@@ -206,6 +206,7 @@ mod tests {
 
     use super::testing::Messages;
     use super::*;
+    use crate::observe::metrics::Metrics;
 
     fn read(path: &Path) -> String {
         match Content::read("--flag", path) {
@@ -267,7 +268,7 @@ mod tests {
             };
             let diagnostics = self.messages.diagnostics();
             let found = found.map_err(Self::error);
-            let used = self.watched.look(found, check, &self.metrics, &diagnostics);
+            let used = self.watched.look(found, check, &self.metrics.certificate_reloads, &diagnostics);
             (used, self.messages.take())
         }
 

@@ -149,7 +149,7 @@ impl Tls {
                 }
                 Ok(identity)
             },
-            &self.metrics,
+            &self.metrics.certificate_reloads,
             &self.diagnostics,
         );
         if let Some(identity) = &identity {
@@ -157,9 +157,12 @@ impl Tls {
             state.warnings_said = 0;
         }
         let verifier = match (&mut state.client_ca_file, &self.settings.client_ca) {
-            (Some(file), Some(path)) => {
-                file.look(Content::read(CLIENT_CA_FLAG, path), check_client_ca, &self.metrics, &self.diagnostics)
-            }
+            (Some(file), Some(path)) => file.look(
+                Content::read(CLIENT_CA_FLAG, path),
+                check_client_ca,
+                &self.metrics.certificate_reloads,
+                &self.diagnostics,
+            ),
             _ => None,
         };
         if let Some(verifier) = &verifier {

@@ -249,7 +249,13 @@ impl<'n> Object<'n> {
     }
 
     /// The one of `all` that the text names.
-    fn named<T: Copy>(&self, field: &str, node: &'n Node, all: &[T], name: fn(T) -> &'static str) -> Result<T, Invalid> {
+    fn named<T: Copy>(
+        &self,
+        field: &str,
+        node: &'n Node,
+        all: &[T],
+        name: fn(T) -> &'static str,
+    ) -> Result<T, Invalid> {
         let text = self.text(field, node)?;
         if let Some(found) = all.iter().find(|item| name(**item) == text) {
             return Ok(*found);
@@ -285,7 +291,10 @@ fn as_text(node: &Node) -> Result<&str, String> {
     match &node.value {
         Value::Text(text) => Ok(text),
         Value::Null => Err("nothing where a text is expected; the empty text is \"\"".to_owned()),
-        Value::Bool(_) => Err("true or false (or one of YAML's other words for them) where a text is expected; put it in quotes".to_owned()),
+        Value::Bool(_) => {
+            Err("true or false (or one of YAML's other words for them) where a text is expected; put it in quotes"
+                .to_owned())
+        }
         Value::Number(number) => Err(format!("the number {number} where a text is expected; put it in quotes")),
         Value::List(_) | Value::Map(_) => Err("a list or map where a text is expected".to_owned()),
     }
