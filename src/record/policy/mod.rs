@@ -5,7 +5,12 @@
 
 mod attributes;
 mod candidates;
+pub(crate) mod cuts;
+pub(crate) mod event_notes;
 mod matching;
+mod noted;
+mod objects;
+pub(crate) mod review_notes;
 
 pub use attributes::{Attributes, Groups, Resource, Target};
 pub use candidates::{Operation, Review};
