@@ -15,8 +15,11 @@ pub const fn most_lines(size: usize) -> usize {
     size.saturating_mul(2).saturating_add(SLACK)
 }
 
-/// Bytes that a line has more than its item at most, apart from the name of the source.
+/// Bytes that a line has more than its event at most, apart from the name of the source.
 const ADDED: usize = 64;
+
+/// Bytes of a character's escape in a JSON string at most: `\u0000`.
+const MAX_ESCAPE: usize = 6;
 
 const KIND: &str = "kind";
 const API_VERSION: &str = "apiVersion";
@@ -30,13 +33,18 @@ pub struct Events {
     pub count: usize,
     /// Length of the longest of them in bytes, with its newline; 0 if there is none.
     pub longest: usize,
+    /// Number of lines in which bytes that are not UTF-8 were replaced.
+    pub mended: usize,
 }
 
-/// Appends the audit lines of `body`, an EventList of `audit.k8s.io/v1`, to `lines`.
+/// Appends the audit lines of `body`, an EventList or a single Event of `audit.k8s.io/v1`, to `lines`.
 ///
-/// A line is an item without white space between tokens. `"kind":"Event"` and `"apiVersion":"audit.k8s.io/v1"` stand
-/// first where the item does not have them, as the API server's own log backend writes it. `"source"`, if one is given,
-/// stands last, and an item's own top-level member of that name is left out. Each line ends with `\n`.
+/// A line is an event without white space between tokens. `"kind":"Event"` and `"apiVersion":"audit.k8s.io/v1"` stand
+/// first where the event does not have them, as the API server's own log backend writes it. `"source"`, if one is given,
+/// stands last, and an event's own top-level member of that name is left out. Each line ends with `\n`.
+///
+/// In an event's strings each run of bytes that are not UTF-8 becomes one U+FFFD: the API server copies the body of a
+/// PATCH into the event as it came, and a list with one such event must not be lost.
 ///
 /// At most [`most_lines`] bytes are appended. After an error `lines` is as it was; `body` is of no use in either case.
 pub fn audit_lines(body: &mut [u8], source: Option<&str>, lines: &mut Vec<u8>) -> Result<Events, Invalid> {
@@ -44,16 +52,24 @@ pub fn audit_lines(body: &mut [u8], source: Option<&str>, lines: &mut Vec<u8>) -
         return Err(Invalid::Empty);
     }
     let before = lines.len();
-    let result = read(body, source, lines);
-    if result.is_err() {
-        lines.truncate(before);
+    lines.reserve(body.len() + body.len() / 8);
+    let most = before.saturating_add(most_lines(body.len()));
+    let mut made = Lines { bytes: lines, source, most, events: Events::default() };
+    match read(body, &mut made) {
+        Ok(()) => Ok(made.events),
+        Err(invalid) => {
+            lines.truncate(before);
+            Err(invalid)
+        }
     }
-    result
 }
 
-fn read(body: &mut [u8], source: Option<&str>, lines: &mut Vec<u8>) -> Result<Events, Invalid> {
-    let most = lines.len().saturating_add(most_lines(body.len()));
-    lines.reserve(body.len() + body.len() / 8);
+enum Kind {
+    EventList,
+    Event,
+}
+
+fn read(body: &mut [u8], lines: &mut Lines<'_>) -> Result<(), Invalid> {
     let mut kind = None;
     let mut version = None;
     let mut items = None;
@@ -63,97 +79,153 @@ fn read(body: &mut [u8], source: Option<&str>, lines: &mut Vec<u8>) -> Result<Ev
         json.finish()?;
         return Err(Invalid::NotAnEventList);
     }
-    json.members(&[KIND, API_VERSION, ITEMS], |json, name| -> Result<Fate, Invalid> {
+    json.members(&[KIND, API_VERSION, ITEMS, SOURCE], |json, name| -> Result<Fate, Invalid> {
         match name {
             Some(KIND) => once(KIND, &mut kind, read_kind(json)?)?,
             Some(API_VERSION) => once(API_VERSION, &mut version, read_version(json)?)?,
-            Some(ITEMS) => once(ITEMS, &mut items, read_items(json, source, lines, most)?)?,
+            Some(ITEMS) => once(ITEMS, &mut items, read_items(json, lines)?)?,
             _ => json.skip()?,
         }
-        Ok(Fate::Keep)
+        Ok(lines.fate(name))
     })?;
-    json.finish()?;
-    let () = kind.ok_or(Invalid::NotAnEventList)?;
+    let utf8 = json.check_utf8();
+    let length = match (json.finish(), &kind) {
+        (Err(error), Some(Kind::Event)) if body.get(error.at) == Some(&b'{') => return Err(Invalid::SeveralEvents),
+        (length, _) => length?,
+    };
+    let kind = kind.ok_or(Invalid::NotAnEventList)?;
     let () = version.ok_or(Invalid::EventListVersion)?;
-    items.ok_or(Invalid::Items)
+    match (kind, items) {
+        (Kind::EventList, Some(())) => Ok(utf8?),
+        (Kind::EventList, None) => Err(Invalid::Items),
+        (Kind::Event, None) => lines.push(body.get(..length).unwrap_or_default(), ["", ""], utf8),
+        (Kind::Event, Some(())) => Err(Invalid::NotAnEventList),
+    }
 }
 
-fn read_kind(json: &mut Compactor<'_>) -> Result<(), Invalid> {
-    match json.one_of(&["EventList", "AdmissionReview"])? {
-        Some("EventList") => Ok(()),
+fn read_kind(json: &mut Compactor<'_>) -> Result<Kind, Invalid> {
+    match json.one_of(&["EventList", "Event", "AdmissionReview"])? {
+        Some("EventList") => Ok(Kind::EventList),
+        Some("Event") => Ok(Kind::Event),
         Some(_) => Err(Invalid::ReviewForEventList),
         None => Err(Invalid::NotAnEventList),
     }
 }
 
 fn read_version(json: &mut Compactor<'_>) -> Result<(), Invalid> {
-    match json.one_of(&["audit.k8s.io/v1"])? {
-        Some(_) => Ok(()),
-        None => Err(Invalid::EventListVersion),
-    }
+    json.one_of(&["audit.k8s.io/v1"])?.map(|_| ()).ok_or(Invalid::EventListVersion)
 }
 
-fn read_items(
-    json: &mut Compactor<'_>,
-    source: Option<&str>,
-    lines: &mut Vec<u8>,
-    most: usize,
-) -> Result<Events, Invalid> {
+/// Reads `items`, an array or null, as Go writes an empty list.
+fn read_items(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Invalid> {
+    if json.next_is(b'n')? {
+        return Ok(json.skip()?);
+    }
     if !json.next_is(b'[')? {
         return Err(Invalid::Items);
     }
-    let mut events = Events::default();
-    json.elements(|json| -> Result<(), Invalid> {
-        let before = lines.len();
-        push_line(json, source, lines, most)?;
-        events.count += 1;
-        events.longest = events.longest.max(lines.len() - before);
-        Ok(())
-    })?;
-    Ok(events)
+    // What is not UTF-8 outside of the events is nobody's patch.
+    json.check_utf8()?;
+    json.elements(|json| read_item(json, lines))
 }
 
-/// Reads one item and appends its line; an error if `lines` could then be longer than `most`.
-fn push_line(json: &mut Compactor<'_>, source: Option<&str>, lines: &mut Vec<u8>, most: usize) -> Result<(), Invalid> {
+fn read_item(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Invalid> {
     if !json.next_is(b'{')? {
         return Err(Invalid::Item);
     }
     let start = json.position();
-    let (mut has_kind, mut has_version) = (false, false);
+    let mut missing = ["\"kind\":\"Event\",", "\"apiVersion\":\"audit.k8s.io/v1\","];
+    let [kind, version] = &mut missing;
     json.members(&[KIND, API_VERSION, SOURCE], |json, name| -> Result<Fate, Invalid> {
         json.skip()?;
-        has_kind |= name == Some(KIND);
-        has_version |= name == Some(API_VERSION);
-        Ok(match name {
-            Some(SOURCE) if source.is_some() => Fate::Drop,
-            _ => Fate::Keep,
-        })
+        match name {
+            Some(KIND) => *kind = "",
+            Some(API_VERSION) => *version = "",
+            _ => {}
+        }
+        Ok(lines.fate(name))
     })?;
-    let item = json.since(start);
-    let members = item.get(1..item.len() - 1).unwrap_or_default();
-    // An escaped character of the source's name has at most six bytes.
-    if lines.len() + item.len() + ADDED + 6 * source.map_or(0, str::len) > most {
-        return Err(Invalid::ManySmallItems);
+    let utf8 = json.check_utf8();
+    lines.push(json.since(start), missing, utf8)
+}
+
+/// Where an event's line goes.
+struct Lines<'a> {
+    bytes: &'a mut Vec<u8>,
+    source: Option<&'a str>,
+    /// Greatest length that `bytes` may reach.
+    most: usize,
+    /// What was appended.
+    events: Events,
+}
+
+impl Lines<'_> {
+    /// Whether a top-level member of an event stays in its line.
+    fn fate(&self, name: Option<&str>) -> Fate {
+        if self.source.is_some() && name == Some(SOURCE) { Fate::Drop } else { Fate::Keep }
     }
 
-    lines.push(b'{');
-    if !has_kind {
-        lines.extend_from_slice(b"\"kind\":\"Event\",");
+    /// Appends the line of `event`, a compact object that lacks the members `missing`, mended if `utf8` is an error.
+    fn push(&mut self, event: &[u8], missing: [&str; 2], utf8: Result<(), json::Error>) -> Result<(), Invalid> {
+        let start = self.bytes.len();
+        let added = ADDED + MAX_ESCAPE * self.source.map_or(0, str::len);
+        self.make_room(added)?;
+        self.bytes.push(b'{');
+        for member in missing {
+            self.bytes.extend_from_slice(member.as_bytes());
+        }
+        let members = event.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default();
+        match utf8 {
+            Ok(()) => {
+                self.make_room(members.len() + added)?;
+                self.bytes.extend_from_slice(members);
+            }
+            Err(_) => {
+                for part in mended(members) {
+                    self.make_room(part.len() + added)?;
+                    self.bytes.extend_from_slice(part);
+                }
+                self.events.mended += 1;
+            }
+        }
+        if members.is_empty() {
+            // Takes the comma away that nothing follows.
+            self.bytes.pop();
+        }
+        if let Some(source) = self.source {
+            self.bytes.extend_from_slice(b",\"source\":");
+            json::push_string(self.bytes, source);
+        }
+        self.bytes.extend_from_slice(b"}\n");
+        self.events.count += 1;
+        self.events.longest = self.events.longest.max(self.bytes.len() - start);
+        Ok(())
     }
-    if !has_version {
-        lines.extend_from_slice(b"\"apiVersion\":\"audit.k8s.io/v1\",");
+
+    /// Makes room for so many bytes; an error if they could be too many. What is not enough grows once, to the most
+    /// that is allowed, and not to twice that, as a Vec by itself might.
+    fn make_room(&mut self, more: usize) -> Result<(), Invalid> {
+        let left = self.most.saturating_sub(self.bytes.len());
+        if more > left {
+            return Err(Invalid::ManySmallItems);
+        }
+        if more > self.bytes.capacity() - self.bytes.len() {
+            self.bytes.reserve_exact(left);
+        }
+        Ok(())
     }
-    lines.extend_from_slice(members);
-    if members.is_empty() {
-        // Takes the comma away that nothing follows.
-        lines.pop();
-    }
-    if let Some(source) = source {
-        lines.extend_from_slice(b",\"source\":");
-        json::push_string(lines, source);
-    }
-    lines.extend_from_slice(b"}\n");
-    Ok(())
+}
+
+/// `bytes` with one U+FFFD in place of each run of bytes that are not UTF-8, in parts. One for each byte could make
+/// three bytes of every one that came; this makes at most twice as many.
+fn mended(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut in_run = false;
+    bytes.utf8_chunks().flat_map(move |chunk| {
+        let goes_on = in_run && chunk.valid().is_empty();
+        in_run = !chunk.invalid().is_empty();
+        let replacement = if in_run && !goes_on { "\u{fffd}" } else { "" };
+        [chunk.valid().as_bytes(), replacement.as_bytes()]
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub enum Invalid {
     Json(json::Error),
     /// AdmissionReviews are taken here, and the JSON is something else.
     NotAReview,
-    /// EventLists are taken here, and the JSON is something else.
+    /// EventLists and Events are taken here, and the JSON is something else.
     NotAnEventList,
     /// AdmissionReviews are taken here, and it is an EventList.
     EventListForReview,
@@ -21,7 +21,7 @@ pub enum Invalid {
     ReviewForEventList,
     /// The AdmissionReview is of an unknown version.
     ReviewVersion,
-    /// The EventList is of an unknown version.
+    /// The EventList or Event is of an unknown version.
     EventListVersion,
     /// A member that is looked into stands there twice, and readers of the line might differ on which one counts.
     Twice(&'static str),
@@ -31,12 +31,14 @@ pub enum Invalid {
     Uid,
     /// `request.uid` would make the reply too long.
     LongUid,
-    /// `items` is missing or not an array.
+    /// `items` is missing, or neither an array nor null.
     Items,
     /// An item is not an object.
     Item,
     /// The items are so small that their lines would be several times as large as the list.
     ManySmallItems,
+    /// Several Events follow each other, each a document of its own (NDJSON).
+    SeveralEvents,
 }
 
 impl fmt::Display for Invalid {
@@ -57,6 +59,7 @@ impl fmt::Display for Invalid {
             Self::Items => "no items, or they are not an array",
             Self::Item => "one of the items is not an object",
             Self::ManySmallItems => "too many items for the list's size",
+            Self::SeveralEvents => "NDJSON is not taken: several Events are sent as one EventList",
         })
     }
 }

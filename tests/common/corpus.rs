@@ -13,6 +13,16 @@ pub fn event_lists() -> Vec<Vec<u8>> {
     bodies("eventlist.jsonl")
 }
 
+/// AdmissionReviews that the recording lacks, written from the API's definitions.
+pub fn review_shapes() -> Vec<Vec<u8>> {
+    bodies("admission-shapes.jsonl")
+}
+
+/// EventLists that the recording lacks.
+pub fn event_list_shapes() -> Vec<Vec<u8>> {
+    bodies("eventlist-shapes.jsonl")
+}
+
 fn bodies(name: &str) -> Vec<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

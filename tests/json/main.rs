@@ -26,6 +26,24 @@ fn serde_takes(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
+/// One U+FFFD in place of each run of bytes that belong to no character, found by trying.
+fn replaced(text: &[u8]) -> Vec<u8> {
+    let mut replaced = Vec::new();
+    let (mut at, mut in_run) = (0, false);
+    while at < text.len() {
+        let character =
+            (1..=4).filter_map(|length| text.get(at..at + length)).find(|part| str::from_utf8(part).is_ok());
+        match character {
+            Some(character) => replaced.extend_from_slice(character),
+            None if !in_run => replaced.extend_from_slice("\u{fffd}".as_bytes()),
+            None => {}
+        }
+        in_run = character.is_none();
+        at += character.map_or(1, <[u8]>::len);
+    }
+    replaced
+}
+
 /// White space taken out of valid JSON byte by byte.
 fn without_white_space(text: &[u8]) -> Vec<u8> {
     let mut in_string = false;

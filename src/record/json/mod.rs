@@ -1,7 +1,7 @@
 //! JSON text is checked and compacted in one pass, in place.
 //!
-//! The grammar is that of RFC 8259, UTF-8 included, with arrays and objects nested up to [`MAX_DEPTH`] deep. White space
-//! between tokens is removed. Every other byte stays as it came: numbers, escapes, duplicate names and the order of
+//! The grammar is that of RFC 8259, with arrays and objects nested up to [`MAX_DEPTH`] deep. White space between tokens is
+//! removed. Every other byte stays as it came: numbers, escapes, duplicate names and the order of
 //! members are not looked into. There is no tree, no recursion and no allocation.
 //!
 //! The caller knows what the text means: it walks through the levels that it knows with [`Compactor::members`] and
@@ -14,8 +14,11 @@ use std::fmt;
 
 pub use text::{Text, push_string};
 
-/// How many arrays and objects may be open at once, as in Go's `encoding/json`.
-pub const MAX_DEPTH: usize = 10_000;
+/// How many arrays and objects may be open at once: more than the API server can send.
+///
+/// Go's `encoding/json` reads and writes values up to 10,000 deep (`maxNestingDepth` of its scanner). The API server checks
+/// an object by itself and puts it two levels deep into an AdmissionReview, three levels deep into an EventList.
+pub const MAX_DEPTH: usize = 160 * 64;
 
 /// Reads a JSON text from front to back and compacts it on the way.
 ///
@@ -35,7 +38,9 @@ pub struct Compactor<'a> {
     /// How many arrays and objects are open now.
     depth: usize,
     /// Which of them are objects: one bit for each, the outermost lowest.
-    objects: [u64; MAX_DEPTH.div_ceil(64)],
+    objects: [u64; MAX_DEPTH / 64],
+    /// Where the first bytes stand that are not UTF-8, since [`Compactor::check_utf8`] was called last.
+    not_utf8: Option<usize>,
 }
 
 /// Whether a member stays in the compacted text.
@@ -50,7 +55,7 @@ pub enum Fate {
 impl<'a> Compactor<'a> {
     /// Stands before the first byte.
     pub fn new(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, read: 0, run: 0, kept: 0, depth: 0, objects: [0; MAX_DEPTH.div_ceil(64)] }
+        Self { bytes, read: 0, run: 0, kept: 0, depth: 0, objects: [0; MAX_DEPTH / 64], not_utf8: None }
     }
 
     /// Whether the next value begins with this byte: `{` is an object, `[` an array, `"` a string.
@@ -122,7 +127,7 @@ impl<'a> Compactor<'a> {
             return Err(self.error("a string was expected"));
         }
         let (start, position) = (self.read, self.position());
-        self.read = scan::string(self.bytes, start)?;
+        self.read = scan::string(self.bytes, start, &mut self.not_utf8)?;
         Ok(Text { quoted: self.bytes.get(start..self.read).unwrap_or_default(), position })
     }
 
@@ -141,7 +146,7 @@ impl<'a> Compactor<'a> {
         loop {
             let first = self.token()?;
             match first {
-                b'"' => self.read = scan::string(self.bytes, self.read)?,
+                b'"' => self.read = scan::string(self.bytes, self.read, &mut self.not_utf8)?,
                 b'{' | b'[' => {
                     self.open(first)?;
                     match (first, self.token()?) {
@@ -189,9 +194,16 @@ impl<'a> Compactor<'a> {
         self.bytes.get(position..self.kept).unwrap_or_default()
     }
 
+    /// An error if a string that was read since the last call is not UTF-8. Such bytes stay as they came, and the caller
+    /// may go on: nothing else can be wrong with them, since JSON's own characters are ASCII.
+    pub fn check_utf8(&mut self) -> Result<(), Error> {
+        self.not_utf8.take().map_or(Ok(()), |at| Err(Error { what: "not UTF-8", at }))
+    }
+
     /// Ends the text and returns the length of its compacted form, which stands at the front of the bytes. Anything but
-    /// white space behind the value is an error.
+    /// white space behind the value is an error, and so is what [`Self::check_utf8`] would find.
     pub fn finish(mut self) -> Result<usize, Error> {
+        self.check_utf8()?;
         self.white_space();
         if self.read < self.bytes.len() {
             return Err(self.error("something follows the document"));
@@ -249,7 +261,7 @@ impl<'a> Compactor<'a> {
     #[inline(always)]
     fn open(&mut self, bracket: u8) -> Result<(), Error> {
         if self.depth == MAX_DEPTH {
-            return Err(self.error("nested deeper than 10,000"));
+            return Err(self.error("nested deeper than 10,240"));
         }
         let bit = 1 << (self.depth % 64);
         if let Some(word) = self.objects.get_mut(self.depth / 64) {
@@ -281,7 +293,7 @@ impl<'a> Compactor<'a> {
         if self.token()? != b'"' {
             return Err(self.error("a member's name was expected"));
         }
-        self.read = scan::string(self.bytes, self.read)?;
+        self.read = scan::string(self.bytes, self.read, &mut self.not_utf8)?;
         self.colon()
     }
 

@@ -4,9 +4,10 @@
 
 use super::Error;
 
-/// The index behind the string whose opening quote stands at `at`.
+/// The index behind the string whose opening quote stands at `at`. Bytes that are not UTF-8 are read over; if they are
+/// the first, `not_utf8` is set to where they stand.
 #[inline(always)]
-pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, Error> {
+pub(super) fn string(bytes: &[u8], at: usize, not_utf8: &mut Option<usize>) -> Result<usize, Error> {
     let mut at = at + 1;
     loop {
         at = end_of_plain(bytes, at);
@@ -18,7 +19,7 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Result<usize, Error> {
                     at = escape(bytes, at)?;
                 }
             }
-            Some(0x80..) => at = not_ascii(bytes, at)?,
+            Some(0x80..) => at = not_ascii(bytes, at, not_utf8),
             Some(_) => return error("a control character stands in a string", at),
             None => return error(Error::END, at),
         }
@@ -64,13 +65,13 @@ fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
 /// The index behind the bytes from `at` on that are not ASCII. They are whole characters or not UTF-8, whatever stands
 /// around them, since a character of several bytes has no ASCII byte in it.
 #[inline(never)]
-fn not_ascii(bytes: &[u8], at: usize) -> Result<usize, Error> {
+fn not_ascii(bytes: &[u8], at: usize, not_utf8: &mut Option<usize>) -> usize {
     let rest = bytes.get(at..).unwrap_or_default();
     let length = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
-    match std::str::from_utf8(rest.get(..length).unwrap_or_default()) {
-        Ok(_) => Ok(at + length),
-        Err(utf8) => error("not UTF-8", at + utf8.valid_up_to()),
+    if let Err(error) = str::from_utf8(rest.get(..length).unwrap_or_default()) {
+        not_utf8.get_or_insert(at + error.valid_up_to());
     }
+    at + length
 }
 
 /// The index behind the number or word that begins at `at`.
