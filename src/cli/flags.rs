@@ -129,6 +129,14 @@ pub(super) const GROUPS: &[(&str, &[Flag])] = &[
                 set: |config, value| put(&mut config.sources_filename, Ok(Some(value.into()))),
                 show: |config| path_or_none(config.sources_filename.as_ref()),
             },
+            Flag {
+                name: "policy-filename",
+                placeholder: "FILE",
+                help: "what is recorded, and how much of it: an audit Policy (audit.k8s.io/v1), YAML or JSON, as \
+                       kube-apiserver takes it; read again when it changes",
+                set: |config, value| put(&mut config.policy_filename, Ok(Some(value.into()))),
+                show: |config| path_or_none(config.policy_filename.as_ref()),
+            },
         ],
     ),
     (

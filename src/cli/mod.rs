@@ -57,6 +57,8 @@ pub struct Config {
     pub client_ca_filename: Option<PathBuf>,
     /// Who may write; none lets everybody write who reaches the port.
     pub sources_filename: Option<PathBuf>,
+    /// What is recorded, and how much of it; none records everything.
+    pub policy_filename: Option<PathBuf>,
     /// Where the HTTPS and the plain HTTP port listen; none is all addresses, IPv6 and IPv4.
     pub server_address: Option<IpAddr>,
     /// Where the metrics port listens; none is all addresses, IPv6 and IPv4.
@@ -94,6 +96,7 @@ impl Default for Config {
             cert_key_filename: "/etc/tls/tls.key".into(),
             client_ca_filename: None,
             sources_filename: None,
+            policy_filename: None,
             server_address: None,
             metrics_address: None,
             server_port: 9090,
@@ -276,7 +279,8 @@ Endpoints
   metrics port   GET /metrics, /healthz, /readyz
 
 Signals: SIGTERM ends it in order, SIGINT without the delay, a second one at
-once; SIGHUP opens the audit log anew and reads certificates and sources again.
+once; SIGHUP opens the audit log anew and reads certificates, sources and the
+policy again.
 Messages go to standard error as JSON lines.
 Exit codes: 0 ended as asked, 1 cannot start, 2 wrong flags.
 ";

@@ -14,6 +14,7 @@ use crate::VERSION;
 use crate::audit_log::{self, AuditLog, Target};
 use crate::cli::{self, Action, Config};
 use crate::commands::signals::{Signal, Signals};
+use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::files::watched;
 use crate::net::accept::{self, Listener, Orders};
@@ -25,7 +26,7 @@ use crate::serve::routes::Port;
 use crate::serve::service::Service;
 use crate::tls::{self, Tls};
 
-/// How often certificates and sources are read again. The contract promises 10 s.
+/// How often certificates, sources and the policy are read again. The contract promises 10 s.
 const RELOAD: Duration = Duration::from_secs(5);
 
 /// After the ports are closed, what is in flight has so long to end. Kubernetes kills 30 s after SIGTERM by default.
@@ -90,6 +91,8 @@ pub enum StartError {
     Tls(watched::Error),
     /// The sources file.
     Sources(watched::Error),
+    /// The policy file.
+    Policy(watched::Error),
     /// The audit log.
     Log(audit_log::OpenError),
     /// A port cannot be bound.
@@ -111,7 +114,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls(error) => error.fmt(f),
-            Self::Sources(error) => error.fmt(f),
+            Self::Sources(error) | Self::Policy(error) => error.fmt(f),
             Self::Log(error) => write!(f, "--logger-filename {error}"),
             Self::Bind { flag, port, address, error } => {
                 if let Some((flag, address)) = address {
@@ -153,6 +156,13 @@ impl Server {
             ),
             None => None,
         };
+        let policy = match &config.policy_filename {
+            Some(path) => Some(
+                PolicyFile::load(path.clone(), Arc::clone(&metrics), Arc::clone(&diagnostics))
+                    .map_err(StartError::Policy)?,
+            ),
+            None => None,
+        };
         let log = AuditLog::open(log_settings(config), Arc::clone(&metrics), Arc::clone(&diagnostics))
             .map_err(StartError::Log)?;
         let bind = |flag, port, (address_flag, address): (_, Option<IpAddr>), number| {
@@ -178,6 +188,7 @@ impl Server {
             diagnostics,
             tls,
             sources,
+            policy,
             max_request: config.max_request_size,
             draining: AtomicBool::new(false),
             handshake_messages: RateLimit::new(),
@@ -215,16 +226,19 @@ impl Server {
         self.addresses.iter().find(|(bound, _)| *bound == port).map(|(_, address)| *address)
     }
 
-    /// What has to be done every few seconds: certificates and sources are read again, unused memory is given back.
+    /// What has to be done every few seconds: certificates, sources and the policy are read again, unused memory is given back.
     pub fn look_after(&self) {
         self.service.tls.reload();
         if let Some(sources) = &self.service.sources {
             sources.reload();
         }
+        if let Some(policy) = &self.service.policy {
+            policy.reload();
+        }
         self.service.bodies.trim();
     }
 
-    /// SIGHUP: the log is opened anew, certificates and sources are read again.
+    /// SIGHUP: the log is opened anew, certificates, sources and the policy are read again.
     pub fn reload(&self) {
         self.service.diagnostics.info("reloading", &[]);
         self.service.log.reopen();

@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::request::Request;
+use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::http::{self, Refusal, Response, Status};
 use crate::net::roster::{LINGER, Slot};
 use crate::net::transport::{Error, Progress, Transport};
-use crate::observe::labels::{LineKind, TokenFault};
+use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
 use crate::observe::process;
 use crate::record::event_list::{self, Events};
+use crate::record::policy::{Decision, Level, Tally};
 use crate::record::review;
 use crate::serve::routes::{self, Port, Refused, Route};
 use crate::serve::service::Service;
@@ -205,10 +207,25 @@ impl Connection<'_> {
         let metrics = &self.service.metrics;
         metrics.request_body_bytes.add(as_u64(body.bytes.len()));
         self.reply.clear();
+        let policy = self.service.policy.as_ref().map(PolicyFile::current);
+        let policy = policy.as_deref();
+        let mut decisions = Tally::default();
         let made = match route {
-            Route::AuditEvents => event_list::audit_lines(&mut body.bytes, source, &mut body.lines),
-            _ => review::audit_line(&mut body.bytes, request.received, source, &mut self.reply)
-                .map(|()| Events { count: 1, longest: body.bytes.len() }),
+            Route::AuditEvents => {
+                let decided = &mut |decision: Decision| decisions.count(decision.level);
+                event_list::audit_lines(&mut body.bytes, source, policy, decided, &mut body.lines)
+            }
+            _ => {
+                review::audit_line(&mut body.bytes, request.received, source, policy, &mut self.reply).map(|decision| {
+                    if policy.is_some() {
+                        decisions.count(decision.level);
+                    }
+                    match decision.level {
+                        Level::None => Events { count: 1, ..Events::default() },
+                        _ => Events { count: 1, lines: 1, longest: body.bytes.len(), mended: 0 },
+                    }
+                })
+            }
         };
         let events = match made {
             Ok(events) => events,
@@ -222,14 +239,17 @@ impl Connection<'_> {
             Route::AuditEvents => (&body.lines, LineKind::Event),
             _ => (&body.bytes, LineKind::AdmissionReview),
         };
-        if events.count > 0
+        if events.lines > 0
             && let Err(error) = self.service.log.append(lines)
         {
             drop(body);
             let why = format!("not recorded: {error}");
             return self.answer(request, Status::Unavailable, TEXT, Some(&why), None, true);
         }
-        metrics.audit_lines.add(kind, as_u64(events.count));
+        metrics.audit_lines.add(kind, as_u64(events.lines));
+        for (level, count) in decisions.iter() {
+            metrics.policy_decisions.add(level_label(level), count);
+        }
         let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
         metrics.audit_line_bytes_max.raise_to(longest);
         metrics.valid_requests.increment();
@@ -387,6 +407,15 @@ impl Connection<'_> {
             self.service.metrics.http_requests.increment();
         }
         self.service.metrics.listener_requests.increment(self.port);
+    }
+}
+
+fn level_label(level: Level) -> PolicyLevel {
+    match level {
+        Level::None => PolicyLevel::None,
+        Level::Metadata => PolicyLevel::Metadata,
+        Level::Request => PolicyLevel::Request,
+        Level::RequestResponse => PolicyLevel::RequestResponse,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use crate::audit_log::AuditLog;
+use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::observe::diagnostics::{Diagnostics, RateLimit};
 use crate::observe::metrics::Metrics;
@@ -25,6 +26,8 @@ pub struct Service {
     pub tls: Tls,
     /// Who may write; `None`: whoever can connect.
     pub sources: Option<SourcesFile>,
+    /// What is recorded; `None`: everything.
+    pub policy: Option<PolicyFile>,
     /// Bytes of the largest body.
     pub max_request: usize,
     /// Every reply says `Connection: close`, and the service is not ready.

@@ -33,7 +33,12 @@ impl<'a> Text<'a> {
 
     /// The one of `texts` that it stands for.
     pub fn one_of(&self, texts: &[&'static str]) -> Option<&'static str> {
-        texts.iter().copied().find(|text| self.is(text))
+        match self.quoted {
+            [_, inside @ .., _] if !inside.contains(&b'\\') => {
+                texts.iter().copied().find(|text| text.as_bytes() == inside)
+            }
+            _ => texts.iter().copied().find(|text| self.is(text)),
+        }
     }
 }
 

@@ -86,15 +86,6 @@ impl Cuts {
         Self { noted: [(Part::Object, 0, 0); MOST], count: 0 }
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.count = 0;
-    }
-
-    /// Whether all that may have to go was noted.
-    pub(crate) fn are_complete(&self) -> bool {
-        self.count <= MOST
-    }
-
     fn note(&mut self, part: Part, range: Range<usize>) {
         if let Some(next) = self.noted.get_mut(self.count) {
             *next = (part, range.start, range.end);
@@ -108,19 +99,19 @@ impl Cuts {
         noted.iter().filter(move |(part, ..)| reduction.leaves_out(*part)).map(|&(_, start, end)| start..end)
     }
 
-    /// Takes the ranges out of `text` and returns its new length.
-    pub(crate) fn apply(&self, reduction: Reduction, text: &mut [u8]) -> usize {
-        let length = text.len();
+    /// Takes the ranges out of `text` and returns its new length. `offset` is where it stands in what was noted.
+    pub(crate) fn apply(&self, reduction: Reduction, text: &mut [u8], offset: usize) -> usize {
         let mut kept = 0;
         let mut behind = 0;
-        for range in self.of(reduction).chain([length..length]) {
-            if kept == behind {
-                kept = range.start;
-            } else {
-                text.copy_within(behind..range.start, kept);
-                kept += range.start - behind;
+        let end = offset + text.len();
+        for range in self.of(reduction).chain([end..end]) {
+            let stays = behind..range.start - offset;
+            behind = range.end - offset;
+            let length = stays.len();
+            if stays.start != kept {
+                text.copy_within(stays, kept);
             }
-            behind = range.end;
+            kept += length;
         }
         kept
     }
@@ -128,11 +119,22 @@ impl Cuts {
 
 /// What a pass over the text does with members that may have to go.
 #[derive(Debug)]
-pub(crate) enum Walk<'c> {
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack of one call, and what is large is the usual one")]
+pub(crate) enum Walk {
     /// It leaves them where they are and notes where that is.
-    Note(&'c mut Cuts),
+    Note(Cuts),
     /// It leaves out those that go.
     Drop(Reduction),
+}
+
+impl Walk {
+    /// What was noted, if that is all there is.
+    pub(crate) fn noted(&self) -> Option<&Cuts> {
+        match self {
+            Self::Note(cuts) if cuts.count <= MOST => Some(cuts),
+            _ => None,
+        }
+    }
 }
 
 /// The members of one object that belong to a part, and those that do not. Neighbours that may go form one gap, which
@@ -154,7 +156,7 @@ impl Gaps {
     }
 
     /// To be called before a member's value is read: what may go inside of it is noted behind the gap before it.
-    pub(super) fn before_member(&mut self, part: Option<Part>, walk: &mut Walk<'_>) {
+    pub(super) fn before_member(&mut self, part: Option<Part>, walk: &mut Walk) {
         if part != Some(self.part)
             && let Walk::Note(cuts) = walk
         {
@@ -165,7 +167,7 @@ impl Gaps {
     }
 
     /// To be called after the value was read, with where it ends. If the member may go, `part` is ours.
-    pub(super) fn after_member(&mut self, part: Option<Part>, end: usize, walk: &Walk<'_>) -> Fate {
+    pub(super) fn after_member(&mut self, part: Option<Part>, end: usize, walk: &Walk) -> Fate {
         let may_go = part == Some(self.part);
         if let Walk::Drop(reduction) = walk
             && may_go
@@ -181,7 +183,7 @@ impl Gaps {
     }
 
     /// Takes note of the end of the object.
-    pub(super) fn end(&self, walk: &mut Walk<'_>) {
+    pub(super) fn end(&self, walk: &mut Walk) {
         if let Walk::Note(cuts) = walk {
             self.note(0, cuts);
         }

@@ -9,9 +9,20 @@ use super::noted::{Doubt, ResourceNotes, Spot, UserNotes, note, read_text};
 use super::{Decision, Level, Policy, Stage, objects};
 use crate::record::json::{Compactor, Error, Fate};
 
-/// The members that [`EventNotes::member`] reads.
-pub(crate) const NAMES: [&str; 8] =
-    ["level", "stage", "requestURI", "verb", "user", "objectRef", "requestObject", "responseObject"];
+/// The members of an event that are looked into: the first three always, the others for a policy.
+pub(crate) const NAMES: [&str; 11] = [
+    "kind",
+    "apiVersion",
+    "source",
+    "level",
+    "stage",
+    "requestURI",
+    "verb",
+    "user",
+    "objectRef",
+    "requestObject",
+    "responseObject",
+];
 
 /// Where in the compacted text that stands which rules ask about.
 pub(crate) struct EventNotes {
@@ -24,19 +35,29 @@ pub(crate) struct EventNotes {
     doubt: Doubt,
     objects: Gaps,
     response: Gaps,
+    /// What is done with members that may have to go.
+    pub(crate) walk: Walk,
 }
 
-/// What the policy says of an Event, and where its `level` stands.
+/// What the policy says of an Event.
 pub(crate) struct EventDecision {
     pub(crate) decision: Decision,
     pub(crate) reduction: Reduction,
-    /// The value of `level`, quotes included, if it is to say something else: the decision's level.
-    pub(crate) level: Option<Range<usize>>,
+    pub(crate) lowered: Lowered,
+}
+
+/// Whether the policy's level is lower than the one at which the API server recorded an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lowered {
+    /// The Event's `level` is to say the policy's.
+    Yes,
+    /// It stays as it is.
+    No,
 }
 
 impl EventNotes {
     /// `start` is where the Event's opening brace ends, in the compacted text.
-    pub(crate) fn new(start: usize) -> Self {
+    pub(crate) fn new(start: usize, walk: Walk) -> Self {
         Self {
             level: None,
             stage: None,
@@ -47,21 +68,17 @@ impl EventNotes {
             doubt: Doubt::None,
             objects: Gaps::new(Part::EventObjects, start),
             response: Gaps::new(Part::EventResponse, start),
+            walk,
         }
     }
 
     /// Reads a member's value. `name` is the member's if it is one of [`NAMES`].
-    pub(crate) fn member(
-        &mut self,
-        name: Option<&'static str>,
-        json: &mut Compactor<'_>,
-        walk: &mut Walk<'_>,
-    ) -> Result<Fate, Error> {
+    pub(crate) fn member(&mut self, name: Option<&'static str>, json: &mut Compactor<'_>) -> Result<Fate, Error> {
         let response = (name == Some("responseObject")).then_some(Part::EventResponse);
         let objects = matches!(name, Some("requestObject" | "responseObject")).then_some(Part::EventObjects);
+        let Self { doubt, walk, .. } = self;
         self.objects.before_member(objects, walk);
         self.response.before_member(response, walk);
-        let doubt = &mut self.doubt;
         match name {
             Some("level") => note(&mut self.level, read_text(json)?, doubt),
             Some("stage") => note(&mut self.stage, read_text(json)?, doubt),
@@ -81,9 +98,9 @@ impl EventNotes {
     }
 
     /// Takes note of the end of the Event.
-    pub(crate) fn end(&self, walk: &mut Walk<'_>) {
-        self.objects.end(walk);
-        self.response.end(walk);
+    pub(crate) fn end(&mut self) {
+        self.objects.end(&mut self.walk);
+        self.response.end(&mut self.walk);
     }
 
     /// What the policy says of the Event. `text` is its compacted text, which stands at `offset` of what was noted.
@@ -91,8 +108,11 @@ impl EventNotes {
     /// The level is the lower of the policy's and the one at which the API server recorded it. An Event whose stage the
     /// policy omits is at level None.
     pub(crate) fn decide(&self, policy: &Policy, text: &[u8], offset: usize) -> EventDecision {
-        let complete =
-            EventDecision { decision: Decision::COMPLETE, reduction: Reduction::of(&Decision::COMPLETE), level: None };
+        let complete = EventDecision {
+            decision: Decision::COMPLETE,
+            reduction: Reduction::of(&Decision::COMPLETE),
+            lowered: Lowered::No,
+        };
         if self.doubt == Doubt::Some {
             return complete;
         }
@@ -103,10 +123,21 @@ impl EventNotes {
             decision.level = Level::None;
         }
         let recorded = Level::from_name(&texts.at(&self.level));
-        let lowered = recorded.is_some_and(|recorded| decision.level < recorded);
-        decision.level = recorded.map_or(decision.level, |recorded| decision.level.min(recorded));
-        let level = self.level.as_ref().filter(|_| lowered).and_then(|spot| spot.0.clone());
-        EventDecision { decision, reduction: Reduction::of(&decision), level }
+        let lowered = match recorded {
+            Some(recorded) if decision.level < recorded => Lowered::Yes,
+            Some(recorded) => {
+                decision.level = recorded;
+                Lowered::No
+            }
+            None => Lowered::No,
+        };
+        EventDecision { decision, reduction: Reduction::of(&decision), lowered }
+    }
+
+    /// Where the text of `level` stands, without its quotes.
+    pub(crate) fn level(&self) -> Option<Range<usize>> {
+        let quoted = self.level.as_ref()?.0.as_ref()?;
+        Some(quoted.start + 1..quoted.end - 1)
     }
 
     fn attributes<'t>(&self, texts: &Texts<'t>) -> Attributes<'t> {

@@ -151,6 +151,24 @@ impl Decision {
     pub const COMPLETE: Self = Self { level: Level::RequestResponse, managed_fields: ManagedFields::Keep, rule: None };
 }
 
+/// How many reviews and Events were recorded at each level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([u64; Level::ALL.len()]);
+
+impl Tally {
+    /// Counts one.
+    pub fn count(&mut self, level: Level) {
+        if let Some(count) = self.0.get_mut(level as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Each level, with how many were counted.
+    pub fn iter(&self) -> impl Iterator<Item = (Level, u64)> {
+        Level::ALL.into_iter().zip(self.0)
+    }
+}
+
 impl Policy {
     /// What the first rule that matches says.
     pub fn decide(&self, attributes: &Attributes<'_>) -> Decision {

@@ -17,7 +17,7 @@ pub(super) fn read(
     json: &mut Compactor<'_>,
     rest: Option<Part>,
     managed_fields: Part,
-    walk: &mut Walk<'_>,
+    walk: &mut Walk,
 ) -> Result<(), Error> {
     if !json.next_is(b'{')? {
         return json.skip();
@@ -45,7 +45,7 @@ fn read_metadata(
     json: &mut Compactor<'_>,
     rest: Option<Part>,
     managed_fields: Part,
-    walk: &mut Walk<'_>,
+    walk: &mut Walk,
 ) -> Result<(), Error> {
     if !json.next_is(b'{')? {
         return json.skip();
@@ -71,7 +71,7 @@ fn read_metadata(
 }
 
 /// Reads the items of a list.
-fn read_items(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk<'_>) -> Result<(), Error> {
+fn read_items(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -> Result<(), Error> {
     if !json.next_is(b'[')? {
         return json.skip();
     }

@@ -10,8 +10,9 @@ use super::noted::{Doubt, ResourceNotes, Spot, UserNotes, note, read_text};
 use super::{Decision, Policy, objects};
 use crate::record::json::{Compactor, Error};
 
-/// The members that [`RequestNotes::member`] reads.
-pub(crate) const NAMES: [&str; 10] = [
+/// The members of a request that are looked into: those that [`RequestNotes::member`] reads, and `uid`.
+pub(crate) const NAMES: [&str; 11] = [
+    "uid",
     "resource",
     "subResource",
     "requestResource",
@@ -25,7 +26,7 @@ pub(crate) const NAMES: [&str; 10] = [
 ];
 
 /// Where in the compacted review that stands which rules ask about.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RequestNotes {
     resource: Option<ResourceNotes>,
     sub_resource: Option<Spot>,
@@ -36,17 +37,30 @@ pub(crate) struct RequestNotes {
     operation: Option<Spot>,
     user: Option<UserNotes>,
     doubt: Doubt,
+    /// What is done with members that may have to go.
+    pub(crate) walk: Walk,
 }
 
 impl RequestNotes {
-    /// Reads the value of one of [`NAMES`].
-    pub(crate) fn member(
-        &mut self,
-        name: &'static str,
-        json: &mut Compactor<'_>,
-        walk: &mut Walk<'_>,
-    ) -> Result<(), Error> {
-        let doubt = &mut self.doubt;
+    /// Of a request that is about to be read.
+    pub(crate) fn new(walk: Walk) -> Self {
+        Self {
+            resource: None,
+            sub_resource: None,
+            request_resource: None,
+            request_sub_resource: None,
+            name: None,
+            namespace: None,
+            operation: None,
+            user: None,
+            doubt: Doubt::None,
+            walk,
+        }
+    }
+
+    /// Reads the value of one of [`NAMES`] other than `uid`.
+    pub(crate) fn member(&mut self, name: &'static str, json: &mut Compactor<'_>) -> Result<(), Error> {
+        let Self { doubt, walk, .. } = self;
         match name {
             "resource" => note(&mut self.resource, ResourceNotes::read_gvr(json, doubt)?, doubt),
             "subResource" => note(&mut self.sub_resource, read_text(json)?, doubt),
