@@ -8,7 +8,7 @@ use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
 use crate::record::policy::cuts::{Cuts, Walk};
 use crate::record::policy::event_notes::{self, EventDecision, EventNotes, Lowered};
-use crate::record::policy::{Decision, Level, Policy};
+use crate::record::policy::{Decision, Level, Policy, Tally};
 
 /// Lines may be this many bytes longer than twice their list. A batch of the API server has up to 400 events, to each of
 /// which up to 140 bytes are added (see [`ADDED`]; a source's name has at most 63 bytes).
@@ -42,6 +42,10 @@ pub struct Events {
     pub longest: usize,
     /// Number of lines in which bytes that are not UTF-8 were replaced.
     pub mended: usize,
+    /// Number of events at each level, with a policy.
+    pub decisions: Tally,
+    /// What the policy says of the last event.
+    pub last: Option<Decision>,
 }
 
 /// Appends the audit lines of `body`, an EventList or a single Event of `audit.k8s.io/v1`, to `lines`.
@@ -54,14 +58,13 @@ pub struct Events {
 /// PATCH into the event as it came, and a list with one such event must not be lost.
 ///
 /// With a policy an event has a line only if its level is not None; what the policy leaves out is left out, and `level`
-/// says so. `decided` is told what the policy says of each event, in their order.
+/// says so.
 ///
 /// At most [`most_lines`] bytes are appended. After an error `lines` is as it was; `body` is of no use in either case.
 pub fn audit_lines(
     body: &mut [u8],
     source: Option<&str>,
     policy: Option<&Policy>,
-    decided: &mut dyn FnMut(Decision),
     lines: &mut Vec<u8>,
 ) -> Result<Events, Invalid> {
     if body.trim_ascii().is_empty() {
@@ -70,7 +73,7 @@ pub fn audit_lines(
     let before = lines.len();
     lines.reserve(body.len() + body.len() / 8);
     let most = before.saturating_add(most_lines(body.len()));
-    let mut made = Lines { bytes: lines, source, policy, decided, most, events: Events::default() };
+    let mut made = Lines { bytes: lines, source, policy, most, events: Events::default() };
     match read(body, &mut made) {
         Ok(()) => Ok(made.events),
         Err(invalid) => {
@@ -184,7 +187,8 @@ fn read_item(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Inva
         return lines.push([members_of(event), b"", b""], missing, utf8);
     };
     let decided = notes.decide(policy, event, start);
-    (lines.decided)(decided.decision);
+    lines.events.decisions.count(decided.decision.level);
+    lines.events.last = Some(decided.decision);
     if decided.decision.level == Level::None {
         return Ok(());
     }
@@ -238,7 +242,6 @@ struct Lines<'a> {
     bytes: &'a mut Vec<u8>,
     source: Option<&'a str>,
     policy: Option<&'a Policy>,
-    decided: &'a mut dyn FnMut(Decision),
     /// Greatest length that `bytes` may reach.
     most: usize,
     /// What was appended.

@@ -36,7 +36,7 @@ const LEVEL: &str = "level";
 /// are left out. The line ends with `\n`. Nothing is allocated if `body` has [`ROOM`] bytes of spare capacity.
 ///
 /// With a policy `"level"` stands before `source`, a `level` of the body's own is left out, and so is what the policy
-/// leaves out. At level None `body` holds no line. Without one the decision is [`Decision::COMPLETE`].
+/// leaves out. Returned is what the policy says; at level None `body` holds no line.
 ///
 /// After an error `body` is of no use, and `reply` is as it was.
 pub fn audit_line(
@@ -45,7 +45,7 @@ pub fn audit_line(
     source: Option<&str>,
     policy: Option<&Policy>,
     reply: &mut Vec<u8>,
-) -> Result<Decision, Invalid> {
+) -> Result<Option<Decision>, Invalid> {
     if body.trim_ascii().is_empty() {
         return Err(Invalid::Empty);
     }
@@ -59,12 +59,13 @@ pub fn audit_line(
     reply.extend_from_slice(body.get(review.uid).unwrap_or_default());
     reply.extend_from_slice(b",\"allowed\":true}}");
 
-    let (mut length, mut decision) = (review.length, Decision::COMPLETE);
+    let mut length = review.length;
+    let mut decision = None;
     if let (Some(policy), Some(notes)) = (policy, &notes) {
         let text = body.get_mut(..length).unwrap_or_default();
-        let reduction;
-        (decision, reduction) = notes.decide(policy, text);
-        if decision.level == Level::None {
+        let (decided, reduction) = notes.decide(policy, text);
+        decision = Some(decided);
+        if decided.level == Level::None {
             return Ok(decision);
         }
         length = reduce(text, with_source, notes, reduction)?;
@@ -72,7 +73,7 @@ pub fn audit_line(
 
     // Our members take the place of the closing brace. A comma precedes them, since `kind` at least stands before.
     body.truncate(length - 1);
-    if policy.is_some() {
+    if let Some(decision) = decision {
         body.extend_from_slice(b",\"level\":\"");
         body.extend_from_slice(decision.level.name().as_bytes());
         body.push(b'"');

@@ -16,7 +16,7 @@ use crate::net::transport::{Error, Progress, Transport};
 use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
 use crate::observe::process;
 use crate::record::event_list::{self, Events};
-use crate::record::policy::{Decision, Level, Tally};
+use crate::record::policy::{Decision, Level};
 use crate::record::review;
 use crate::serve::routes::{self, Port, Refused, Route};
 use crate::serve::service::Service;
@@ -209,23 +209,10 @@ impl Connection<'_> {
         self.reply.clear();
         let policy = self.service.policy.as_ref().map(PolicyFile::current);
         let policy = policy.as_deref();
-        let mut decisions = Tally::default();
         let made = match route {
-            Route::AuditEvents => {
-                let decided = &mut |decision: Decision| decisions.count(decision.level);
-                event_list::audit_lines(&mut body.bytes, source, policy, decided, &mut body.lines)
-            }
-            _ => {
-                review::audit_line(&mut body.bytes, request.received, source, policy, &mut self.reply).map(|decision| {
-                    if policy.is_some() {
-                        decisions.count(decision.level);
-                    }
-                    match decision.level {
-                        Level::None => Events { count: 1, ..Events::default() },
-                        _ => Events { count: 1, lines: 1, longest: body.bytes.len(), mended: 0 },
-                    }
-                })
-            }
+            Route::AuditEvents => event_list::audit_lines(&mut body.bytes, source, policy, &mut body.lines),
+            _ => review::audit_line(&mut body.bytes, request.received, source, policy, &mut self.reply)
+                .map(|decision| of_review(decision, body.bytes.len())),
         };
         let events = match made {
             Ok(events) => events,
@@ -247,7 +234,7 @@ impl Connection<'_> {
             return self.answer(request, Status::Unavailable, TEXT, Some(&why), None, true);
         }
         metrics.audit_lines.add(kind, as_u64(events.lines));
-        for (level, count) in decisions.iter() {
+        for (level, count) in events.decisions.iter() {
             metrics.policy_decisions.add(level_label(level), count);
         }
         let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
@@ -408,6 +395,18 @@ impl Connection<'_> {
         }
         self.service.metrics.listener_requests.increment(self.port);
     }
+}
+
+/// What became of a review, whose line has this length if it has one.
+fn of_review(decision: Option<Decision>, length: usize) -> Events {
+    let mut events = Events { count: 1, ..Events::default() };
+    if let Some(decision) = decision {
+        events.decisions.count(decision.level);
+    }
+    if decision.is_none_or(|decision| decision.level > Level::None) {
+        (events.lines, events.longest) = (1, length);
+    }
+    events
 }
 
 fn level_label(level: Level) -> PolicyLevel {

@@ -12,7 +12,7 @@ fuzz_target!(|body: &[u8]| {
     for source in [None, Some("source")] {
         let mut lines = Vec::new();
         let Ok(Events { count, longest }) =
-            event_list::audit_lines(&mut body.to_vec(), source, &mut lines)
+            event_list::audit_lines(&mut body.to_vec(), source, None, &mut lines)
         else {
             assert!(lines.is_empty());
             continue;
