@@ -3,12 +3,19 @@
 
 mod common;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::attack;
 use common::{Client, Server, Setup, corpus, get, post, request};
 
-const EVICTED: &str = "connections_evicted_total";
+/// Connections evicted so far, whatever they were.
+fn evicted(server: &Server) -> f64 {
+    server.counts("connections_evicted_total").values().sum()
+}
 
 fn with_cap(cap: usize) -> Server {
     Setup::new().flag("max-connections", &cap.to_string()).start()
@@ -69,23 +76,27 @@ fn as_many_connections_as_the_cap_allows_are_all_kept_whether_they_carried_anyth
     // Long enough for whatever is done several times a second.
     thread::sleep(Duration::from_millis(1500));
     all.iter_mut().for_each(use_it);
-    server.wait_for_metric(EVICTED, 0.0);
+    assert_eq!(evicted(&server), 0.0);
 }
 
+/// Longer than a newcomer has for its first request, and than a connection in use is left alone.
+const A_SECOND: Duration = Duration::from_millis(1200);
+
 #[test]
-fn the_longest_idle_makes_room_first_those_that_never_carried_a_valid_request() {
+fn unproven_connections_that_had_their_second_make_room_before_the_longest_idle() {
     let server = with_cap(4);
     let mut oldest = proven(&server);
     let mut first_unproven = unproven(&server);
     let mut used_again = proven(&server);
     let mut second_unproven = unproven(&server);
+    thread::sleep(A_SECOND);
 
     let mut fifth = proven(&server);
     first_unproven.expect_end();
     let mut sixth = proven(&server);
     second_unproven.expect_end();
     use_it(&mut used_again);
-    server.wait_for_metric(EVICTED, 2.0);
+    server.wait_for_metric(r#"connections_evicted_total{kind="unproven"}"#, 2.0);
 
     // None but proven ones are left.
     let mut seventh = proven(&server);
@@ -93,39 +104,138 @@ fn the_longest_idle_makes_room_first_those_that_never_carried_a_valid_request() 
     for client in [&mut used_again, &mut fifth, &mut sixth, &mut seventh] {
         use_it(client);
     }
-    server.wait_for_metric(EVICTED, 3.0);
+    server.wait_for_metric(r#"connections_evicted_total{kind="idle"}"#, 1.0);
+    assert_eq!(evicted(&server), 3.0);
+    server.wait_for_message("an eviction", |message| {
+        message["msg"] == "connection evicted to make room"
+            && message["kind"] == "unproven"
+            && message["peer"].is_string()
+    });
 }
 
 #[test]
-fn a_connection_whose_handshake_hangs_makes_room_before_one_in_use() {
+fn newcomers_are_let_in_at_the_cost_of_idle_connections_and_none_of_them_is_cut() {
+    const IDLE: usize = 256;
+    const NEWCOMERS: usize = 50;
+    attack::raise_descriptor_limit();
+    let server = with_cap(IDLE);
+    let idle: Vec<Client> = (0..IDLE).map(|_| proven(&server)).collect();
+    thread::sleep(A_SECOND);
+    for round in 1..=5 {
+        thread::scope(|scope| {
+            for _ in 0..NEWCOMERS {
+                scope.spawn(|| use_it(&mut server.connect()));
+            }
+        });
+        // The last that was used is the last to make room.
+        assert!(idle.last().is_some_and(Client::is_quiet), "round {round}");
+    }
+    server.wait_for_metric("connections_evicted_total{kind=\"newcomer\"}", 0.0);
+    server.wait_for_metric("tls_handshake_failures_total{reason=\"eof\"}", 0.0);
+    let closed = idle.iter().filter(|client| !client.is_quiet()).count();
+    let longest_idle = idle.iter().take(closed).filter(|client| !client.is_quiet()).count();
+    assert_eq!(longest_idle, closed, "the longest idle make room");
+    assert_eq!(evicted(&server), closed as f64);
+    assert_eq!(recorded(&server, "used"), IDLE + 5 * NEWCOMERS);
+}
+
+#[test]
+fn a_connection_whose_handshake_hangs_makes_room_before_one_in_use_and_is_counted_as_evicted() {
     let server = with_cap(2);
     let mut in_use = proven(&server);
     let mut hanging = Client::plain(server.https());
     hanging.send(b"\x16\x03\x01\x02\x00\x01");
     server.wait_for_metric("connections{listener=\"https\"}", 2.0);
+    thread::sleep(A_SECOND);
+    use_it(&mut in_use);
     use_it(&mut server.connect());
     assert!(hanging.try_end().is_ok());
     use_it(&mut in_use);
-    server.wait_for_metric(EVICTED, 1.0);
+    server.wait_for_metric("tls_handshake_failures_total{reason=\"evicted\"}", 1.0);
+    assert_eq!(evicted(&server), 1.0);
+    assert!(server.messages().iter().all(|line| !line.contains("EOF")), "it is not blamed on the client");
 }
 
 #[test]
-fn a_request_in_progress_is_never_the_victim_and_a_new_connection_waits_for_the_first_to_end() {
+fn a_body_that_trickles_in_gives_way_with_503_and_is_told_to_try_again() {
     let server = with_cap(2);
-    let (mut first, first_body) = begun(&server, "first");
-    let (mut second, second_body) = begun(&server, "second");
+    let slow = [begun(&server, "slow-1"), begun(&server, "slow-2")];
+    let started = Instant::now();
+    use_it(&mut server.connect());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    server.wait_for_metric(r#"connections_evicted_total{kind="slow"}"#, 1.0);
+    let mut told = 0;
+    for (mut client, body) in slow {
+        client.send(&body[..body.len() / 2]);
+        if !client.is_quiet() {
+            let response = client.response();
+            assert_eq!((response.status, response.header("Retry-After")), (503, Some("0")));
+            assert!(response.closes());
+            told += 1;
+        }
+    }
+    assert_eq!(told, 1);
+    server.wait_for_metric(r#"http_responses_total{code="503"}"#, 1.0);
+}
+
+#[test]
+fn the_body_of_a_refused_request_keeps_nobody_out() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let setup = Setup::new().flag("max-connections", "4");
+    let sources = setup.file("sources", &format!("prod {token}\n"));
+    let server = setup.flag("sources-filename", &sources).start();
+    let path = format!("/log-request/{token}");
+    let attackers: Vec<Client> = (0..4)
+        .map(|_| {
+            let mut client = server.connect();
+            let headers = [("Host", "localhost"), ("Content-Length", "1000")];
+            client.send(&request("POST", "/nothing", &headers, b"x"));
+            client
+        })
+        .collect();
+    let started = Instant::now();
+    let response = server.connect().exchange(&post(&path, &corpus::review("honest")));
+    assert_eq!(response.status, 200);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    drop(attackers);
+}
+
+/// The log is a pipe that nobody reads, so requests that are complete stay in progress.
+#[test]
+fn a_complete_request_is_never_the_victim_and_a_new_connection_waits_for_the_first_to_end() {
+    let setup = Setup::new();
+    let fifo = setup.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let path = fifo.to_str().unwrap().to_owned();
+    // Reading and writing, so that neither side waits for the other to open it.
+    let mut reader = File::options().read(true).write(true).open(&fifo).unwrap();
+    let server = setup.flag("max-connections", "2").flag("logger-filename", &path).start();
+    let large = |uid: &str| post("/log-request", &corpus::large_review(uid, 150_000));
     thread::scope(|scope| {
+        let complete: Vec<_> = ["first", "second"]
+            .map(|uid| {
+                let mut client = server.connect();
+                client.send(&large(uid));
+                client
+            })
+            .into();
+        thread::sleep(A_SECOND);
         let third = scope.spawn(|| use_it(&mut server.connect()));
         thread::sleep(Duration::from_millis(500));
         assert!(!third.is_finished(), "there was no room for a third");
-        let response = first.exchange(&first_body);
-        assert_eq!((response.status, response.closes()), (200, false));
+        scope.spawn(move || {
+            let mut lines = 0;
+            let mut piece = vec![0; 64 * 1024];
+            while lines < 3 {
+                let length = reader.read(&mut piece).unwrap();
+                lines += piece[..length].iter().filter(|byte| **byte == b'\n').count();
+            }
+        });
+        for mut client in complete {
+            assert_eq!(client.response().status, 200);
+        }
         third.join().unwrap();
     });
-    first.expect_end();
-    assert_eq!(second.exchange(&second_body).status, 200);
-    server.wait_for_metric(EVICTED, 1.0);
-    assert_eq!((recorded(&server, "first"), recorded(&server, "second")), (1, 1));
 }
 
 #[test]
@@ -174,6 +284,6 @@ fn a_client_that_does_not_close_after_it_made_room_is_cut_within_seconds() {
     let server = with_cap(1);
     let held: Vec<Client> = (0..20).map(|_| unproven(&server)).collect();
     server.wait_for_metric("connections{listener=\"https\"}", 1.0);
-    server.wait_for_metric(EVICTED, 19.0);
+    common::eventually("19 to be evicted", || (evicted(&server) == 19.0).then_some(()));
     drop(held);
 }

@@ -1,12 +1,15 @@
-//! The documents say what the program does: each table of the README is held against the code it speaks of.
+//! The documents say what the program does: each table of README.md and SECURITY.md is held to the code that it speaks of,
+//! and the maps of the code and of the tests to the files that are there.
+
+mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::{Setup, corpus, get, post, request};
 use kube_audit_rest::cli::{self, Config};
-use kube_audit_rest::observe::metrics::Metrics;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -61,38 +64,54 @@ fn help_mentions_every_documented_flag() {
     }
 }
 
-/// Name, type and label of each family that the page or the table speaks of.
+/// Type and label of each family that the page or the table speaks of.
 type Families = BTreeMap<String, (String, Option<String>)>;
 
 #[test]
-fn the_metric_table_and_the_metrics_page_have_the_same_families() {
-    let documented: Families = table(&read("README.md"), "| metric | type |")
-        .into_iter()
-        .map(|row| {
-            let name = quoted(&row[0]);
-            let (name, label) = match name.split_once('{') {
-                Some((name, label)) => (name, Some(label.trim_end_matches('}').to_owned())),
-                None => (name, None),
-            };
-            (name.to_owned(), (row[1].clone(), label))
-        })
-        .collect();
+fn the_metric_table_and_the_metrics_page_have_the_same_families_and_label_values() {
+    let readme = read("README.md");
+    let rows = table(&readme, "| metric | type |");
+    let mut documented = Families::new();
+    for row in &rows {
+        let (name, label) = match quoted(&row[0]).split_once('{') {
+            Some((name, label)) => (name, Some(label.trim_end_matches('}').to_owned())),
+            None => (quoted(&row[0]), None),
+        };
+        documented.insert(name.to_owned(), (row[1].clone(), label));
+    }
 
-    let page = Metrics::new().render("1.2.3");
+    let server = Setup::new().start();
+    let page = server.connect_metrics().exchange(&get("/metrics"));
     let mut real = Families::new();
+    let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut family = String::new();
-    for line in page.lines() {
+    for line in page.text().lines() {
         if let Some(words) = line.strip_prefix("# TYPE ") {
             let (name, kind) = words.split_once(' ').unwrap();
             family = name.to_owned();
             real.insert(family.clone(), (kind.to_owned(), None));
         } else if let Some(sample) = line.strip_prefix(&family)
-            && let Some((label, _)) = sample.strip_prefix('{').and_then(|labels| labels.split_once('='))
+            && let Some((label, rest)) = sample.strip_prefix('{').and_then(|labels| labels.split_once("=\""))
         {
             real.get_mut(&family).unwrap().1 = Some(label.to_owned());
+            values.entry(family.clone()).or_default().insert(rest.split('"').next().unwrap().to_owned());
         }
     }
+    let process: BTreeSet<String> = real.keys().filter(|name| name.starts_with("process_")).cloned().collect();
+    real.retain(|name, _| !name.starts_with("process_"));
     assert_eq!(documented, real);
+
+    assert!(!process.is_empty());
+    for name in &process {
+        assert!(readme.contains(&format!("`{name}`")), "{name}");
+    }
+    // What a row names in backquotes beside a label are values of that label.
+    for row in rows.iter().filter(|row| row[0].contains('{')) {
+        let name = quoted(&row[0]).split('{').next().unwrap();
+        for value in row[2].split('`').skip(1).step_by(2).filter(|word| !word.starts_with("--")) {
+            assert!(values[name].contains(value), "{name} has no {value}");
+        }
+    }
 }
 
 #[test]
@@ -109,8 +128,64 @@ fn every_documented_message_stands_in_the_code() {
 }
 
 #[test]
+fn every_path_of_the_endpoint_table_is_served_on_its_ports_and_on_no_other() {
+    let readme = read("README.md");
+    let rows = table(&readme, "| port | request |");
+    let mut served: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut paths = BTreeSet::new();
+    for row in &rows {
+        for words in row[1].split('`').skip(1).step_by(2) {
+            let (method, path) = words.split_once(' ').unwrap();
+            paths.insert(path);
+            for port in row[0].split(", ") {
+                served.insert((port, path), method);
+            }
+        }
+    }
+    assert!(served.len() >= 7, "{served:?}");
+
+    let server = Setup::new().flag("http-port", "0").start();
+    for port in ["HTTPS", "HTTP", "metrics"] {
+        for path in &paths {
+            let mut client = match port {
+                "HTTPS" => server.connect(),
+                "HTTP" => server.connect_http(),
+                _ => server.connect_metrics(),
+            };
+            let body = if *path == "/log-request" { corpus::review("u") } else { corpus::event_list(&["u"]) };
+            let (sent, wanted) = match served.get(&(port, *path)) {
+                Some(&"POST") => (post(path, &body), 200),
+                Some(method) => (request(method, path, &[("Host", "localhost")], b""), 200),
+                None => (post(path, &body), 404),
+            };
+            assert_eq!(client.exchange(&sent).status, wanted, "{path} on the {port} port");
+        }
+    }
+}
+
+#[test]
+fn the_status_table_has_every_status_that_the_code_can_answer() {
+    let readme = read("README.md");
+    let rows = table(&readme, "| status | why |");
+    let documented: BTreeSet<&str> = rows.iter().flat_map(|row| row[0].split(", ")).chain(["200"]).collect();
+    let mut code = String::new();
+    for path in files(&root().join("src/http"), "rs") {
+        code.push_str(&fs::read_to_string(path).unwrap());
+    }
+    // A status line as the code spells it: three digits, a space, a reason phrase, all of one string.
+    let real: BTreeSet<&str> = code
+        .split('"')
+        .filter_map(|text| text.split_once(' '))
+        .filter(|(code, reason)| code.len() == 3 && reason.starts_with(char::is_uppercase))
+        .map(|(code, _)| code)
+        .filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect();
+    assert_eq!(documented, real);
+}
+
+#[test]
 fn the_dependency_table_agrees_with_cargo_toml_and_cargo_lock() {
-    let documented: BTreeMap<String, String> = table(&read("README.md"), "| dependency | version |")
+    let documented: BTreeMap<String, String> = table(&read("SECURITY.md"), "| dependency | version |")
         .into_iter()
         .map(|row| {
             assert_eq!(row.len(), 4, "{row:?}");
@@ -142,10 +217,10 @@ fn the_dependency_table_agrees_with_cargo_toml_and_cargo_lock() {
 
 #[test]
 fn the_two_dependency_tables_name_all_that_is_linked() {
-    let readme = read("README.md");
-    let documented: BTreeSet<(String, String)> = table(&readme, "| dependency | version |")
+    let security = read("SECURITY.md");
+    let documented: BTreeSet<(String, String)> = table(&security, "| dependency | version |")
         .into_iter()
-        .chain(table(&readme, "| package | version |"))
+        .chain(table(&security, "| package | version |"))
         .map(|row| (quoted(&row[0]).to_owned(), row[1].clone()))
         .collect();
 
@@ -201,22 +276,52 @@ fn relative_links_and_paths_in_the_documents_exist() {
                 assert!(anchors.contains(anchor), "{}: {link}: only {anchors:?}", document.display());
             }
         }
-        // `k8s/...` and the like in the top documents are paths from the top.
-        if folder == root() {
-            for path in text.split('`').skip(1).step_by(2) {
-                let ours = ["src/", "tests/", "k8s/", ".ci/"].iter().any(|top| path.starts_with(top));
-                if ours && !path.contains([' ', '*', '\n']) {
-                    assert!(root().join(path).exists(), "{}: {path}", document.display());
-                }
+        // `k8s/...` and the like are paths from the top.
+        for path in text.split('`').skip(1).step_by(2) {
+            let ours = ["src/", "tests/", "k8s/", ".ci/", ".github/"].iter().any(|top| path.starts_with(top));
+            if ours && !path.contains([' ', '*', '\n']) {
+                assert!(root().join(path).exists(), "{}: {path}", document.display());
             }
         }
     }
 }
 
-/// README.md and SECURITY.md, and every such document under k8s.
+#[test]
+fn the_map_of_the_code_has_a_row_for_each_room_and_no_other() {
+    let rows = table(&read("src/README.md"), "| room | owns |");
+    let documented: BTreeSet<String> =
+        rows.iter().map(|row| quoted(&row[0]).trim_end_matches('/').to_owned()).collect();
+    let folders = fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap());
+    let real: BTreeSet<String> =
+        folders.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert_eq!(documented, real);
+}
+
+#[test]
+fn the_map_of_the_tests_has_a_row_for_each_test_file_and_no_other() {
+    let rows = table(&read("tests/README.md"), "| file | holds |");
+    let documented: BTreeSet<String> = rows.iter().map(|row| quoted(&row[0]).to_owned()).collect();
+    let folder = root().join("tests");
+    let real: BTreeSet<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        // What Cargo takes for a test: a file, or a folder with a main.rs.
+        .filter_map(|name| match name.strip_suffix(".rs") {
+            Some(_) => Some(name),
+            None if folder.join(&name).join("main.rs").exists() => Some(format!("{name}/")),
+            None => None,
+        })
+        .collect();
+    assert_eq!(documented, real);
+}
+
+/// Every Markdown document of the project, wherever it stands.
 fn documents() -> Vec<PathBuf> {
-    let mut documents = vec![root().join("README.md"), root().join("SECURITY.md")];
-    documents.extend(files(&root().join("k8s"), "md"));
+    let mut documents: Vec<PathBuf> =
+        ["README.md", "SECURITY.md", "CHANGELOG.md"].iter().map(|name| root().join(name)).collect();
+    for folder in ["src", "tests", "k8s", ".github"] {
+        documents.extend(files(&root().join(folder), "md"));
+    }
     documents
 }
 

@@ -1,5 +1,5 @@
 //! The audit log on file systems that fill up and go away. Needs root, to mount them:
-//! `cargo test --test audit_log_faults -- --ignored`.
+//! `cargo test --test log_full_disk -- --ignored`.
 
 use std::collections::HashSet;
 use std::fs;

@@ -227,9 +227,13 @@ fn other_paths_and_methods_are_refused() {
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         let length = [HOST, ("Content-Length", "3")];
+        let mut client = server.connect_metrics();
         let response = client.exchange(&request(method, "/metrics", &length, b"abc"));
         assert_refusal(method, &response, &[405]);
         assert_eq!(response.header("Allow"), Some("GET, HEAD"));
+        // A body has no business here.
+        assert!(response.closes());
+        client.expect_end();
     }
     let response = client.exchange(&post("/log-request", &corpus::review("u")));
     assert_eq!(response.status, 404);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Why --audit-to-std-log is not the way: plays the creation of a Secret through a cluster whose receiver prints its lines,
-# and then reads the password as somebody who may read pod logs and nothing else. On a cluster for play.
+# Why --audit-to-std-log is dangerous: creates a Secret in a cluster whose receiver prints its lines, and then reads the
+# password as somebody who may read pod logs and nothing else. Use a cluster for play.
 #
 # With a receiver's binary instead of a cluster:  stdout-is-dangerous.sh --local PATH-TO-kube-audit-rest
 set -eu

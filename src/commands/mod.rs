@@ -1,4 +1,7 @@
-//! What the words of the command line do.
+//! What the words of the command line do: everything is opened, wired, run and ended here. It must not know how any of it
+//! works.
 
+mod reloader;
 pub mod serve;
+pub mod server;
 pub mod signals;

@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals as Iterator;
+use signal_hook::iterator::{Handle, Signals as Caught};
 
 /// What an operator or the kubelet wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,19 +21,23 @@ pub enum Signal {
     Interrupt,
 }
 
-/// The signals that come.
+/// The signals that come. Dropped, it ends its thread; the signals are then caught and ignored.
 #[derive(Debug)]
-pub struct Signals(Receiver<Signal>);
+pub struct Signals {
+    received: Receiver<Signal>,
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Signals {
-    /// From now on signals come here. SIGXFSZ is made harmless: a write past RLIMIT_FSIZE then fails with EFBIG, which is
-    /// a failed append, where it would have ended the process.
+    /// From now on signals come here. SIGXFSZ is ignored: a write past RLIMIT_FSIZE then fails with EFBIG, which is a
+    /// failed append, where it would have ended the process.
     pub fn catch() -> io::Result<Self> {
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
-        let mut caught = Iterator::new([SIGHUP, SIGINT, SIGTERM])?;
-        let (sender, receiver) = mpsc::channel();
-        // Ends with the process: it waits for signals for as long as there may be any.
-        thread::Builder::new().name("signals".to_owned()).stack_size(128 * 1024).spawn(move || {
+        let mut caught = Caught::new([SIGHUP, SIGINT, SIGTERM])?;
+        let handle = caught.handle();
+        let (sender, received) = mpsc::channel();
+        let thread = thread::Builder::new().name("signals".to_owned()).stack_size(128 * 1024).spawn(move || {
             for signal in caught.forever() {
                 let signal = match signal {
                     SIGHUP => Signal::Reload,
@@ -45,24 +49,28 @@ impl Signals {
                 }
             }
         })?;
-        Ok(Self(receiver))
+        Ok(Self { received, handle, thread: Some(thread) })
     }
 
     /// Waits for a signal, at most for `patience`.
     pub fn wait(&self, patience: Duration) -> Option<Signal> {
-        match self.0.recv_timeout(patience) {
+        match self.received.recv_timeout(patience) {
             Ok(signal) => Some(signal),
             Err(RecvTimeoutError::Timeout) => None,
-            // Cannot be: the sender lives as long as its thread. Waiting is then all that is left.
+            // The sender lives as long as its thread, which lives as long as this; so this does not happen.
             Err(RecvTimeoutError::Disconnected) => {
                 thread::sleep(patience);
                 None
             }
         }
     }
+}
 
-    /// Whether a second order to end has come.
-    pub fn hurry(&self) -> bool {
-        self.0.try_iter().any(|signal| signal != Signal::Reload)
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

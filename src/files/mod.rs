@@ -1,4 +1,6 @@
 //! Files that are read again while the program runs.
+//!
+//! Owns the watching of any file, and the file of sources. Must not know certificates, requests, or what uses a file.
 
 pub mod policy_file;
 pub mod sources;

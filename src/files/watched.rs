@@ -1,4 +1,4 @@
-//! Files that are re-read while the program runs: certificate, key, client CA and sources.
+//! Files that are read again while the program runs, and what is in use of them.
 //!
 //! They are compared by content, every few seconds. A Secret volume swaps a symbolic link three directories up, so
 //! neither inotify on the file nor its modification time would tell of a change.
@@ -7,8 +7,9 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::observe::diagnostics::Diagnostics;
+use crate::observe::diagnostics::{Diagnostics, Latch};
 use crate::observe::instruments::CounterBy;
 use crate::observe::labels::Reload;
 
@@ -54,7 +55,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// A file as it was found. Without `Debug`: it may hold a key or tokens.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Content {
     flag: &'static str,
     pub(crate) path: PathBuf,
@@ -84,51 +85,73 @@ impl Content {
     }
 }
 
-/// What is in use, and whether the last look found something else that is not fit for use. `C` is the content of the
-/// files that belong together.
-pub(crate) struct Watched<C> {
-    /// What the messages call it.
+/// Files that belong together, as a `C` with their contents, and the `T` that was made of them and is in use.
+pub(crate) struct Watched<C, T> {
+    /// What messages call it.
     name: &'static str,
+    read: Box<dyn Fn() -> Result<C, Error> + Send + Sync>,
+    check: fn(&C) -> Result<T, Error>,
+    in_use: RwLock<Arc<T>>,
+    state: Mutex<State<C>>,
+}
+
+struct State<C> {
+    /// What [`Watched::in_use`] was made of.
     in_use: C,
-    broken: Option<Broken<C>>,
+    /// Whether the last look found nothing that can be used.
+    unfit: bool,
+    /// The contents that cannot be used, or why they could not be read.
+    complaint: Latch<Result<C, String>>,
 }
 
-/// The last look found nothing that can be used.
-struct Broken<C> {
-    /// The content, or why it could not be read, that has been complained about.
-    said: Option<Result<C, String>>,
-}
-
-impl<C: PartialEq> Watched<C> {
-    pub(crate) fn new(name: &'static str, in_use: C) -> Self {
-        Self { name, in_use, broken: None }
+impl<C: PartialEq, T> Watched<C, T> {
+    /// Reads the files at the start. `check` makes of their contents what is used, here and at each reload.
+    pub(crate) fn load(
+        name: &'static str,
+        read: impl Fn() -> Result<C, Error> + Send + Sync + 'static,
+        check: fn(&C) -> Result<T, Error>,
+    ) -> Result<Self, Error> {
+        let found = read()?;
+        let in_use = RwLock::new(Arc::new(check(&found)?));
+        let state = Mutex::new(State { in_use: found, unfit: false, complaint: Latch::default() });
+        Ok(Self { name, read: Box::new(read), check, in_use, state })
     }
 
-    /// Compares what was found with what is in use. Returns what `check` makes of it where it differs and can be used;
-    /// from then on that is in use.
+    /// What is in use.
+    pub(crate) fn current(&self) -> Arc<T> {
+        Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the files again. What has changed and passes both checks is in use from then on, and is returned;
+    /// `may_replace` is asked here only, not at the start.
     ///
     /// What cannot be used is checked again at each look, but said and counted once for each distinct content, and only
     /// when the look before found nothing fit for use either: between two reads a volume may have been swapped (a
     /// certificate read before, its key after) or a file been half written.
-    pub(crate) fn look<T>(
-        &mut self,
-        found: Result<C, Error>,
-        check: impl FnOnce(&C) -> Result<T, Error>,
+    pub(crate) fn reload(
+        &self,
+        may_replace: impl FnOnce(&C, &T) -> Result<(), Error>,
         reloads: &CounterBy<Reload>,
         diagnostics: &Diagnostics,
-    ) -> Option<T> {
-        let (found, error) = match found {
-            Ok(found) if found == self.in_use => {
-                if self.broken.take().is_some_and(|broken| broken.said.is_some()) {
-                    let msg = format!("{}: the file holds again what is in use", self.name);
-                    diagnostics.info(&msg, &[]);
+    ) -> Option<Arc<T>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let checked = |found: &C| {
+            let checked = (self.check)(found)?;
+            may_replace(found, &checked).map(|()| checked)
+        };
+        let (complaint, error) = match (self.read)() {
+            Ok(found) if found == state.in_use => {
+                state.unfit = false;
+                if state.complaint.well() {
+                    diagnostics.info(&format!("{}: the file holds again what is in use", self.name), &[]);
                 }
                 return None;
             }
-            Ok(found) => match check(&found) {
+            Ok(found) => match checked(&found) {
                 Ok(checked) => {
-                    self.in_use = found;
-                    self.broken = None;
+                    *state = State { in_use: found, unfit: false, complaint: Latch::default() };
+                    let checked = Arc::new(checked);
+                    *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&checked);
                     reloads.increment(Reload::Success);
                     return Some(checked);
                 }
@@ -136,12 +159,8 @@ impl<C: PartialEq> Watched<C> {
             },
             Err(error) => (Err(error.to_string()), error),
         };
-        let Some(broken) = &mut self.broken else {
-            self.broken = Some(Broken { said: None });
-            return None;
-        };
-        if broken.said.as_ref() != Some(&found) {
-            broken.said = Some(found);
+        let unfit_before = std::mem::replace(&mut state.unfit, true);
+        if unfit_before && state.complaint.fault(complaint) {
             reloads.increment(Reload::Failure);
             let msg = format!("{}: reload failed, the old one stays in use", self.name);
             diagnostics.error(&msg, &[("error", (&error.to_string()).into())]);
@@ -150,178 +169,6 @@ impl<C: PartialEq> Watched<C> {
     }
 }
 
+pub(crate) mod testing;
 #[cfg(test)]
-pub(crate) mod testing {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
-    use crate::observe::diagnostics::{Diagnostics, Format};
-
-    /// The messages that a test's [`Diagnostics`] wrote.
-    #[derive(Clone, Default)]
-    pub(crate) struct Messages(Arc<Mutex<Vec<u8>>>);
-
-    impl Messages {
-        pub(crate) fn diagnostics(&self) -> Arc<Diagnostics> {
-            Arc::new(Diagnostics::to_sink(Format::Json, Box::new(self.clone())))
-        }
-
-        /// Those written since the last call: `level msg field=value ...`, the fields in alphabetical order.
-        pub(crate) fn take(&self) -> Vec<String> {
-            let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-            let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-            lines.map(plain).collect()
-        }
-    }
-
-    fn plain(line: &[u8]) -> String {
-        let mut fields: serde_json::Map<_, _> = serde_json::from_slice(line).unwrap();
-        fields.remove("time").unwrap();
-        let level = fields.remove("level").unwrap();
-        let msg = fields.remove("msg").unwrap();
-        let mut text = format!("{} {}", level.as_str().unwrap(), msg.as_str().unwrap());
-        for (name, value) in fields {
-            text += &match value {
-                serde_json::Value::String(value) => format!(" {name}={value}"),
-                value => format!(" {name}={value}"),
-            };
-        }
-        text
-    }
-
-    impl Write for Messages {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::testing::Messages;
-    use super::*;
-    use crate::observe::metrics::Metrics;
-
-    fn read(path: &Path) -> String {
-        match Content::read("--flag", path) {
-            Ok(content) => format!("{} bytes", content.bytes.len()),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn an_error_names_the_flag_and_the_path() {
-        let missing = Path::new("/nowhere/at/all");
-        assert_eq!(read(missing), "--flag /nowhere/at/all: No such file or directory (os error 2)");
-    }
-
-    #[test]
-    fn what_is_no_regular_file_is_refused_at_once_and_not_waited_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let fifo = directory.path().join("fifo");
-        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-        for path in [directory.path(), &fifo, Path::new("/dev/zero")] {
-            let expected = format!("--flag {}: not a regular file", path.display());
-            assert_eq!(read(path), expected);
-        }
-    }
-
-    #[test]
-    fn a_file_of_the_largest_size_is_read_and_one_byte_more_is_too_large() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        let file = File::create(&path).unwrap();
-        file.set_len(MAX_FILE_SIZE).unwrap();
-        assert_eq!(read(&path), "1048576 bytes");
-        file.set_len(MAX_FILE_SIZE + 1).unwrap();
-        let expected = format!("--flag {}: larger than 1048576 bytes", path.display());
-        assert_eq!(read(&path), expected);
-    }
-
-    /// Looks at a number in place of files: an even one can be used.
-    struct Numbers {
-        watched: Watched<u32>,
-        metrics: Metrics,
-        messages: Messages,
-    }
-
-    impl Numbers {
-        fn using(in_use: u32) -> Self {
-            Self { watched: Watched::new("number", in_use), metrics: Metrics::new(), messages: Messages::default() }
-        }
-
-        fn error(problem: &str) -> Error {
-            Error { flag: "--number", path: "file".into(), problem: Problem::Unusable(problem.to_owned()) }
-        }
-
-        /// What came into use, and what was said.
-        fn look(&mut self, found: Result<u32, &str>) -> (Option<u32>, Vec<String>) {
-            let check = |&number: &u32| match number % 2 {
-                0 => Ok(number),
-                _ => Err(Self::error(&format!("{number} is odd"))),
-            };
-            let diagnostics = self.messages.diagnostics();
-            let found = found.map_err(Self::error);
-            let used = self.watched.look(found, check, &self.metrics.certificate_reloads, &diagnostics);
-            (used, self.messages.take())
-        }
-
-        fn reloads(&self) -> Vec<u64> {
-            let reloads = &self.metrics.certificate_reloads;
-            vec![reloads.value(Reload::Success), reloads.value(Reload::Failure)]
-        }
-    }
-
-    fn failed(why: &str) -> Vec<String> {
-        vec![format!("error number: reload failed, the old one stays in use error=--number file: {why}")]
-    }
-
-    #[test]
-    fn what_has_changed_and_can_be_used_is_used_at_once() {
-        let mut numbers = Numbers::using(2);
-        assert_eq!(numbers.look(Ok(2)), (None, vec![]));
-        assert_eq!(numbers.look(Ok(4)), (Some(4), vec![]));
-        assert_eq!(numbers.look(Ok(4)), (None, vec![]));
-        assert_eq!(numbers.reloads(), [1, 0]);
-    }
-
-    #[test]
-    fn what_is_broken_for_one_look_only_is_not_spoken_of() {
-        let mut numbers = Numbers::using(2);
-        assert_eq!(numbers.look(Ok(3)), (None, vec![]));
-        assert_eq!(numbers.look(Ok(4)), (Some(4), vec![]));
-        assert_eq!(numbers.look(Err("gone")), (None, vec![]));
-        assert_eq!(numbers.look(Ok(4)), (None, vec![]));
-        assert_eq!(numbers.reloads(), [1, 0]);
-    }
-
-    #[test]
-    fn what_stays_broken_is_said_and_counted_once_for_each_content() {
-        let mut numbers = Numbers::using(2);
-        assert_eq!(numbers.look(Ok(3)), (None, vec![]));
-        assert_eq!(numbers.look(Ok(3)), (None, failed("3 is odd")));
-        assert_eq!(numbers.look(Ok(3)), (None, vec![]));
-        assert_eq!(numbers.look(Ok(5)), (None, failed("5 is odd")));
-        assert_eq!(numbers.look(Err("gone")), (None, failed("gone")));
-        assert_eq!(numbers.look(Err("gone")), (None, vec![]));
-        assert_eq!(numbers.reloads(), [0, 3]);
-        assert_eq!(numbers.look(Ok(6)), (Some(6), vec![]));
-        assert_eq!(numbers.reloads(), [1, 3]);
-    }
-
-    #[test]
-    fn the_return_of_what_is_in_use_is_said_where_its_loss_was() {
-        let mut numbers = Numbers::using(2);
-        numbers.look(Ok(3));
-        numbers.look(Ok(3));
-        let again = vec!["info number: the file holds again what is in use".to_owned()];
-        assert_eq!(numbers.look(Ok(2)), (None, again));
-        assert_eq!(numbers.look(Ok(2)), (None, vec![]));
-    }
-}
+mod tests;

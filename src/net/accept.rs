@@ -1,264 +1,251 @@
-//! Binding, accepting, and the threads that serve. Knows nothing of HTTP or JSON.
-//!
-//! The accepting thread does nothing but accept, so that a burst of connections does not overflow the kernel's queue. A
-//! worker that takes a connection first sees to it that another worker waits for the next one; so the pool grows with
-//! the demand, and workers that find nothing to do for a while end.
+//! Binding and accepting. The accepting thread does nothing but accept, so that a burst of connections does not overflow
+//! the kernel's queue.
 
-use std::collections::VecDeque;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crate::net::roster::{Place, Roster};
-use crate::net::transport::Wire;
-use crate::observe::diagnostics::RateLimit;
-use crate::serve::connection;
-use crate::serve::routes::Port;
-use crate::serve::service::Service;
+use rustls::ServerConfig;
+
+use crate::net::connection::Connection;
+use crate::net::pool::Pool;
+use crate::net::roster::{Room, Roster};
+use crate::observe::diagnostics::Diagnostics;
 
 /// How often the accepting thread looks up from accept(2): for the order to stop, and for connections whose time is up.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A worker that has had nothing to do for so long ends, unless it is the last that waits.
-const WORKER_IDLE: Duration = Duration::from_secs(10);
-
-/// A rest after accept(2) failed for want of descriptors or memory, unless a connection ends meanwhile, instead of
-/// spinning.
+/// A rest after accept(2) failed for want of descriptors or memory, unless a connection ends meanwhile.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// Of a worker. A handshake takes the most, under 64 KiB; only what is touched becomes memory.
-const STACK: usize = 512 * 1024;
+/// Tells whether an IPv6 socket takes IPv4 connections too (ip(7)); `1`: it does not.
+const BIND_V6_ONLY: &str = "/proc/sys/net/ipv6/bindv6only";
 
 /// A port that is bound, not yet served.
 #[derive(Debug)]
 pub struct Listener {
-    port: Port,
+    /// What messages and threads call it.
+    pub name: &'static str,
     socket: TcpListener,
     /// The address really bound.
     pub address: SocketAddr,
 }
 
 impl Listener {
-    /// Binds `number` (0: a free one) on `address`, or on all addresses, IPv6 and IPv4.
-    pub fn bind(port: Port, address: Option<IpAddr>, number: u16) -> io::Result<Self> {
-        let socket = match address {
-            Some(address) => TcpListener::bind((address, number))?,
-            None => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, number)) {
-                // A kernel without IPv6.
-                Err(error) if error.kind() != ErrorKind::AddrInUse && error.kind() != ErrorKind::PermissionDenied => {
-                    TcpListener::bind((Ipv4Addr::UNSPECIFIED, number))?
-                }
-                bound => bound?,
-            },
+    /// Binds `port` (0: a free one) on `address`, or on all addresses, IPv6 and IPv4, which takes two sockets where the
+    /// system is set to `bindv6only`.
+    ///
+    /// # Errors
+    /// What bind(2) said.
+    pub fn bind(name: &'static str, address: Option<IpAddr>, port: u16) -> io::Result<Vec<Self>> {
+        let Some(address) = address else {
+            return Self::bind_all(name, port);
         };
+        Ok(vec![Self::bind_one(name, address, port)?])
+    }
+
+    fn bind_all(name: &'static str, port: u16) -> io::Result<Vec<Self>> {
+        let all_ipv4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        match Self::bind_one(name, Ipv6Addr::UNSPECIFIED.into(), port) {
+            // A kernel without IPv6.
+            Err(error) if error.kind() != ErrorKind::AddrInUse && error.kind() != ErrorKind::PermissionDenied => {
+                Ok(vec![Self::bind_one(name, all_ipv4, port)?])
+            }
+            Err(error) => Err(error),
+            Ok(both) if !fs::read_to_string(BIND_V6_ONLY).is_ok_and(|setting| setting.trim() == "1") => Ok(vec![both]),
+            Ok(ipv6) => {
+                let ipv4 = Self::bind_one(name, all_ipv4, ipv6.address.port())?;
+                Ok(vec![ipv6, ipv4])
+            }
+        }
+    }
+
+    fn bind_one(name: &'static str, address: IpAddr, port: u16) -> io::Result<Self> {
+        let socket = TcpListener::bind((address, port))?;
         // Linux lets SO_RCVTIMEO end accept(2) too; std offers it on streams.
         TcpStream::from(OwnedFd::from(socket.try_clone()?)).set_read_timeout(Some(TICK))?;
         let address = socket.local_addr()?;
-        Ok(Self { port, socket, address })
-    }
-
-    /// What it serves.
-    pub fn port(&self) -> Port {
-        self.port
+        Ok(Self { name, socket, address })
     }
 }
 
-/// Tells the listeners to stop.
+/// Tells listeners to stop. Shared by those that stop together.
 #[derive(Debug, Default)]
 pub struct Orders {
-    /// Take what the kernel has queued, then close the port.
-    stop_accepting: AtomicBool,
-    /// Nobody waits for a place any more.
-    give_up: AtomicBool,
+    state: Mutex<Ordered>,
+    stopped: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Ordered {
+    order: Order,
     /// Listeners that still accept.
-    accepting: AtomicUsize,
+    accepting: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    #[default]
+    Accept,
+    /// Take what the kernel has queued, then close the port.
+    Close,
+    /// Drop connections that still wait for admission.
+    GiveUp,
 }
 
 impl Orders {
+    /// A listener is about to accept. Called before its thread starts, so that [`Orders::close_ports`] waits for it.
+    pub fn expect_one(&self) {
+        self.lock().accepting += 1;
+    }
+
     /// Closes the ports once what the kernel has queued is taken, and waits for that at most until `deadline`.
     pub fn close_ports(&self, deadline: Instant) {
-        self.stop_accepting.store(true, Ordering::Release);
-        while self.accepting.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
+        let mut state = self.lock();
+        state.order = Order::Close;
+        while state.accepting > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.stopped.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Connections that wait for a place are dropped.
+    /// Drops connections that still wait for admission.
     pub fn give_up(&self) {
-        self.give_up.store(true, Ordering::Release);
+        self.lock().order = Order::GiveUp;
     }
 
-    /// A listener is about to accept. Counted before its thread starts, so that [`Orders::close_ports`] waits for it.
-    pub fn expect_one(&self) {
-        self.accepting.fetch_add(1, Ordering::AcqRel);
+    fn current(&self) -> Order {
+        self.lock().order
     }
+
+    fn one_stopped(&self) {
+        self.lock().accepting -= 1;
+        self.stopped.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ordered> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a listener's connections are handed to.
+pub struct Serving<'a> {
+    /// Who is let in.
+    pub roster: &'a Roster,
+    /// When to stop.
+    pub orders: &'a Orders,
+    /// The program's messages.
+    pub diagnostics: &'a Diagnostics,
+    /// The TLS configuration for a new connection; `None`: plain TCP.
+    pub tls: Option<&'a (dyn Fn() -> Arc<ServerConfig> + Sync)>,
+    /// Serves a connection until it ends.
+    pub serve: &'a (dyn Fn(&Arc<Connection>) + Sync),
 }
 
 /// Serves a port until it is ordered to stop and its last connection has ended.
-pub fn serve(listener: Listener, service: &Service, roster: &Arc<Roster>, orders: &Orders) {
-    let pool = Pool {
-        port: listener.port,
-        // One waits for the next connection while all others serve.
-        most: roster.most().saturating_add(1),
-        service,
-        roster,
-        complaints: RateLimit::new(),
-        jobs: Mutex::default(),
-        arrived: Condvar::new(),
-    };
+pub fn serve(listener: Listener, serving: &Serving<'_>) {
+    let pool = Pool::new(listener.name, serving);
     thread::scope(|scope| {
-        accept(listener, scope, &pool, roster, orders);
-        orders.accepting.fetch_sub(1, Ordering::AcqRel);
-        pool.lock().closed = true;
-        pool.arrived.notify_all();
+        Acceptor { listener, pool: &pool, serving, reserve: None }.run(scope);
+        serving.orders.one_stopped();
+        pool.close();
     });
 }
 
-fn accept<'s>(listener: Listener, scope: &'s Scope<'s, '_>, pool: &'s Pool<'_>, roster: &Arc<Roster>, orders: &Orders) {
-    let mut last_round = false;
-    loop {
-        pool.see_to_a_waiting_worker(scope);
-        roster.cut_expired();
-        if !last_round && orders.stop_accepting.load(Ordering::Acquire) {
-            // From here on accept(2) fails where it would wait.
-            last_round = listener.socket.set_nonblocking(true).is_ok();
-            if !last_round {
-                return;
-            }
-        }
-        match listener.socket.accept() {
-            Ok((stream, peer)) => {
-                if let Some(place) = admit(stream, peer, pool, roster, orders) {
-                    pool.serve_soon(place);
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock && last_round => return,
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
-                // The peer gave up between its connect and our accept.
-                ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
-                _ => {
-                    // No descriptor or no memory: an idle connection gives its own back.
-                    let evicted = roster.evict();
-                    pool.complain("cannot accept connections", &error, evicted);
-                    roster.wait_for_one_to_leave(ACCEPT_REST);
-                }
-            },
-        }
-    }
+struct Acceptor<'p, 'e> {
+    listener: Listener,
+    pool: &'p Pool<'e>,
+    serving: &'e Serving<'e>,
+    /// A descriptor kept back, so that a newcomer can be taken in, and another evicted for it, when there is no other.
+    reserve: Option<File>,
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, pool: &Pool<'_>, roster: &Arc<Roster>, orders: &Orders) -> Option<Place> {
-    // A reply must not wait for the acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
-    let config = (pool.port == Port::Https).then(|| pool.service.tls.config());
-    let wire =
-        Wire::new(stream, config).map_err(|error| pool.complain("cannot begin a TLS session", &error, false)).ok()?;
-    roster.admit(wire, peer, || orders.give_up.load(Ordering::Acquire))
-}
-
-/// The threads that serve a port's connections, one each.
-struct Pool<'e> {
-    port: Port,
-    most: usize,
-    service: &'e Service,
-    roster: &'e Arc<Roster>,
-    complaints: RateLimit,
-    jobs: Mutex<Jobs>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct Jobs {
-    waiting: VecDeque<Place>,
-    threads: usize,
-    idle: usize,
-    /// Threads started since the start, for their names.
-    started: usize,
-    closed: bool,
-}
-
-impl<'e> Pool<'e> {
-    fn serve_soon(&self, place: Place) {
-        self.lock().waiting.push_back(place);
-        self.arrived.notify_one();
-    }
-
-    /// Starts a worker if more connections wait than workers.
-    fn see_to_a_waiting_worker<'s>(&'s self, scope: &'s Scope<'s, '_>) {
-        let mut jobs = self.lock();
-        if jobs.idle > jobs.waiting.len() || jobs.threads >= self.most || jobs.closed {
-            return;
-        }
-        jobs.threads += 1;
-        jobs.idle += 1;
-        jobs.started += 1;
-        let name = format!("{}-{}", self.port.name(), jobs.started);
-        drop(jobs);
-        let worker = thread::Builder::new().name(name).stack_size(STACK);
-        if let Err(error) = worker.spawn_scoped(scope, move || self.work(scope)) {
-            let mut jobs = self.lock();
-            jobs.threads -= 1;
-            jobs.idle -= 1;
-            let one_waits = jobs.waiting.len() > jobs.idle;
-            drop(jobs);
-            // A connection that waits for a worker gets that of the one longest idle, or the next try's a tick later.
-            let evicted = one_waits && self.roster.evict();
-            self.complain("cannot start a thread", &error, evicted);
-        }
-    }
-
-    /// A worker's life.
-    fn work<'s>(&'s self, scope: &'s Scope<'s, '_>) {
-        while let Some(place) = self.next_job() {
-            self.see_to_a_waiting_worker(scope);
-            let connections = &self.service.metrics.connections;
-            connections.add(self.port, 1);
-            connection::serve(self.service, self.port, &place.slot);
-            connections.add(self.port, -1);
-            drop(place);
-            self.lock().idle += 1;
-        }
-    }
-
-    /// Waits for a connection, as one of the idle. `None` when the worker is not needed any more.
-    fn next_job(&self) -> Option<Place> {
-        let mut jobs = self.lock();
-        let mut superfluous = false;
+impl<'p, 'e> Acceptor<'p, 'e> {
+    fn run<'s>(mut self, scope: &'s Scope<'s, '_>)
+    where
+        'p: 's,
+        'e: 's,
+    {
+        let (roster, orders) = (self.serving.roster, self.serving.orders);
+        let mut last_round = false;
         loop {
-            if let Some(place) = jobs.waiting.pop_front() {
-                jobs.idle -= 1;
-                return Some(place);
+            self.pool.see_to_a_waiting_worker(scope);
+            roster.cut_expired();
+            if !last_round && orders.current() != Order::Accept {
+                // From here on accept(2) fails where it would wait.
+                last_round = self.listener.socket.set_nonblocking(true).is_ok();
+                if !last_round {
+                    return;
+                }
             }
-            if jobs.closed || superfluous {
-                jobs.idle -= 1;
-                jobs.threads -= 1;
-                return None;
+            if let Err(error) = self.keep_a_reserve() {
+                self.make_room(&error);
+                continue;
             }
-            let waited = self.arrived.wait_timeout(jobs, WORKER_IDLE).unwrap_or_else(PoisonError::into_inner);
-            jobs = waited.0;
-            superfluous = waited.1.timed_out() && jobs.idle > 1;
+            match self.accept() {
+                Ok((socket, peer)) => {
+                    if let Some(connection) = self.admit(socket, peer) {
+                        self.pool.serve_soon(connection);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && last_round => return,
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    // The peer gave up between its connect and our accept.
+                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
+                    _ => self.make_room(&error),
+                },
+            }
         }
     }
 
-    fn complain(&self, msg: &str, error: &dyn std::fmt::Display, evicted: bool) {
-        if let Some(left_out) = self.complaints.admit(Instant::now()) {
-            let error = error.to_string();
-            let fields = [
-                ("listener", self.port.name().into()),
-                ("error", (&error).into()),
-                ("evicted", evicted.into()),
-                ("left_out", left_out.into()),
-            ];
-            self.service.diagnostics.error(msg, &fields);
+    fn keep_a_reserve(&mut self) -> io::Result<()> {
+        if self.reserve.is_none() {
+            self.reserve = Some(File::open("/dev/null")?);
+        }
+        Ok(())
+    }
+
+    /// accept(2), with the reserve's descriptor if there is no other.
+    fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self.listener.socket.accept() {
+            Err(error) if is_out_of_descriptors(&error) => {
+                self.reserve = None;
+                self.listener.socket.accept()
+            }
+            outcome => outcome,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No descriptor or no memory: another connection gives its own back.
+    fn make_room(&self, error: &io::Error) {
+        let room = self.serving.roster.make_room();
+        self.pool.complain("cannot accept connections", error, room);
+        self.serving.roster.wait_for_one_to_leave(ACCEPT_REST);
     }
+
+    fn admit(&self, socket: TcpStream, peer: SocketAddr) -> Option<Arc<Connection>> {
+        // A reply must not wait for the acknowledgement of the one before.
+        let _ = socket.set_nodelay(true);
+        let config = self.serving.tls.map(|config| config());
+        match Connection::new(socket, peer, config) {
+            Ok(connection) => self.serving.roster.admit(connection, || self.serving.orders.current() == Order::GiveUp),
+            Err(error) => {
+                self.pool.complain("cannot begin a TLS session", &error, Room::None);
+                None
+            }
+        }
+    }
+}
+
+/// EMFILE and ENFILE (accept(2)), for which std has no stable name.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }

@@ -1,91 +1,11 @@
-//! The program's own messages, one a line on standard error. They never carry a body, a token or a key.
+//! The program's own messages, one a line. They never carry a body, a token or a key.
 
-use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::record::timestamp;
-
-/// How messages look, and which are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// One JSON object a line: `level`, `time`, `msg`, then the message's fields. No debug messages.
-    Json,
-    /// `time LEVEL msg field=value ...` for a person to read, debug messages included (`-v`).
-    Text,
-}
-
-/// How much a message matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Only with `-v`.
-    Debug,
-    /// Something happened that belongs to normal life.
-    Info,
-    /// Something an operator should look at in daylight.
-    Warn,
-    /// Something an operator should look at now.
-    Error,
-}
-
-impl Level {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-}
-
-/// A field's value.
-#[derive(Debug, Clone, Copy)]
-pub enum Value<'a> {
-    /// Written as a JSON string.
-    Text(&'a str),
-    /// Written as a JSON number.
-    Number(i64),
-    /// Written as `true` or `false`.
-    Flag(bool),
-}
-
-impl<'a> From<&'a str> for Value<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'a> From<&'a String> for Value<'a> {
-    fn from(text: &'a String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<i64> for Value<'_> {
-    fn from(number: i64) -> Self {
-        Self::Number(number)
-    }
-}
-
-impl From<u64> for Value<'_> {
-    fn from(number: u64) -> Self {
-        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<usize> for Value<'_> {
-    fn from(number: usize) -> Self {
-        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<bool> for Value<'_> {
-    fn from(flag: bool) -> Self {
-        Self::Flag(flag)
-    }
-}
+use super::message;
+pub use super::message::{Format, Level, Value};
 
 /// Where messages go. Shared by reference; lines of different threads never mix.
 pub struct Diagnostics {
@@ -105,7 +25,7 @@ impl Diagnostics {
         Self::to_sink(format, Box::new(std::io::stderr()))
     }
 
-    /// Messages to any sink.
+    /// Messages to a sink. Whoever has something to say waits until the sink has taken it.
     pub fn to_sink(format: Format, sink: Box<dyn Write + Send>) -> Self {
         Self { format, sink: Mutex::new(sink) }
     }
@@ -133,17 +53,9 @@ impl Diagnostics {
     }
 
     fn write(&self, level: Level, msg: &str, fields: &[(&str, Value<'_>)]) {
-        let time = timestamp::rfc3339(SystemTime::now());
-        let time = str::from_utf8(&time).unwrap_or_default();
-        let mut line = match self.format {
-            Format::Json => json_line(level, time, msg, fields),
-            Format::Text => text_line(level, time, msg, fields),
-        };
-        line.push('\n');
-        // Nobody is left to be told when standard error itself fails.
-        if let Ok(mut sink) = self.sink.lock() {
-            let _ = sink.write_all(line.as_bytes());
-        }
+        let line = message::line(self.format, level, msg, fields);
+        // Nobody is left to be told when the sink itself fails.
+        let _ = self.sink.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 }
 
@@ -191,51 +103,36 @@ impl Default for RateLimit {
     }
 }
 
-fn json_line(level: Level, time: &str, msg: &str, fields: &[(&str, Value<'_>)]) -> String {
-    let mut line = format!("{{\"level\":\"{}\",\"time\":\"{time}\",\"msg\":{}", level.name(), quoted(msg));
-    for (name, value) in fields {
-        let _ = write!(line, ",{}:", quoted(name));
-        let _ = match value {
-            Value::Text(text) => write!(line, "{}", quoted(text)),
-            Value::Number(number) => write!(line, "{number}"),
-            Value::Flag(flag) => write!(line, "{flag}"),
-        };
-    }
-    line.push('}');
-    line
+/// Says a fault once, however often it is met, and its end once.
+#[derive(Debug)]
+pub struct Latch<F> {
+    /// The fault that was said last, while it lasts.
+    said: Option<F>,
 }
 
-fn text_line(level: Level, time: &str, msg: &str, fields: &[(&str, Value<'_>)]) -> String {
-    let mut line = format!("{time} {:5} {}", level.name().to_uppercase(), msg.escape_debug());
-    for (name, value) in fields {
-        let _ = match value {
-            Value::Text(text) => write!(line, " {name}={text:?}"),
-            Value::Number(number) => write!(line, " {name}={number}"),
-            Value::Flag(flag) => write!(line, " {name}={flag}"),
-        };
+impl<F> Default for Latch<F> {
+    fn default() -> Self {
+        Self { said: None }
     }
-    line
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+impl<F: PartialEq> Latch<F> {
+    /// The fault was met. True if it is to be said: the last thing said was another fault, or none.
+    pub fn fault(&mut self, fault: F) -> bool {
+        let fresh = self.said.as_ref() != Some(&fault);
+        self.said = Some(fault);
+        fresh
+    }
+
+    /// All is well. True if that is to be said: a fault was said before.
+    pub fn well(&mut self) -> bool {
+        self.said.take().is_some()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_json_message_is_one_valid_line_whatever_its_fields_hold() {
-        let line =
-            json_line(Level::Warn, "T", "a \"quoted\"\nmsg", &[("path", "x\r\ny\u{1}".into()), ("n", 7u64.into())]);
-        assert!(!line.contains('\n'));
-        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["level"], "warn");
-        assert_eq!(value["msg"], "a \"quoted\"\nmsg");
-        assert_eq!(value["path"], "x\r\ny\u{1}");
-        assert_eq!(value["n"], 7);
-    }
 
     #[test]
     fn a_flood_of_messages_is_cut_to_a_few_and_the_rest_counted() {
@@ -247,8 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_message_stays_on_one_line() {
-        let line = text_line(Level::Debug, "T", "two\nlines", &[("f", "a\nb".into()), ("ok", true.into())]);
-        assert_eq!(line, "T DEBUG two\\nlines f=\"a\\nb\" ok=true");
+    fn a_fault_is_said_once_until_it_changes_and_its_end_once() {
+        let mut latch = Latch::default();
+        assert!(!latch.well());
+        assert_eq!([1, 1, 2, 2, 1].map(|fault| latch.fault(fault)), [true, false, true, false, true]);
+        assert_eq!([latch.well(), latch.well()], [true, false]);
+        assert!(latch.fault(1));
     }
 }

@@ -202,7 +202,7 @@ impl<L: Label, I: Instrument> Instrument for By<L, I> {
 impl Instrument for Histogram {
     const TYPE: &'static str = "histogram";
 
-    /// An observation that is made meanwhile is counted the next time, in the sum perhaps already now.
+    /// An observation made meanwhile is counted the next time, though the sum may hold it already.
     fn render(&self, name: &str, page: &mut String) {
         let mut count = 0;
         for ((_, bound), bucket) in BUCKETS.iter().zip(&self.buckets) {

@@ -75,7 +75,7 @@ metrics! {
     policy_reloads: CounterBy<Reload> = "policy_reloads_total", "Reloads of the policy after a change.";
     connections: GaugeBy<Port> = "connections", "Connections open.";
     connections_evicted: CounterBy<Evicted> =
-        "connections_evicted_total", "Connections closed to make room for a new one.";
+        "connections_evicted_total", "Connections closed to make room for others, by what they were.";
     inflight_body_bytes: Gauge = "inflight_body_bytes", "Large request bodies in memory.";
 }
 

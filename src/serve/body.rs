@@ -1,40 +1,66 @@
 //! A request's body, off the wire into memory or thrown away.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::connection::{BODY, Connection, REPLY, Stop};
+use super::connection::{Handler, Stop};
+use super::memory::{Body, Memory, Need, NoMemory, SMALL};
+use super::reply::REPLY;
 use super::request::Request;
+use super::routes::Record;
 use crate::http::{self, Framing, Refusal, Status};
-use crate::net::transport::{Error, Progress};
-use crate::record::review;
-use crate::serve::memory::{self, Body};
-use crate::serve::routes::Route;
+use crate::net::connection::Standing;
+use crate::net::transport::{Error, Progress, WINDOW};
+use crate::record::event_list;
+
+/// A body in all, its waits for memory included. The API server waits 30 s at most.
+const BODY: Duration = Duration::from_secs(30);
+
+/// EventLists up to this many bytes are small: their lines may be several times as long.
+const SMALL_LIST: usize = SMALL / 4;
 
 /// Where a body's bytes go.
-enum Sink<'s> {
-    /// Into memory, until it holds so many bytes.
-    Keep(Body<'s>),
+enum Sink<'b, 's> {
+    /// Into memory.
+    Keep(&'b mut Body<'s>, &'b Need<'s>),
     /// Nowhere.
     Discard,
 }
 
-impl<'s> Connection<'s> {
-    /// Reads the whole body; where it is large, after its turn at the memory for large bodies.
-    pub(super) fn read_body(&mut self, request: &Request, route: Route) -> Result<Body<'s>, Stop> {
-        let length = match request.framing {
-            Framing::Length(length) => self.within_limit(length)?,
-            // Grows to the limit if it must.
-            Framing::Chunked => 0,
+impl<'s> Handler<'s> {
+    /// Reads the whole body, and finds room for the lines where they are not made in place. From its return on the
+    /// request is complete, and nobody may end the connection.
+    pub(super) fn read_body(&mut self, request: &Request, record: Record) -> Result<Body<'s>, Stop> {
+        let announced = match request.framing {
+            Framing::Length(length) => Some(self.within_limit(length)?),
+            Framing::Chunked => None,
         };
-        let body = self.reserve(length, route)?;
+        if announced.is_none_or(|length| length > self.transport.unread().len()) {
+            let standing = self.connection.begin_body();
+            self.note(standing)?;
+        }
+        let (small, lines): (usize, fn(usize) -> usize) = match record {
+            Record::AdmissionReview => (SMALL, |_| 0),
+            Record::EventList => (SMALL_LIST, event_list::most_lines),
+        };
+        let most = announced.unwrap_or(self.service.max_request);
+        let deadline = self.bounded(request.arrived + BODY);
+        let need = Need { connection: self.connection, announced, body: most, lines: lines(most), deadline };
+        let memory: &'s Memory = &self.service.memory;
+        let mut body = match announced {
+            Some(length) if length > small => memory.large(),
+            _ => memory.small(),
+        };
         if request.awaits_continue && self.transport.unread().is_empty() && self.muted_until.is_none() {
             self.transport.send(http::CONTINUE, Instant::now() + REPLY).map_err(|_| Stop::Gone)?;
         }
-        let deadline = self.bounded(Instant::now() + BODY);
-        match self.pump(request.framing, route, Sink::Keep(body), deadline)? {
-            Sink::Keep(body) => Ok(body),
-            Sink::Discard => Err(Stop::Gone),
+        self.pump(request.framing, &mut Sink::Keep(&mut body, &need), deadline)?;
+        let standing = self.connection.complete();
+        self.note(standing)?;
+        self.transport.shrink();
+        if record == Record::EventList {
+            body.reserve_lines(lines(body.bytes.len()), &need).map_err(no_memory)?;
         }
+        Ok(body)
     }
 
     /// Reads over the body of a request that is refused, so that the connection can carry the next one.
@@ -42,8 +68,8 @@ impl<'s> Connection<'s> {
         if let Framing::Length(length) = request.framing {
             self.within_limit(length)?;
         }
-        let deadline = self.bounded(Instant::now() + BODY);
-        self.pump(request.framing, Route::LogRequest, Sink::Discard, deadline).map(|_| ())
+        let deadline = self.bounded(request.arrived + BODY);
+        self.pump(request.framing, &mut Sink::Discard, deadline)
     }
 
     fn within_limit(&self, length: u64) -> Result<usize, Stop> {
@@ -54,32 +80,16 @@ impl<'s> Connection<'s> {
         usize::try_from(length).ok().filter(|length| *length <= self.service.max_request).ok_or(too_large)
     }
 
-    fn reserve(&self, length: usize, route: Route) -> Result<Body<'s>, Stop> {
-        let lines = if route == Route::AuditEvents { crate::record::event_list::most_lines(length) } else { 0 };
-        let no_room = Stop::Refuse(Refusal {
-            status: Status::Unavailable,
-            why: "not recorded: the memory for large bodies (--max-inflight-size) did not become free in time",
-        });
-        self.service.bodies.take(length, lines, self.bounded(Instant::now() + BODY)).ok_or(no_room)
-    }
-
     /// Moves the whole body from the wire into `sink`.
-    fn pump(
-        &mut self,
-        framing: Framing,
-        route: Route,
-        mut sink: Sink<'s>,
-        deadline: Instant,
-    ) -> Result<Sink<'s>, Stop> {
-        let Framing::Length(length) = framing else {
-            return self.pump_chunks(route, sink, deadline);
-        };
-        self.pump_bytes(usize::try_from(length).unwrap_or(usize::MAX), &mut sink, deadline)?;
-        Ok(sink)
+    fn pump(&mut self, framing: Framing, sink: &mut Sink<'_, '_>, deadline: Instant) -> Result<(), Stop> {
+        match framing {
+            Framing::Length(length) => self.pump_bytes(usize::try_from(length).unwrap_or(usize::MAX), sink, deadline),
+            Framing::Chunked => self.pump_chunks(sink, deadline),
+        }
     }
 
     /// RFC 9112, section 7.1.
-    fn pump_chunks(&mut self, route: Route, mut sink: Sink<'s>, deadline: Instant) -> Result<Sink<'s>, Stop> {
+    fn pump_chunks(&mut self, sink: &mut Sink<'_, '_>, deadline: Instant) -> Result<(), Stop> {
         let mut total = 0_u64;
         loop {
             let size = self.framed(http::chunk_line, deadline)?;
@@ -87,23 +97,11 @@ impl<'s> Connection<'s> {
                 break;
             }
             total = total.saturating_add(size);
-            let needed = self.within_limit(total)?;
-            if let Sink::Keep(body) = &mut sink
-                && needed > memory::SMALL
-                && body.bytes.len() <= memory::SMALL
-                && !body.is_large()
-            {
-                // How long it will be is unknown, so it gets room for the longest: it must not wait a second time
-                // while it holds memory that others wait for.
-                let mut large = self.reserve(self.service.max_request, route)?;
-                large.bytes.extend_from_slice(&body.bytes);
-                *body = large;
-            }
-            self.pump_bytes(usize::try_from(size).unwrap_or(usize::MAX), &mut sink, deadline)?;
+            self.within_limit(total)?;
+            self.pump_bytes(usize::try_from(size).unwrap_or(usize::MAX), sink, deadline)?;
             self.framed(crlf, deadline)?;
         }
-        self.framed(|bytes| Ok(http::trailer_length(bytes)?.map(|length| (length, ()))), deadline)?;
-        Ok(sink)
+        self.framed(|bytes| Ok(http::trailer_length(bytes)?.map(|length| (length, ()))), deadline)
     }
 
     /// Reads until `parse` finds what it looks for at the front of the unread bytes, and consumes it.
@@ -118,34 +116,34 @@ impl<'s> Connection<'s> {
                 return Ok(found);
             }
             let progress = self.transport.read(deadline);
-            arrived(progress)?;
+            self.arrived(progress)?;
         }
     }
 
-    fn pump_bytes(&mut self, count: usize, sink: &mut Sink<'s>, deadline: Instant) -> Result<(), Stop> {
+    fn pump_bytes(&mut self, count: usize, sink: &mut Sink<'_, '_>, deadline: Instant) -> Result<(), Stop> {
         let mut left = count;
-        let there = self.transport.unread();
-        let part = there.get(..left.min(there.len())).unwrap_or_default();
-        if let Sink::Keep(body) = sink {
-            body.bytes.extend_from_slice(part);
+        let part = left.min(self.transport.unread().len());
+        if let Sink::Keep(body, need) = sink {
+            body.reserve(body.bytes.len() + part, need).map_err(no_memory)?;
+            body.bytes.extend_from_slice(self.transport.unread().get(..part).unwrap_or_default());
         }
-        left -= part.len();
-        let part = part.len();
+        left -= part;
         self.transport.consume(part);
         self.transport.expect(left);
         match sink {
-            Sink::Keep(body) => {
-                body.bytes.reserve(left.saturating_add(review::ROOM));
+            Sink::Keep(body, need) => {
                 let whole = body.bytes.len().saturating_add(left);
                 while body.bytes.len() < whole {
+                    // A read brings a window at most.
+                    body.reserve(whole.min(body.bytes.len() + WINDOW), need).map_err(no_memory)?;
                     let progress = self.transport.read_body(&mut body.bytes, whole, deadline);
-                    arrived(progress)?;
+                    self.arrived(progress)?;
                 }
             }
             Sink::Discard => {
                 while left > 0 {
                     let progress = self.transport.read(deadline);
-                    arrived(progress)?;
+                    self.arrived(progress)?;
                     let part = left.min(self.transport.unread().len());
                     left -= part;
                     self.transport.consume(part);
@@ -154,16 +152,27 @@ impl<'s> Connection<'s> {
         }
         Ok(())
     }
+
+    fn arrived(&self, progress: Result<Progress, Error>) -> Result<(), Stop> {
+        match progress {
+            Ok(Progress::Data(_) | Progress::Partial) => Ok(()),
+            Err(Error::TimedOut) => Err(Stop::Refuse(Refusal {
+                status: Status::RequestTimeout,
+                why: "the request's body did not arrive in time",
+            })),
+            Ok(Progress::End) | Err(_) if self.connection.standing() == Standing::GivingWay => Err(Stop::GiveWay),
+            Ok(Progress::End) | Err(_) => Err(Stop::Gone),
+        }
+    }
 }
 
-fn arrived(progress: Result<Progress, Error>) -> Result<(), Stop> {
-    match progress {
-        Ok(Progress::Data(_) | Progress::Partial) => Ok(()),
-        Err(Error::TimedOut) => Err(Stop::Refuse(Refusal {
-            status: Status::RequestTimeout,
-            why: "the request's body did not arrive in time",
-        })),
-        Ok(Progress::End) | Err(_) => Err(Stop::Gone),
+fn no_memory(why: NoMemory) -> Stop {
+    match why {
+        NoMemory::NotInTime => Stop::Refuse(Refusal {
+            status: Status::Unavailable,
+            why: "not recorded: the memory for large bodies (--max-inflight-size) did not become free in time",
+        }),
+        NoMemory::GivesWay => Stop::GiveWay,
     }
 }
 

@@ -1,25 +1,27 @@
-//! One connection's life: handshake, then requests one after the other, each read top to bottom in
-//! `Connection::one_request`: head -> body -> line -> append -> reply.
+//! One connection's life: handshake, then requests one after the other, each read from top to bottom in
+//! [`Handler::one_request`]: head -> body -> line -> append -> reply.
 //!
 //! "Allowed" is written only after `AuditLog::append` returned `Ok`.
 
 use std::io::Write as _;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::reply::{Next, Reply};
 use super::request::Request;
+use super::routes::{self, Page, Port, Record, Refused, Route};
+use super::service::Service;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
-use crate::http::{self, Refusal, Response, Status};
-use crate::net::roster::{LINGER, Slot};
+use crate::http::{self, Framing, Refusal, Status};
+use crate::net::connection::{Connection, Standing};
+use crate::net::roster::LINGER;
 use crate::net::transport::{Error, Progress, Transport};
-use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
+use crate::observe::labels::{HandshakeFault, LineKind, PolicyLevel, TokenFault};
 use crate::observe::process;
 use crate::record::event_list::{self, Events};
 use crate::record::policy::{Decision, Level};
 use crate::record::review;
-use crate::serve::routes::{self, Port, Refused, Route};
-use crate::serve::service::Service;
 use crate::tls::handshake_failure::HandshakeFailure;
 
 /// A handshake takes milliseconds; a peer that needs longer holds a thread.
@@ -32,48 +34,56 @@ const IDLE: Duration = Duration::from_secs(120);
 /// A head, from its first byte.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// A body in all; and, before it, its turn at the memory for large bodies. The API server waits 30 s at most.
-pub(super) const BODY: Duration = Duration::from_secs(30);
+/// How long and how much a client may still send after a reply that refuses its body, so that it comes to read the reply.
+const DISCARD: Duration = Duration::from_secs(10);
+const DISCARD_BYTES: usize = 256 * 1024 * 1024;
 
-/// A reply in all.
-pub(super) const REPLY: Duration = Duration::from_secs(10);
+/// How long a connection that gave way is kept after its reply, so that the client comes to read it.
+const GIVEN_WAY: Duration = Duration::from_millis(250);
 
-/// What a client may still send after a reply that refuses its body, so that it comes to read that reply.
-const DRAIN: Duration = Duration::from_secs(10);
-const DRAIN_BYTES: usize = 256 * 1024 * 1024;
+/// How often that connection looks whether it was cut meanwhile.
+const GIVEN_WAY_LOOK: Duration = Duration::from_millis(10);
 
-/// Kept of the reply buffers between requests.
-const REPLY_KEPT: usize = 4 * 1024;
+/// A connection to the metrics port is closed after so long, in use or not. Scrapers dial again.
+const METRICS_LIFE: Duration = Duration::from_secs(300);
 
 /// Serves a connection until it ends.
-pub fn serve(service: &Service, port: Port, slot: &Slot) {
-    let mut connection = Connection {
+pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
+    service.metrics.connections.add(port, 1);
+    let mut handler = Handler {
         service,
         port,
-        slot,
-        transport: Transport::new(&slot.wire, &service.bodies),
+        connection,
+        transport: Transport::new(connection, &service.windows),
         reply: Vec::new(),
         response: Vec::with_capacity(512),
         muted_until: None,
+        ends: (port == Port::Metrics).then(|| connection.accepted() + METRICS_LIFE),
+        proven: false,
     };
-    if port == Port::Https && !connection.handshake() {
-        return;
+    let mut next = handler.handshake();
+    while next == Next::KeepOpen {
+        next = handler.one_request();
     }
-    slot.mark_open();
-    while connection.one_request() {}
+    service.metrics.connections.add(port, -1);
 }
 
-pub(super) struct Connection<'s> {
+/// Serves the requests of one connection.
+pub(super) struct Handler<'s> {
     pub(super) service: &'s Service,
-    port: Port,
-    slot: &'s Slot,
+    pub(super) port: Port,
+    pub(super) connection: &'s Arc<Connection>,
     pub(super) transport: Transport<'s>,
     /// The body of a reply.
-    reply: Vec<u8>,
+    pub(super) reply: Vec<u8>,
     /// A reply's head and body.
-    response: Vec<u8>,
+    pub(super) response: Vec<u8>,
     /// Our writing side is closed; what was on its way is recorded until then, and not answered.
     pub(super) muted_until: Option<Instant>,
+    /// When the connection is closed whatever happens on it.
+    pub(super) ends: Option<Instant>,
+    /// A valid request was carried, and the connection told.
+    proven: bool,
 }
 
 /// Why a request comes to nothing.
@@ -82,44 +92,52 @@ pub(super) enum Stop {
     Gone,
     /// The peer is told why, and the connection closed.
     Refuse(Refusal),
+    /// The request has to give way to others: 503.
+    GiveWay,
 }
 
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
-/// Prometheus text exposition format.
-const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-impl Connection<'_> {
-    fn handshake(&mut self) -> bool {
-        let failure = match self.transport.handshake(Instant::now() + HANDSHAKE) {
-            Ok(Progress::End) => HandshakeFailure::end_of_file(self.transport.is_amid_record()),
-            Ok(_) => {
-                self.service.metrics.tls_handshakes.increment();
-                return true;
+impl Handler<'_> {
+    fn handshake(&mut self) -> Next {
+        if self.port == Port::Https
+            && let Err(failure) = self.shake_hands()
+        {
+            // Whoever was evicted amid its handshake is counted as that, and was spoken of already.
+            let evicted = self.connection.standing() != Standing::Open;
+            let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
+            self.service.metrics.tls_handshake_failures.increment(reason);
+            if !evicted && let Some(left_out) = self.service.handshake_messages.admit(Instant::now()) {
+                let msg = format!("http: TLS handshake error from {}: {}", self.connection.peer, failure.words);
+                let fields = [("reason", reason.into()), ("left_out", left_out.into())];
+                self.service.diagnostics.warn(&msg, &fields);
             }
-            Err(Error::NotTls(http)) => {
-                if http {
-                    let why = "this port speaks HTTPS, the request came in plain HTTP";
-                    let refusal = Refusal { status: Status::BadRequest, why };
-                    self.compose(&Request::unreadable(), refusal.status, TEXT, Some(refusal.why), None, true);
-                    self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
-                }
-                if http { HandshakeFailure::plain_http() } else { HandshakeFailure::not_tls() }
-            }
-            Err(Error::TimedOut) => HandshakeFailure::timeout(),
-            Err(Error::Io(error)) => HandshakeFailure::from_io(&error),
-            Err(Error::Tls(error)) => HandshakeFailure::from_tls(&error),
-        };
-        self.service.metrics.tls_handshake_failures.increment(failure.reason);
-        if let Some(left_out) = self.service.handshake_messages.admit(Instant::now()) {
-            let msg = format!("http: TLS handshake error from {}: {}", self.slot.peer, failure.words);
-            self.service.diagnostics.warn(&msg, &[("reason", failure.reason.into()), ("left_out", left_out.into())]);
+            return Next::Ended;
         }
-        false
+        self.connection.end_handshake();
+        Next::KeepOpen
     }
 
-    /// Reads, records and answers one request. False when the connection has ended.
-    fn one_request(&mut self) -> bool {
+    fn shake_hands(&mut self) -> Result<(), HandshakeFailure> {
+        match self.transport.handshake(Instant::now() + HANDSHAKE) {
+            Ok(Progress::End) => Err(HandshakeFailure::end_of_file(self.transport.is_amid_record())),
+            Ok(_) => {
+                self.service.metrics.tls_handshakes.increment();
+                Ok(())
+            }
+            Err(Error::PlainHttp) => {
+                let why = "this port speaks HTTPS, the request came in plain HTTP";
+                self.compose(&Request::unreadable(), &Reply::refusal(Status::BadRequest, why).then(Next::Close));
+                self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
+                Err(HandshakeFailure::plain_http())
+            }
+            Err(Error::NotTls) => Err(HandshakeFailure::not_tls()),
+            Err(Error::TimedOut) => Err(HandshakeFailure::timeout()),
+            Err(Error::Io(error)) => Err(HandshakeFailure::from_io(&error)),
+            Err(Error::Tls(error)) => Err(HandshakeFailure::from_tls(&error)),
+        }
+    }
+
+    /// Reads, records and answers one request.
+    fn one_request(&mut self) -> Next {
         let length = match self.await_head() {
             Ok(length) => length,
             Err(stop) => {
@@ -130,40 +148,35 @@ impl Connection<'_> {
             }
         };
         let (arrived, received) = (Instant::now(), SystemTime::now());
-        if !self.slot.begin_request() {
-            self.mute();
-        }
         self.count_request();
         let head = match http::parse_head(self.transport.unread().get(..length).unwrap_or_default()) {
             Ok(head) => head,
             Err(refusal) => return self.stop(Stop::Refuse(refusal)),
         };
         let request = Request::new(&head, arrived, received);
-        let sources = self.service.sources.as_ref().map(SourcesFile::current);
+        let sources = self.service.sources.as_ref().map(|sources| SourcesFile::current(sources));
         let judged = routes::route(self.port, &head, sources.as_deref());
         self.transport.consume(length);
         let outcome = match judged {
-            Ok((route @ (Route::LogRequest | Route::AuditEvents), source)) => self.record(&request, route, source),
-            Ok((route, _)) => self.report(&request, route),
+            Ok((Route::Record(record), source)) => self.record(&request, record, source),
+            Ok((Route::Report(page), _)) => self.report(&request, page),
             Err(refused) => self.refuse(&request, refused),
         };
         match outcome {
-            Ok(false) => {
-                // Once our writing side is closed it stays so.
-                if self.muted_until.is_none() {
-                    self.slot.end_request();
-                }
+            Ok(Next::KeepOpen) => {
+                self.connection.end_request();
                 self.transport.shrink();
-                true
+                Next::KeepOpen
             }
-            Ok(true) => self.close(LINGER),
+            Ok(Next::Close | Next::Ended) => self.close(LINGER),
             Err(stop) => self.stop(stop),
         }
     }
 
     /// Waits for a head to be complete, and returns its length.
     fn await_head(&mut self) -> Result<usize, Stop> {
-        let idle_until = Instant::now() + IDLE;
+        let now = Instant::now();
+        let idle_until = self.ends.map_or(now + IDLE, |ends| ends.min(now + IDLE));
         let mut head_until = None;
         let mut seen = 0;
         loop {
@@ -193,7 +206,7 @@ impl Connection<'_> {
                 }
                 Err(Error::TimedOut) if self.muted_until.is_none() => {
                     // Idle for long: our writing side is closed, and what is on its way is still recorded.
-                    self.slot.close_if_waiting();
+                    self.connection.close_if_waiting();
                     self.mute();
                 }
                 Err(_) => return Err(Stop::Gone),
@@ -201,37 +214,38 @@ impl Connection<'_> {
         }
     }
 
-    /// The body, the line or lines, the append, the reply. True when the connection is to be closed.
-    fn record(&mut self, request: &Request, route: Route, source: Option<&str>) -> Result<bool, Stop> {
-        let mut body = self.read_body(request, route)?;
+    /// The body, the line or lines, the append, the reply.
+    fn record(&mut self, request: &Request, record: Record, source: Option<&str>) -> Result<Next, Stop> {
+        let mut body = self.read_body(request, record)?;
         let metrics = &self.service.metrics;
         metrics.request_body_bytes.add(as_u64(body.bytes.len()));
         self.reply.clear();
-        let policy = self.service.policy.as_ref().map(PolicyFile::current);
-        let policy = policy.as_deref();
-        let made = match route {
-            Route::AuditEvents => event_list::audit_lines(&mut body.bytes, source, policy, &mut body.lines),
-            _ => review::audit_line(&mut body.bytes, request.received, source, policy, &mut self.reply)
-                .map(|decision| of_review(decision, body.bytes.len())),
+        let policy = self.service.policy.as_ref().map(|policy| PolicyFile::current(policy));
+        let policy = policy.as_ref().map(|in_use| &in_use.policy);
+        let made = match record {
+            Record::EventList => event_list::audit_lines(&mut body.bytes, source, policy, &mut body.lines),
+            Record::AdmissionReview => {
+                review::audit_line(&mut body.bytes, request.received, source, policy, &mut self.reply)
+                    .map(|decision| of_review(decision, body.bytes.len()))
+            }
         };
         let events = match made {
             Ok(events) => events,
             Err(invalid) => {
                 drop(body);
-                let why = invalid.to_string();
-                return self.answer(request, Status::BadRequest, TEXT, Some(&why), None, false);
+                return self.answer(request, Reply::refusal(Status::BadRequest, &invalid.to_string()));
             }
         };
-        let (lines, kind) = match route {
-            Route::AuditEvents => (&body.lines, LineKind::Event),
-            _ => (&body.bytes, LineKind::AdmissionReview),
+        let (lines, kind) = match record {
+            Record::EventList => (&body.lines, LineKind::Event),
+            Record::AdmissionReview => (&body.bytes, LineKind::AdmissionReview),
         };
         if events.lines > 0
             && let Err(error) = self.service.log.append(lines)
         {
             drop(body);
             let why = format!("not recorded: {error}");
-            return self.answer(request, Status::Unavailable, TEXT, Some(&why), None, true);
+            return self.answer(request, Reply::refusal(Status::Unavailable, &why).then(Next::Close));
         }
         metrics.audit_lines.add(kind, as_u64(events.lines));
         for (level, count) in events.decisions.iter() {
@@ -239,149 +253,126 @@ impl Connection<'_> {
         }
         let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
         metrics.audit_line_bytes_max.raise_to(longest);
-        metrics.valid_requests.increment();
-        self.slot.mark_proven();
+        self.service.recorded_requests.increment();
         drop(body);
-        if route == Route::AuditEvents {
-            let _ = write!(self.reply, "processed {} lines", events.count);
-            return self.answer(request, Status::Ok, TEXT, None, None, false);
+        if !std::mem::replace(&mut self.proven, true) {
+            self.connection.prove();
         }
-        self.answer(request, Status::Ok, JSON, None, None, false)
+        let reply = match record {
+            Record::EventList => {
+                let _ = write!(self.reply, "processed {} lines", events.count);
+                Reply::text()
+            }
+            Record::AdmissionReview => Reply::json(),
+        };
+        let next = self.answer(request, reply)?;
+        if self.muted_until.is_none() {
+            metrics.valid_requests.increment();
+        }
+        Ok(next)
     }
 
-    /// Metrics and probes.
-    fn report(&mut self, request: &Request, route: Route) -> Result<bool, Stop> {
-        self.discard_body(request)?;
+    /// Metrics and probes. A body has no business here: it is not waited for, and the connection is closed.
+    fn report(&mut self, request: &Request, page: Page) -> Result<Next, Stop> {
+        let next = without_body(request);
         self.reply.clear();
-        match route {
-            Route::Metrics => {
+        match page {
+            Page::Metrics => {
                 let _ = write!(self.reply, "{}{}", self.service.metrics.render(crate::VERSION), process::render());
-                self.answer(request, Status::Ok, EXPOSITION, None, None, false)
+                self.answer(request, Reply::exposition().then(next))
             }
-            Route::Readyz => {
+            Page::Readyz => {
                 let reasons = self.service.not_ready();
                 if !reasons.is_empty() {
                     let why = reasons.join("\n");
-                    return self.answer(request, Status::Unavailable, TEXT, Some(&why), None, false);
+                    return self.answer(request, Reply::refusal(Status::Unavailable, &why).then(next));
                 }
                 self.reply.extend_from_slice(b"ready\n");
-                self.answer(request, Status::Ok, TEXT, None, None, false)
+                self.answer(request, Reply::text().then(next))
             }
-            _ => {
+            Page::Healthz => {
                 self.reply.extend_from_slice(b"ok\n");
-                self.answer(request, Status::Ok, TEXT, None, None, false)
+                self.answer(request, Reply::text().then(next))
             }
         }
     }
 
-    /// A request that is complete and not for us; the connection stays in use.
-    fn refuse(&mut self, request: &Request, refused: Refused) -> Result<bool, Stop> {
+    /// A request that is not for us. Its connection counts as waiting meanwhile, so it keeps nobody out; where the body
+    /// comes in order it stays in use.
+    fn refuse(&mut self, request: &Request, refused: Refused) -> Result<Next, Stop> {
         match refused {
             Refused::TokenMissing => self.service.metrics.source_rejections.increment(TokenFault::Missing),
             Refused::TokenUnknown => self.service.metrics.source_rejections.increment(TokenFault::Unknown),
             _ => {}
         }
         let (status, why, allow) = refused.reply();
+        let reply = Reply::refusal(status, why).allowing(allow);
+        if self.port == Port::Metrics {
+            return self.answer(request, reply.then(without_body(request)));
+        }
         if request.awaits_continue && self.transport.unread().is_empty() {
             // Whether the body still comes is open (RFC 9110, section 10.1.1), so no next request could be told from it.
-            return self.answer(request, status, TEXT, Some(why), allow, true);
+            return self.answer(request, reply.then(Next::Close));
         }
         self.discard_body(request)?;
-        self.answer(request, status, TEXT, Some(why), allow, false)
+        let standing = self.connection.standing();
+        self.note(standing)?;
+        self.answer(request, reply)
     }
 
-    /// Composes a reply and sends it. True when the connection is to be closed after it. The body is what `self.reply`
-    /// holds, or the one line `error`, which then stands in a header too.
-    fn answer(
-        &mut self,
-        request: &Request,
-        status: Status,
-        content_type: &'static str,
-        error: Option<&str>,
-        allow: Option<&'static str>,
-        close: bool,
-    ) -> Result<bool, Stop> {
-        if self.muted_until.is_some() {
-            return Ok(false);
+    /// Ends a connection that cannot go on.
+    fn stop(&mut self, stop: Stop) -> Next {
+        match stop {
+            Stop::Gone => Next::Ended,
+            Stop::Refuse(refusal) => {
+                let reply = Reply::refusal(refusal.status, refusal.why).then(Next::Close);
+                match self.answer(&Request::unreadable(), reply) {
+                    Ok(_) => self.close(DISCARD),
+                    Err(_) => Next::Ended,
+                }
+            }
+            Stop::GiveWay => {
+                let why = "not recorded: the body came slowly, and others wait for its place or its memory";
+                let reply = Reply::refusal(Status::Unavailable, why).then(Next::Close);
+                if self.answer(&Request::unreadable(), reply).is_ok() {
+                    self.linger_after_giving_way();
+                }
+                Next::Ended
+            }
         }
-        let close =
-            close || request.close || (self.service.draining.load(Ordering::Relaxed) && self.port != Port::Metrics);
-        self.compose(request, status, content_type, error, allow, close);
-        let sent = self.transport.send(&self.response, Instant::now() + REPLY);
-        if self.port != Port::Metrics {
-            let took = request.arrived.elapsed();
-            self.service.metrics.http_responses.increment(status);
-            self.service.metrics.request_duration.observe(took);
-            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let fields = [("status", status.into()), ("error", error.unwrap_or("").into()), ("micros", micros.into())];
-            self.service.diagnostics.debug("request answered", &fields);
-        }
-        if self.reply.capacity() > REPLY_KEPT {
-            (self.reply, self.response) = (Vec::new(), Vec::with_capacity(512));
-        }
-        sent.map(|()| close).map_err(|_| Stop::Gone)
-    }
-
-    fn compose(
-        &mut self,
-        request: &Request,
-        status: Status,
-        content_type: &'static str,
-        error: Option<&str>,
-        allow: Option<&'static str>,
-        close: bool,
-    ) {
-        if let Some(why) = error {
-            self.reply.clear();
-            let _ = writeln!(self.reply, "{why}");
-        }
-        self.response.clear();
-        let response = Response {
-            status,
-            content_type,
-            body: &self.reply,
-            allow,
-            error,
-            close,
-            http10: request.http10,
-            head_only: request.head_only,
-        };
-        response.write(request.received, &mut self.response);
-    }
-
-    /// Ends a connection that cannot go on. Always false, for the caller's caller.
-    fn stop(&mut self, stop: Stop) -> bool {
-        if let Stop::Refuse(refusal) = stop
-            && self.answer(&Request::unreadable(), refusal.status, TEXT, Some(refusal.why), None, true).is_ok()
-        {
-            return self.close(DRAIN);
-        }
-        false
     }
 
     /// Ends a connection after a reply that said so. What the client still sends is thrown away for a while, so that it
-    /// comes to read the reply and not a reset; meanwhile the connection may make room for another. Always false, for
-    /// the caller's caller.
-    fn close(&mut self, patience: Duration) -> bool {
+    /// comes to read the reply and not a reset; meanwhile the connection may make room for another.
+    fn close(&mut self, patience: Duration) -> Next {
         if self.muted_until.is_some() {
-            return false;
+            return Next::Ended;
         }
-        self.slot.end_request();
+        self.connection.end_request();
         self.transport.say_goodbye();
         let deadline = Instant::now() + patience;
-        let mut left = DRAIN_BYTES;
+        let mut left = DISCARD_BYTES;
         loop {
             self.transport.consume(usize::MAX);
             match self.transport.read(deadline) {
                 Ok(Progress::Data(count)) if count < left => left -= count,
                 Ok(Progress::Partial) => {}
-                _ => return false,
+                _ => return Next::Ended,
             }
         }
     }
 
+    /// Our writing side stays open meanwhile: bytes that come after both are closed would make the kernel reset the
+    /// connection, and the reply be lost.
+    fn linger_after_giving_way(&self) {
+        let deadline = Instant::now() + GIVEN_WAY;
+        while Instant::now() < deadline && self.connection.standing() == Standing::GivingWay {
+            std::thread::sleep(GIVEN_WAY_LOOK);
+        }
+    }
+
     /// From now on nothing can be answered; what was on its way is recorded for a little while.
-    fn mute(&mut self) {
+    pub(super) fn mute(&mut self) {
         self.muted_until.get_or_insert_with(|| Instant::now() + LINGER);
     }
 
@@ -395,6 +386,11 @@ impl Connection<'_> {
         }
         self.service.metrics.listener_requests.increment(self.port);
     }
+}
+
+/// What becomes of a connection whose request's body, if there is one, is not read.
+fn without_body(request: &Request) -> Next {
+    if request.framing == Framing::Length(0) { Next::KeepOpen } else { Next::Close }
 }
 
 /// What became of a review, whose line has this length if it has one.

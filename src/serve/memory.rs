@@ -1,18 +1,22 @@
-//! Memory for request bodies: a bound on all large ones together, granted first come, first served, and buffers that are
-//! used again so that a warm server neither allocates nor faults pages in.
+//! Memory for request bodies: one budget for all large ones together, and buffers that are used again so that a warm
+//! server neither allocates nor faults pages in.
 //!
-//! Beside them the windows through which connections read what is more than a few kilobytes.
+//! A large body is charged for what has arrived, never for what was announced; as it grows it asks for more. What is
+//! granted stays safe in the sense of the banker's algorithm: each body, once all older ones have ended, could grow to
+//! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other. While one waits,
+//! the slowest of those whose bytes are arriving gives way ([`Connection::give_way`]).
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::net::connection::{Closed, Connection, SLOW, Standing};
+use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
 
 /// Bodies up to this many bytes never wait for memory. A review is typically 1 to 10 KB.
 pub const SMALL: usize = 64 * 1024;
 
-/// What is spliced into a body, generously.
+/// Bytes that may be spliced into a body, generously.
 const ROOM: usize = 4096;
 
 /// A small buffer holds a small body and what is spliced into it.
@@ -21,15 +25,22 @@ const SMALL_CAPACITY: usize = SMALL + ROOM;
 /// Small buffers kept for the next request; the hottest is used first, so this is more than two cores keep busy.
 const SMALL_SPARES: usize = 16;
 
-/// Bytes of a window: four of the largest TLS records (RFC 8446, section 5.2). Less costs more reads, more gains nothing.
-const WINDOW: usize = 4 * (5 + 16_384 + 256);
-
 /// Large buffers kept for the next request, whatever their sizes; together they stay under the budget.
 const LARGE_SPARES: usize = 16;
 
+/// How often a body that waits for memory looks for one that gives way.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Once a body has waited for so long, even those that are not slow give way, the slowest first.
+const PATIENCE: Duration = Duration::from_millis(750);
+
+/// Bytes in a window (4 MiB a second) with which a body never gives way: at this pace the largest ends within the 10 s
+/// that an API server waits.
+const FAST: u64 = 1024 * 1024;
+
 /// Hands out body buffers. Shared by all connections of the audit ports.
 #[derive(Debug)]
-pub struct Bodies {
+pub struct Memory {
     budget: usize,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
@@ -38,136 +49,152 @@ pub struct Bodies {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes granted to large bodies.
-    granted: usize,
-    /// Who waits, oldest first.
-    queue: VecDeque<u64>,
+    /// What large bodies hold, oldest first.
+    claims: Vec<Claim>,
     next_ticket: u64,
     small: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
-    windows: Vec<Vec<u8>>,
-    /// Whether a buffer was handed out since the last [`Bodies::trim`].
-    used: bool,
+    /// Buffers handed out since the last [`Memory::trim`].
+    taken: usize,
+}
+
+#[derive(Debug)]
+struct Claim {
+    ticket: u64,
+    connection: Arc<Connection>,
+    /// Bytes granted.
+    charged: usize,
+    /// Bytes that it may come to need.
+    most: usize,
+    /// It was told to give way.
+    leaving: bool,
+}
+
+/// How bodies that were told to give way count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// They hold what they hold until they give it back.
+    Hold,
+    /// As if they had given it back.
+    AreGone,
+}
+
+/// A request that needs memory.
+#[derive(Debug)]
+pub struct Need<'c> {
+    /// Where its body comes from.
+    pub connection: &'c Arc<Connection>,
+    /// Bytes that the body will have, where that was announced.
+    pub announced: Option<usize>,
+    /// Bytes that the body may come to have.
+    pub body: usize,
+    /// Bytes that its lines may come to have, where they are not made in place.
+    pub lines: usize,
+    /// When it gives up waiting.
+    pub deadline: Instant,
+}
+
+/// Why there is no memory for a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoMemory {
+    /// Its turn did not come in time, or the system refused.
+    NotInTime,
+    /// It has to give way to another.
+    GivesWay,
 }
 
 /// Buffers on loan. They go back, and their share of the budget with them, when dropped.
 #[derive(Debug)]
-pub struct Body<'b> {
-    bodies: &'b Bodies,
-    charge: usize,
+pub struct Body<'m> {
+    memory: &'m Memory,
+    /// Of a large body.
+    ticket: Option<u64>,
+    charged: usize,
     /// The request's body.
     pub bytes: Vec<u8>,
     /// The lines made of it, where they are not made in place.
     pub lines: Vec<u8>,
 }
 
-impl Bodies {
+impl Memory {
     /// `budget`: bytes that all large bodies may take together.
     pub fn new(budget: usize, metrics: Arc<Metrics>) -> Self {
         Self { budget, metrics, state: Mutex::default(), returned: Condvar::new() }
     }
 
-    /// Room for a body of `size` bytes and for what is spliced into it, or `None` if its turn has not come by
-    /// `deadline`. A small one is there at once. A large one waits until all who asked before it have been served and
-    /// the budget has room for it and for the `lines` bytes that may be made of it; one that is larger than the whole
-    /// budget is served alone.
-    pub fn take(&self, size: usize, lines: usize, deadline: Instant) -> Option<Body<'_>> {
+    /// A buffer for a small body, or for one whose size is not known yet.
+    pub fn small(&self) -> Body<'_> {
+        let mut body = self.large();
+        body.bytes = self.small_buffer();
+        body
+    }
+
+    /// A large body that has no memory yet.
+    pub fn large(&self) -> Body<'_> {
+        Body { memory: self, ticket: None, charged: 0, bytes: Vec::new(), lines: Vec::new() }
+    }
+
+    fn small_buffer(&self) -> Vec<u8> {
         let mut state = self.lock();
-        state.used = true;
-        if size <= SMALL {
-            let bytes = state.small.pop();
-            let lines = if lines > 0 { state.small.pop() } else { Some(Vec::new()) };
-            drop(state);
-            let new = || Vec::with_capacity(SMALL_CAPACITY);
-            return Some(Body {
-                bodies: self,
-                charge: 0,
-                bytes: bytes.unwrap_or_else(new),
-                lines: lines.unwrap_or_else(new),
-            });
-        }
-        let size = size.saturating_add(ROOM);
-        let charge = size.saturating_add(lines);
-        state = self.wait_for_turn(state, charge, deadline)?;
-        state.granted = state.granted.saturating_add(charge);
-        self.metrics.inflight_body_bytes.add(i64::try_from(charge).unwrap_or(i64::MAX));
-        let bytes = state.spare(size);
-        // Events grow by less than a quarter; the rest of `lines` is for what no API server sends.
-        let lines_capacity = if lines > 0 { size.saturating_add(size / 4) } else { 0 };
-        let lines = if lines > 0 { state.spare(lines_capacity) } else { None };
-        // Spares and what is granted stay under the budget together.
-        while state.granted.saturating_add(spare_bytes(&state.large)) > self.budget && !state.large.is_empty() {
-            state.large.remove(0);
-        }
+        state.taken += 1;
+        let spare = state.small.pop();
         drop(state);
-        Some(Body {
-            bodies: self,
-            charge,
-            bytes: bytes.unwrap_or_else(|| Vec::with_capacity(size)),
-            lines: lines.unwrap_or_else(|| Vec::with_capacity(lines_capacity)),
-        })
+        spare.unwrap_or_else(|| Vec::with_capacity(SMALL_CAPACITY))
     }
 
-    /// A buffer to read through: its length is its size, its content whatever was read through it last.
-    pub fn take_window(&self) -> Vec<u8> {
-        let mut state = self.lock();
-        state.used = true;
-        let spare = state.windows.pop();
-        drop(state);
-        spare.unwrap_or_else(|| vec![0; WINDOW])
-    }
-
-    /// Takes a window back.
-    pub fn give_window_back(&self, window: Vec<u8>) {
-        let mut state = self.lock();
-        if state.windows.len() < SMALL_SPARES {
-            state.windows.push(window);
-        }
-    }
-
-    /// Gives the buffers that nobody needed since the last call back to the system. Called every few seconds.
+    /// Gives the buffers to the system if none was handed out since the last call. Called every few seconds.
     pub fn trim(&self) {
         let mut state = self.lock();
-        if !std::mem::take(&mut state.used) {
-            state.small = Vec::new();
-            state.large = Vec::new();
-            state.windows = Vec::new();
+        if std::mem::take(&mut state.taken) == 0 {
+            (state.small, state.large) = (Vec::new(), Vec::new());
         }
     }
 
-    fn wait_for_turn<'g>(
-        &'g self,
-        mut state: MutexGuard<'g, State>,
-        size: usize,
-        deadline: Instant,
-    ) -> Option<MutexGuard<'g, State>> {
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        state.queue.push_back(ticket);
-        loop {
-            let fits = state.granted == 0 || state.granted.saturating_add(size) <= self.budget;
-            if fits && state.queue.front() == Some(&ticket) {
-                state.queue.pop_front();
-                // The next in line may fit as well.
-                self.wake(&state);
-                return Some(state);
+    /// Waits until `body` may hold `charge` bytes in all.
+    fn charge<'m>(
+        &'m self,
+        mut state: MutexGuard<'m, State>,
+        body: &mut Body<'_>,
+        charge: usize,
+        need: &Need<'_>,
+    ) -> Result<MutexGuard<'m, State>, NoMemory> {
+        let ticket = *body.ticket.get_or_insert_with(|| state.enter(need));
+        let began = Instant::now();
+        let mut waits = false;
+        while !state.is_safe(ticket, charge, self.budget, Leaving::Hold) {
+            if !std::mem::replace(&mut waits, true) && need.connection.pause() == Standing::GivingWay {
+                return Err(NoMemory::GivesWay);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = need.deadline.saturating_duration_since(now);
             if left.is_zero() {
-                state.queue.retain(|waiting| *waiting != ticket);
-                self.wake(&state);
-                return None;
+                return Err(NoMemory::NotInTime);
             }
-            state = self.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let too_slow = if now.saturating_duration_since(began) < PATIENCE { SLOW } else { FAST };
+            let evicted = state.make_room(ticket, charge, self.budget, too_slow);
+            self.metrics.connections_evicted.add(Evicted::Slow, evicted);
+            state = self.returned.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
         }
+        if let Some(claim) = state.claims.iter_mut().find(|claim| claim.ticket == ticket) {
+            claim.charged = charge;
+        }
+        let extra = charge.saturating_sub(body.charged);
+        self.metrics.inflight_body_bytes.add(i64::try_from(extra).unwrap_or(i64::MAX));
+        body.charged = charge;
+        if waits {
+            need.connection.resume();
+        }
+        Ok(state)
     }
 
-    fn give_back(&self, charge: usize, buffers: [Vec<u8>; 2]) {
+    fn give_back(&self, ticket: Option<u64>, charged: usize, buffers: [Vec<u8>; 2]) {
         let mut state = self.lock();
-        state.granted = state.granted.saturating_sub(charge);
+        if let Some(ticket) = ticket {
+            state.claims.retain(|claim| claim.ticket != ticket);
+        }
         for mut buffer in buffers {
             buffer.clear();
-            let kept = state.granted.saturating_add(spare_bytes(&state.large)).saturating_add(buffer.capacity());
+            let kept = state.charged().saturating_add(spare_bytes(&state.large)).saturating_add(buffer.capacity());
             if (SMALL_CAPACITY..2 * SMALL_CAPACITY).contains(&buffer.capacity()) {
                 if state.small.len() < SMALL_SPARES {
                     state.small.push(buffer);
@@ -176,15 +203,8 @@ impl Bodies {
                 state.large.push(buffer);
             }
         }
-        if charge > 0 {
-            self.metrics.inflight_body_bytes.add(-i64::try_from(charge).unwrap_or(i64::MAX));
-            self.wake(&state);
-        }
-    }
-
-    /// Lets those who wait look again. A condition variable makes a system call whether anybody waits or not.
-    fn wake(&self, state: &State) {
-        if !state.queue.is_empty() {
+        if charged > 0 {
+            self.metrics.inflight_body_bytes.add(-i64::try_from(charged).unwrap_or(i64::MAX));
             self.returned.notify_all();
         }
     }
@@ -200,128 +220,137 @@ fn spare_bytes(spares: &[Vec<u8>]) -> usize {
 }
 
 impl State {
+    fn enter(&mut self, need: &Need<'_>) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let most = need.body.saturating_add(need.lines);
+        self.claims.push(Claim { ticket, connection: Arc::clone(need.connection), charged: 0, most, leaving: false });
+        ticket
+    }
+
+    fn charged(&self) -> usize {
+        self.claims.iter().map(|claim| claim.charged).sum()
+    }
+
+    /// Whether each body could still grow to its full size once the older ones have ended, if that of `ticket` held
+    /// `charge` bytes. One that needs more than the whole budget needs it alone.
+    fn is_safe(&self, ticket: u64, charge: usize, budget: usize, leaving: Leaving) -> bool {
+        let mut younger = 0_usize;
+        for claim in self.claims.iter().rev().filter(|claim| leaving == Leaving::Hold || !claim.leaving) {
+            if claim.ticket <= ticket && younger > 0 && younger.saturating_add(claim.most.min(budget)) > budget {
+                return false;
+            }
+            younger = younger.saturating_add(if claim.ticket == ticket { charge } else { claim.charged });
+        }
+        younger <= budget || younger == charge
+    }
+
+    /// Makes bodies slower than `too_slow` give way, the slowest first, until that of `ticket` can have `charge` bytes
+    /// as soon as they are gone. Says how many it made.
+    fn make_room(&mut self, ticket: u64, charge: usize, budget: usize, too_slow: u64) -> u64 {
+        let (now, mut evicted) = (Instant::now(), 0);
+        while !self.is_safe(ticket, charge, budget, Leaving::AreGone) {
+            let holding = self.claims.iter_mut().filter(|claim| claim.charged > 0 && !claim.leaving);
+            let paces = holding.filter_map(|claim| Some((claim.connection.pace(now)?, claim)));
+            let Some((_, slowest)) = paces.filter(|(pace, _)| *pace < too_slow).min_by_key(|(pace, _)| *pace) else {
+                break;
+            };
+            slowest.leaving = true;
+            if slowest.connection.give_way() == Closed::Now {
+                evicted += 1;
+            }
+        }
+        evicted
+    }
+
     /// A kept buffer that fits, the hottest first; one four times too large stays for those who need it.
-    fn spare(&mut self, size: usize) -> Option<Vec<u8>> {
+    fn spare(&self, size: usize) -> Option<usize> {
         let fits = |spare: &Vec<u8>| spare.capacity() >= size && spare.capacity() / 4 <= size;
-        self.large.iter().rposition(fits).map(|at| self.large.remove(at))
+        self.large.iter().rposition(fits)
+    }
+
+    /// Drops spares, oldest first, until they and what is granted stay under the budget together.
+    fn trim_spares(&mut self, budget: usize) {
+        while !self.large.is_empty() && self.charged().saturating_add(spare_bytes(&self.large)) > budget {
+            self.large.remove(0);
+        }
     }
 }
 
 impl Body<'_> {
-    /// Whether it has its share of the budget for large bodies.
-    pub fn is_large(&self) -> bool {
-        self.charge > 0
+    /// Makes room for a body of `bytes` bytes in all so far, and for what may be spliced into it. A small body has its
+    /// room from the start; a large one may have to wait.
+    ///
+    /// # Errors
+    /// [`NoMemory`]; what the body has it keeps.
+    pub fn reserve(&mut self, bytes: usize, need: &Need<'_>) -> Result<(), NoMemory> {
+        if bytes <= self.charged || (self.ticket.is_none() && bytes.saturating_add(ROOM) <= self.bytes.capacity()) {
+            return Ok(());
+        }
+        let memory = self.memory;
+        let mut state = memory.lock();
+        state.taken += 1;
+        if self.ticket.is_none()
+            && let Some(announced) = need.announced
+            && let Some(at) = state.spare(announced.saturating_add(ROOM))
+        {
+            // Its pages are in memory already, so all of it is charged.
+            let whole = state.large.get(at).map_or(0, Vec::capacity).saturating_sub(ROOM);
+            let ticket = *self.ticket.get_or_insert(state.enter(&Need { body: whole, ..*need }));
+            if state.is_safe(ticket, whole, memory.budget, Leaving::Hold) {
+                self.bytes = state.large.remove(at);
+                state = memory.charge(state, self, whole, need)?;
+                state.trim_spares(memory.budget);
+                return Ok(());
+            }
+        }
+        // Twice what it has, so that it asks a few times only.
+        let charge = bytes.max(self.charged.saturating_mul(2).min(need.body));
+        state = memory.charge(state, self, charge, need)?;
+        state.trim_spares(memory.budget);
+        drop(state);
+        let more = charge.saturating_add(ROOM).saturating_sub(self.bytes.len());
+        if self.bytes.capacity() > SMALL_CAPACITY || self.bytes.is_empty() {
+            return self.bytes.try_reserve_exact(more).map_err(|_| NoMemory::NotInTime);
+        }
+        // A small buffer turned out too small; it goes back to be used again.
+        let mut large = Vec::new();
+        large.try_reserve_exact(charge.saturating_add(ROOM)).map_err(|_| NoMemory::NotInTime)?;
+        large.extend_from_slice(&self.bytes);
+        memory.give_back(None, 0, [std::mem::replace(&mut self.bytes, large), Vec::new()]);
+        Ok(())
+    }
+
+    /// Makes room for lines of at most `most` bytes beside the body, which has arrived.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    pub fn reserve_lines(&mut self, most: usize, need: &Need<'_>) -> Result<(), NoMemory> {
+        if self.ticket.is_none() {
+            self.lines = self.memory.small_buffer();
+            return Ok(());
+        }
+        let memory = self.memory;
+        let charge = self.charged.max(self.bytes.len()).saturating_add(most);
+        let mut state = memory.charge(memory.lock(), self, charge, need)?;
+        // Events grow by less than a quarter; the rest is for what no API server sends.
+        let usual = self.bytes.len().saturating_add(self.bytes.len() / 4);
+        let spare = state.spare(usual).filter(|at| state.large.get(*at).is_some_and(|spare| spare.capacity() <= most));
+        if let Some(at) = spare {
+            self.lines = state.large.remove(at);
+        }
+        state.trim_spares(memory.budget);
+        drop(state);
+        self.lines.try_reserve_exact(usual).map_err(|_| NoMemory::NotInTime)
     }
 }
 
 impl Drop for Body<'_> {
     fn drop(&mut self) {
         let buffers = [std::mem::take(&mut self.bytes), std::mem::take(&mut self.lines)];
-        self.bodies.give_back(self.charge, buffers);
+        self.memory.give_back(self.ticket, self.charged, buffers);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
-
-    const LARGE: usize = 1024 * 1024;
-
-    fn bodies(budget: usize) -> Bodies {
-        Bodies::new(budget, Arc::new(Metrics::new()))
-    }
-
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(20)
-    }
-
-    #[test]
-    fn a_small_body_never_waits() {
-        let bodies = bodies(LARGE + ROOM);
-        let _all = bodies.take(LARGE, 0, soon()).unwrap();
-        assert!(bodies.take(SMALL, 0, Instant::now()).is_some());
-    }
-
-    #[test]
-    fn a_large_body_that_does_not_fit_is_refused_at_its_deadline_and_leaves_no_trace() {
-        let bodies = bodies(2 * LARGE + ROOM);
-        let first = bodies.take(2 * LARGE, 0, soon()).unwrap();
-        assert!(bodies.take(LARGE, 0, Instant::now()).is_none());
-        drop(first);
-        assert!(bodies.take(2 * LARGE, 0, Instant::now()).is_some());
-    }
-
-    #[test]
-    fn a_body_larger_than_the_budget_is_served_alone() {
-        let bodies = bodies(LARGE + ROOM);
-        let giant = bodies.take(5 * LARGE, 0, Instant::now()).unwrap();
-        assert!(bodies.take(LARGE, 0, Instant::now()).is_none());
-        drop(giant);
-        assert!(bodies.take(LARGE, 0, Instant::now()).is_some());
-    }
-
-    #[test]
-    fn large_bodies_are_served_in_the_order_they_asked() {
-        let bodies = bodies(4 * LARGE + 2 * ROOM);
-        let (served, order) = mpsc::channel();
-        std::thread::scope(|scope| {
-            let all = bodies.take(4 * LARGE, 0, soon()).unwrap();
-            // No two of them fit together, so each has said its number before the next has its turn.
-            for (number, size) in [3 * LARGE, 2 * LARGE, 4 * LARGE, 3 * LARGE].into_iter().enumerate() {
-                let (bodies, served) = (&bodies, served.clone());
-                scope.spawn(move || {
-                    let body = bodies.take(size, 0, soon()).unwrap();
-                    served.send(number).unwrap();
-                    drop(body);
-                });
-                while bodies.lock().queue.len() <= number {
-                    std::thread::yield_now();
-                }
-            }
-            drop(all);
-            assert_eq!(order.iter().take(4).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        });
-        assert_eq!(bodies.lock().granted, 0);
-    }
-
-    #[test]
-    fn a_body_that_would_fit_does_not_overtake_a_larger_one_that_waits() {
-        let bodies = bodies(4 * LARGE + 2 * ROOM);
-        std::thread::scope(|scope| {
-            let first = bodies.take(2 * LARGE, 0, soon()).unwrap();
-            let larger = scope.spawn(|| bodies.take(3 * LARGE, 0, soon()).is_some());
-            while bodies.lock().queue.is_empty() {
-                std::thread::yield_now();
-            }
-            assert!(bodies.take(LARGE, 0, Instant::now()).is_none());
-            drop(first);
-            assert!(larger.join().unwrap());
-        });
-        assert!(bodies.take(LARGE, 0, Instant::now()).is_some());
-    }
-
-    #[test]
-    fn buffers_are_used_again_and_given_back_when_nobody_needs_them() {
-        let bodies = bodies(4 * LARGE + 2 * ROOM);
-        let address = bodies.take(LARGE, 0, soon()).unwrap().bytes.as_ptr();
-        assert_eq!(bodies.take(LARGE - 1000, 0, soon()).unwrap().bytes.as_ptr(), address);
-        bodies.trim();
-        assert_eq!(bodies.lock().large.len(), 1, "used since the last trim");
-        bodies.trim();
-        assert!(bodies.lock().large.is_empty());
-    }
-
-    #[test]
-    fn granted_and_spare_bytes_stay_under_the_budget_together() {
-        let bodies = bodies(4 * LARGE + 2 * ROOM);
-        drop((bodies.take(LARGE, 0, soon()), bodies.take(LARGE, 0, soon()), bodies.take(LARGE, 0, soon())));
-        let big = bodies.take(3 * LARGE, 0, soon()).unwrap();
-        let state = bodies.lock();
-        assert!(state.granted + spare_bytes(&state.large) <= 4 * LARGE + 2 * ROOM);
-        drop(state);
-        drop(big);
-    }
-}
+mod tests;

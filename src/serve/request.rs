@@ -2,13 +2,15 @@
 
 use std::time::{Instant, SystemTime};
 
+use super::reply::Next;
 use crate::http::{Framing, Head, Method};
 
 /// What the reply needs to know of the request.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
     pub(super) framing: Framing,
-    pub(super) close: bool,
+    /// What the client wants of the connection after the reply.
+    pub(super) next: Next,
     pub(super) http10: bool,
     pub(super) head_only: bool,
     pub(super) awaits_continue: bool,
@@ -20,7 +22,7 @@ impl Request {
     pub(super) fn new(head: &Head<'_>, arrived: Instant, received: SystemTime) -> Self {
         Self {
             framing: head.framing,
-            close: !head.keep_alive,
+            next: if head.keep_alive { Next::KeepOpen } else { Next::Close },
             http10: head.http10,
             head_only: head.method == Method::Head,
             awaits_continue: head.expects_continue && head.framing != Framing::Length(0),
@@ -33,7 +35,7 @@ impl Request {
     pub(super) fn unreadable() -> Self {
         Self {
             framing: Framing::Length(0),
-            close: true,
+            next: Next::Close,
             http10: false,
             head_only: false,
             awaits_continue: false,

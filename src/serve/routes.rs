@@ -1,4 +1,4 @@
-//! Which requests are answered, and by what: the policy, without I/O.
+//! Which requests are answered, and by what; without I/O.
 
 use crate::files::sources::Sources;
 use crate::http::{Head, Method, Status};
@@ -7,10 +7,24 @@ pub use crate::observe::labels::Port;
 /// What answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// Record an AdmissionReview and allow it.
-    LogRequest,
-    /// Record the events of an EventList.
-    AuditEvents,
+    /// Its body is recorded.
+    Record(Record),
+    /// It is told how the process is.
+    Report(Page),
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// An AdmissionReview, which is allowed.
+    AdmissionReview,
+    /// An EventList.
+    EventList,
+}
+
+/// What the metrics port tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
     /// The counters.
     Metrics,
     /// The process lives.
@@ -55,18 +69,18 @@ pub fn route<'s>(
     sources: Option<&'s Sources>,
 ) -> Result<(Route, Option<&'s str>), Refused> {
     if port == Port::Metrics {
-        let route = match head.path {
-            "/metrics" => Route::Metrics,
-            "/healthz" => Route::Healthz,
-            "/readyz" => Route::Readyz,
+        let page = match head.path {
+            "/metrics" => Page::Metrics,
+            "/healthz" => Page::Healthz,
+            "/readyz" => Page::Readyz,
             _ => return Err(Refused::Path),
         };
         return match head.method {
-            Method::Get | Method::Head => Ok((route, None)),
+            Method::Get | Method::Head => Ok((Route::Report(page), None)),
             _ => Err(Refused::Method("GET, HEAD")),
         };
     }
-    let (route, token) = audit_path(port, head.path).ok_or(Refused::Path)?;
+    let (record, token) = audit_path(port, head.path).ok_or(Refused::Path)?;
     let source = match (sources, token.map(str::as_bytes).or(head.bearer)) {
         (None, _) if token.is_some() => return Err(Refused::Path),
         (None, _) => None,
@@ -79,21 +93,21 @@ pub fn route<'s>(
     if !head.json {
         return Err(Refused::ContentType);
     }
-    Ok((route, source))
+    Ok((Route::Record(record), source))
 }
 
-/// The route of a path on an audit port, and the source's token if the path carries one.
-fn audit_path(port: Port, path: &str) -> Option<(Route, Option<&str>)> {
+/// What a path on an audit port takes, and the source's token if the path carries one.
+fn audit_path(port: Port, path: &str) -> Option<(Record, Option<&str>)> {
     let (first, token) = match path.strip_prefix('/')?.split_once('/') {
         Some((first, token)) => (first, Some(token)),
         None => (path.strip_prefix('/')?, None),
     };
     match (port, first) {
-        (Port::Https, "log-request") => Some((Route::LogRequest, token)),
-        (Port::Https | Port::Http, "audit-events") => Some((Route::AuditEvents, token)),
+        (Port::Https, "log-request") => Some((Record::AdmissionReview, token)),
+        (Port::Https | Port::Http, "audit-events") => Some((Record::EventList, token)),
         // An IKS remote server may be an address without a path.
-        (Port::Http, "") if token.is_none() => Some((Route::AuditEvents, None)),
-        (Port::Http, _) if token.is_none() => Some((Route::AuditEvents, Some(first))),
+        (Port::Http, "") if token.is_none() => Some((Record::EventList, None)),
+        (Port::Http, _) if token.is_none() => Some((Record::EventList, Some(first))),
         _ => None,
     }
 }
@@ -125,10 +139,10 @@ mod tests {
     #[test]
     fn each_port_serves_its_own_paths_only() {
         let post = |port, path| route(port, &head(Method::Post, path), None).map(|(route, _)| route);
-        assert_eq!(post(Port::Https, "/log-request"), Ok(Route::LogRequest));
-        assert_eq!(post(Port::Https, "/audit-events"), Ok(Route::AuditEvents));
-        assert_eq!(post(Port::Http, "/audit-events"), Ok(Route::AuditEvents));
-        assert_eq!(post(Port::Http, "/"), Ok(Route::AuditEvents));
+        assert_eq!(post(Port::Https, "/log-request"), Ok(Route::Record(Record::AdmissionReview)));
+        assert_eq!(post(Port::Https, "/audit-events"), Ok(Route::Record(Record::EventList)));
+        assert_eq!(post(Port::Http, "/audit-events"), Ok(Route::Record(Record::EventList)));
+        assert_eq!(post(Port::Http, "/"), Ok(Route::Record(Record::EventList)));
         for (port, path) in [
             (Port::Https, "/"),
             (Port::Https, "/log-request/"),

@@ -7,9 +7,11 @@ use std::time::SystemTime;
 use crate::audit_log::AuditLog;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
+use crate::net::transport::Windows;
 use crate::observe::diagnostics::{Diagnostics, RateLimit};
+use crate::observe::instruments::Counter;
 use crate::observe::metrics::Metrics;
-use crate::serve::memory::Bodies;
+use crate::serve::memory::Memory;
 use crate::tls::Tls;
 
 /// What all connections share.
@@ -17,21 +19,25 @@ pub struct Service {
     /// Where lines go.
     pub log: AuditLog,
     /// Memory for request bodies.
-    pub bodies: Bodies,
+    pub memory: Arc<Memory>,
+    /// Large receive buffers.
+    pub windows: Arc<Windows>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The program's own messages.
     pub diagnostics: Arc<Diagnostics>,
     /// The certificate in use.
-    pub tls: Tls,
+    pub tls: Arc<Tls>,
     /// Who may write; `None`: whoever can connect.
-    pub sources: Option<SourcesFile>,
-    /// What is recorded; `None`: everything.
-    pub policy: Option<PolicyFile>,
+    pub sources: Option<Arc<SourcesFile>>,
+    /// What is recorded, and how much of it; `None`: everything.
+    pub policy: Option<Arc<PolicyFile>>,
     /// Bytes of the largest body.
     pub max_request: usize,
     /// Every reply says `Connection: close`, and the service is not ready.
     pub draining: AtomicBool,
+    /// Requests recorded, answered or not.
+    pub recorded_requests: Counter,
     /// Keeps a flood of failing handshakes out of the messages.
     pub handshake_messages: RateLimit,
 }

@@ -105,7 +105,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if serve {
         stay(https, metrics, directory.path(), &log)?;
     }
-    server.stop(Duration::ZERO, &|| false);
+    server.stop(Duration::ZERO, &|patience| {
+        std::thread::sleep(patience);
+        None
+    });
     directory.close()?;
     println!("\nStopped, and all that it made is deleted again. Where to go next:\n");
     println!("   cargo run --release --example quickstart -- --serve   to keep it running and play with it");

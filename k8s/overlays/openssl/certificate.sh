@@ -112,7 +112,7 @@ say_why() {
 {
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$work/ca.key" &&
         openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$work/tls.key" &&
-        # The second in the subject tells this CA from the one before; a bundle may hold both.
+        # The time in the subject tells this CA from the one before; a bundle may hold both.
         openssl req -new -x509 -sha256 -key "$work/ca.key" -days "$days" -config "$work/config" -extensions ca \
             -subj "/CN=$name CA $(date -u +%Y-%m-%dT%H:%M:%SZ)" -out "$work/ca.crt" &&
         openssl req -new -sha256 -key "$work/tls.key" -config "$work/config" -out "$work/tls.csr" &&

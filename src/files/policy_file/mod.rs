@@ -7,7 +7,7 @@ mod document;
 mod yaml;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 
@@ -34,13 +34,21 @@ pub fn parse(text: &[u8]) -> Result<Policy, Invalid> {
     document::policy(&yaml::read(text)?)
 }
 
+/// A policy, and the SHA-256 of the file that says it, as sha256sum(1) prints it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is recorded.
+    pub policy: Policy,
+    /// Of the file's bytes.
+    pub sha256: String,
+}
+
 /// The policy in use, read again when the file changes.
 pub struct PolicyFile {
-    path: PathBuf,
     metrics: Arc<Metrics>,
     diagnostics: Arc<Diagnostics>,
-    policy: RwLock<Arc<Policy>>,
-    watched: Mutex<Watched<Content>>,
+    watched: Watched<Content, Loaded>,
+    path: PathBuf,
 }
 
 impl PolicyFile {
@@ -49,63 +57,48 @@ impl PolicyFile {
     /// # Errors
     /// [`Error`], which names flag, path, line and field, where it cannot be read or used.
     pub fn load(path: PathBuf, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, Error> {
-        let content = Content::read(FLAG, &path)?;
-        let policy = check(&content)?;
-        say("policy loaded", &content, &policy, &diagnostics);
-        Ok(Self {
-            path,
-            metrics,
-            diagnostics,
-            policy: RwLock::new(Arc::new(policy)),
-            watched: Mutex::new(Watched::new("policy", content)),
-        })
+        let read = {
+            let path = path.clone();
+            move || Content::read(FLAG, &path)
+        };
+        let watched = Watched::load("policy", read, check)?;
+        let file = Self { metrics, diagnostics, watched, path };
+        file.say("policy loaded", &file.current());
+        Ok(file)
     }
 
     /// The policy in use.
-    pub fn current(&self) -> Arc<Policy> {
-        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn current(&self) -> Arc<Loaded> {
+        self.watched.current()
     }
 
     /// Reads the file again, and uses it if it has changed and is valid. To be called every few seconds.
     pub fn reload(&self) {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = Content::read(FLAG, &self.path);
-        let reloaded = watched.look(
-            found,
-            |content| check(content).map(|policy| (policy, content.clone())),
-            &self.metrics.policy_reloads,
-            &self.diagnostics,
-        );
-        if let Some((policy, content)) = reloaded {
-            say("policy reloaded", &content, &policy, &self.diagnostics);
-            *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        if let Some(loaded) = self.watched.reload(|_, _| Ok(()), &self.metrics.policy_reloads, &self.diagnostics) {
+            self.say("policy reloaded", &loaded);
         }
     }
-}
 
-fn check(content: &Content) -> Result<Policy, Error> {
-    parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))
-}
-
-fn say(msg: &str, content: &Content, policy: &Policy, diagnostics: &Diagnostics) {
-    let path = content.path.to_string_lossy();
-    let sha256 = sha256(&content.bytes);
-    let fields = [("path", (&*path).into()), ("rules", policy.rules.len().into()), ("sha256", (&sha256).into())];
-    diagnostics.info(msg, &fields);
-}
-
-/// The SHA-256 of a file's bytes, as sha256sum(1) prints it.
-pub fn sha256(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    fn say(&self, msg: &str, loaded: &Loaded) {
+        let path = self.path.to_string_lossy();
+        let rules = loaded.policy.rules.len();
+        let fields = [("path", (&*path).into()), ("rules", rules.into()), ("sha256", (&loaded.sha256).into())];
+        self.diagnostics.info(msg, &fields);
+    }
 }
 
 /// Reads a policy for a look at it.
 ///
 /// # Errors
-/// As [`PolicyFile::load`]'s, but for the flag, which is not there.
-pub fn read(path: &Path) -> Result<(Policy, String), Error> {
-    let content = Content::read("policy", path)?;
-    Ok((check(&content)?, sha256(&content.bytes)))
+/// As [`PolicyFile::load`], naming the command instead of the flag.
+pub fn read(path: &Path) -> Result<Loaded, Error> {
+    check(&Content::read("policy", path)?)
+}
+
+fn check(content: &Content) -> Result<Loaded, Error> {
+    let policy = parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))?;
+    let sha256 = digest(&SHA256, &content.bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Loaded { policy, sha256 })
 }
 
 #[cfg(test)]

@@ -1,0 +1,371 @@
+//! A server: opened, running, drained.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::VERSION;
+use crate::audit_log::{self, AuditLog, Target};
+use crate::cli::Config;
+use crate::commands::reloader::Reloader;
+use crate::commands::signals::Signal;
+use crate::files::policy_file::PolicyFile;
+use crate::files::sources::SourcesFile;
+use crate::files::watched;
+use crate::net::accept::{self, Listener, Orders, Serving};
+use crate::net::roster::{LINGER, Roster};
+use crate::net::transport::Windows;
+use crate::observe::diagnostics::{Diagnostics, RateLimit, Value};
+use crate::observe::instruments::Counter;
+use crate::observe::metrics::Metrics;
+use crate::observe::process;
+use crate::serve::connection;
+use crate::serve::memory::Memory;
+use crate::serve::routes::Port;
+use crate::serve::service::Service;
+use crate::tls::{self, Tls};
+
+/// After the ports are closed, what is in flight has so long to end. Kubernetes kills 30 s after SIGTERM by default.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// How long the threads of a port may take to end once their connections are cut.
+const JOIN: Duration = Duration::from_secs(2);
+
+/// How often a drain looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// Probes and a scraper or two; they have a roster of their own, so that no flood of requests shuts them out. As each new
+/// one has 100 ms at least, a queue of 128 is through in under half a second.
+const METRICS_CONNECTIONS: usize = 32;
+
+/// Descriptors beside connections: standard streams, the log with its directory, lock and next file, listeners with their
+/// reserves, what is read again.
+const OTHER_DESCRIPTORS: usize = 32;
+
+/// Stack of an accepting thread.
+const ACCEPT_STACK: usize = 128 * 1024;
+
+/// Why the program cannot start, with the flag and the path or address at fault.
+#[derive(Debug)]
+pub enum StartError {
+    /// The certificate, its key or the client CA.
+    Tls(watched::Error),
+    /// The sources file.
+    Sources(watched::Error),
+    /// The policy file.
+    Policy(watched::Error),
+    /// The audit log.
+    Log(audit_log::OpenError),
+    /// A port cannot be bound.
+    Bind {
+        /// The flag that sets the port.
+        flag: &'static str,
+        /// What was asked for.
+        port: u16,
+        /// The flag that sets the address, with what was asked for.
+        address: Option<(&'static str, IpAddr)>,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// No thread or no signal handler can be had.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls(error) => error.fmt(f),
+            Self::Sources(error) | Self::Policy(error) => error.fmt(f),
+            Self::Log(error) => write!(f, "--logger-filename {error}"),
+            Self::Bind { flag, port, address, error } => {
+                if let Some((flag, address)) = address {
+                    write!(f, "{flag} {address}, ")?;
+                }
+                write!(f, "{flag} {port}: {error}")
+            }
+            Self::System(error) => write!(f, "the system refused a thread or a signal handler: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    service: Arc<Service>,
+    /// The audit ports, which close first.
+    audit: Ports,
+    /// The metrics port, which tells how the drain goes.
+    metrics: Ports,
+    reloader: Reloader,
+}
+
+/// Ports that share a roster and are closed together.
+#[derive(Debug)]
+struct Ports {
+    roster: Arc<Roster>,
+    orders: Arc<Orders>,
+    addresses: Vec<(Port, SocketAddr)>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens certificates, sources, policy, log and ports, in this order, then serves. Nothing listens if anything is amiss.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(config: &Config, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
+        say_settings(config, &diagnostics);
+        let metrics = Arc::new(Metrics::new());
+        let shared = || (Arc::clone(&metrics), Arc::clone(&diagnostics));
+        let (to_metrics, to_diagnostics) = shared();
+        let tls = Tls::load(tls_settings(config), to_metrics, to_diagnostics).map_err(StartError::Tls)?;
+        let sources = config.sources_filename.as_ref().map(|path| {
+            let (to_metrics, to_diagnostics) = shared();
+            SourcesFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
+        });
+        let sources = sources.transpose().map_err(StartError::Sources)?;
+        let policy = config.policy_filename.as_ref().map(|path| {
+            let (to_metrics, to_diagnostics) = shared();
+            PolicyFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
+        });
+        let policy = policy.transpose().map_err(StartError::Policy)?;
+        let (to_metrics, to_diagnostics) = shared();
+        let log = AuditLog::open(log_settings(config), to_metrics, to_diagnostics).map_err(StartError::Log)?;
+        let listeners = Listeners::bind(config)?;
+
+        let service = Arc::new(Service {
+            log,
+            memory: Arc::new(Memory::new(config.max_inflight_size, Arc::clone(&metrics))),
+            windows: Arc::new(Windows::default()),
+            metrics: Arc::clone(&metrics),
+            diagnostics: Arc::clone(&diagnostics),
+            tls: Arc::new(tls),
+            sources,
+            policy,
+            max_request: config.max_request_size,
+            draining: AtomicBool::new(false),
+            recorded_requests: Counter::default(),
+            handshake_messages: RateLimit::new(),
+        });
+        let roster = |cap| {
+            let (to_metrics, to_diagnostics) = shared();
+            Arc::new(Roster::new(cap, to_metrics, to_diagnostics))
+        };
+        let (audit_roster, metrics_roster) = (roster(config.max_connections), roster(METRICS_CONNECTIONS));
+        let needed = audit_roster.most_sockets() + metrics_roster.most_sockets() + OTHER_DESCRIPTORS;
+        warn_of_few_descriptors(needed, &diagnostics);
+        let metrics_ports = Ports::serve(listeners.metrics, &service, metrics_roster)?;
+        let audit = Ports::serve(listeners.audit, &service, audit_roster)?;
+        let reloader = Reloader::start(&service).map_err(StartError::System)?;
+        for (port, address) in audit.addresses.iter().chain(&metrics_ports.addresses) {
+            let address = address.to_string();
+            let fields = [("listener", port.name().into()), ("address", (&address).into())];
+            diagnostics.info("listening", &fields);
+        }
+        Ok(Self { service, audit, metrics: metrics_ports, reloader })
+    }
+
+    /// Where a port really listens.
+    pub fn address(&self, port: Port) -> Option<SocketAddr> {
+        let mut addresses = self.audit.addresses.iter().chain(&self.metrics.addresses);
+        addresses.find(|(bound, _)| *bound == port).map(|(_, address)| *address)
+    }
+
+    /// SIGHUP: the log is opened anew, certificates, sources and the policy are read again.
+    pub fn reload(&self) {
+        self.service.log.reopen();
+        self.reloader.reload();
+    }
+
+    /// Ends in order. For `delay` everything is served as before but for `Connection: close` and readiness; then the
+    /// ports close, what is in flight is finished, idle connections are closed, and the log last. `next_signal` waits for
+    /// a signal for at most the time that it is given; one that orders to end cuts all waiting short.
+    pub fn stop(self, delay: Duration, next_signal: &dyn Fn(Duration) -> Option<Signal>) {
+        let said = Instant::now();
+        let diagnostics = Arc::clone(&self.service.diagnostics);
+        let recorded_before = self.service.recorded_requests.value();
+        self.service.draining.store(true, Ordering::Release);
+        let fields = [("connections", self.audit.roster.len().into()), ("delay_seconds", delay.as_secs().into())];
+        diagnostics.info("shutdown begun", &fields);
+
+        let mut pace = self.wait(delay, || false, next_signal);
+        self.audit.orders.close_ports(Instant::now() + JOIN);
+        if pace == Pace::Orderly {
+            pace = self.wait(DRAIN, || self.audit.roster.due() == 0, next_signal);
+        }
+        let unfinished = self.audit.roster.due();
+        let linger = if pace == Pace::Hurried { Duration::ZERO } else { LINGER };
+        self.audit.orders.give_up();
+        let closed = self.audit.roster.close_all(linger);
+        self.metrics.orders.close_ports(Instant::now() + JOIN);
+        self.metrics.orders.give_up();
+        self.metrics.roster.close_all(linger);
+
+        let Self { service, audit, metrics, reloader } = self;
+        let mut threads = vec![reloader.end()];
+        threads.extend(audit.threads.into_iter().chain(metrics.threads));
+        join_all(threads, Instant::now() + JOIN);
+        let fields: [(&str, Value<'_>); 5] = [
+            ("requests_while_draining", (service.recorded_requests.value() - recorded_before).into()),
+            ("unfinished_requests", unfinished.into()),
+            ("idle_connections_closed", closed.into()),
+            ("hurried", (pace == Pace::Hurried).into()),
+            ("milliseconds", u64::try_from(said.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
+        ];
+        // The log is closed, and its thread joined, before the end is said.
+        drop(service);
+        diagnostics.info("shutdown ended", &fields);
+    }
+
+    /// Waits for `patience` or until `done`, and does what signals ask for meanwhile.
+    fn wait(
+        &self,
+        patience: Duration,
+        done: impl Fn() -> bool,
+        next_signal: &dyn Fn(Duration) -> Option<Signal>,
+    ) -> Pace {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline && !done() {
+            match next_signal(DRAIN_LOOK.min(deadline.saturating_duration_since(Instant::now()))) {
+                None => {}
+                Some(Signal::Reload) => self.reload(),
+                Some(Signal::Terminate | Signal::Interrupt) => return Pace::Hurried,
+            }
+        }
+        Pace::Orderly
+    }
+}
+
+/// Whether the end takes the time that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// It does.
+    Orderly,
+    /// A second order to end came.
+    Hurried,
+}
+
+/// Joins the threads that end until `deadline`. Whichever does not is left to the end of the process.
+fn join_all(threads: Vec<JoinHandle<()>>, deadline: Instant) {
+    for thread in threads {
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
+            // Its panic has been said by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// All ports, bound and not yet served.
+struct Listeners {
+    audit: Vec<(Port, Listener)>,
+    metrics: Vec<(Port, Listener)>,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = |port: Port, flag, number, (address_flag, address): (_, Option<IpAddr>)| {
+            let listeners = Listener::bind(port.name(), address, number).map_err(|error| StartError::Bind {
+                flag,
+                port: number,
+                address: address.map(|address| (address_flag, address)),
+                error,
+            })?;
+            Ok(listeners.into_iter().map(move |listener| (port, listener)))
+        };
+        let address = ("--server-address", config.server_address);
+        let mut audit: Vec<_> = bind(Port::Https, "--server-port", config.server_port, address)?.collect();
+        if let Some(number) = config.http_port {
+            audit.extend(bind(Port::Http, "--http-port", number, address)?);
+        }
+        let address = ("--metrics-address", config.metrics_address);
+        let metrics = bind(Port::Metrics, "--metrics-port", config.metrics_port, address)?.collect();
+        Ok(Self { audit, metrics })
+    }
+}
+
+impl Ports {
+    /// Starts a thread for each listener.
+    fn serve(
+        listeners: Vec<(Port, Listener)>,
+        service: &Arc<Service>,
+        roster: Arc<Roster>,
+    ) -> Result<Self, StartError> {
+        let addresses = listeners.iter().map(|(port, listener)| (*port, listener.address)).collect();
+        let mut ports = Self { roster, orders: Arc::default(), addresses, threads: Vec::new() };
+        for (port, listener) in listeners {
+            let (service, roster) = (Arc::clone(service), Arc::clone(&ports.roster));
+            let orders = Arc::clone(&ports.orders);
+            orders.expect_one();
+            let thread = thread::Builder::new()
+                .name(format!("accept-{}", port.name()))
+                .stack_size(ACCEPT_STACK)
+                .spawn(move || serve_port(port, listener, &service, &roster, &orders));
+            ports.threads.push(thread.map_err(StartError::System)?);
+        }
+        Ok(ports)
+    }
+}
+
+/// An accepting thread: hands what `net` accepts to what serves a connection.
+fn serve_port(port: Port, listener: Listener, service: &Service, roster: &Roster, orders: &Orders) {
+    let tls = || service.tls.config();
+    let serving = Serving {
+        roster,
+        orders,
+        diagnostics: &service.diagnostics,
+        tls: match port {
+            Port::Https => Some(&tls),
+            Port::Http | Port::Metrics => None,
+        },
+        serve: &|accepted| connection::serve(service, port, accepted),
+    };
+    accept::serve(listener, &serving);
+}
+
+fn warn_of_few_descriptors(needed: usize, diagnostics: &Diagnostics) {
+    if let Some(limit) = process::descriptor_limit()
+        && limit < needed
+    {
+        let msg = "the limit on open files is too low for --max-connections: connections will be closed early";
+        diagnostics.warn(msg, &[("limit", limit.into()), ("needed", needed.into())]);
+    }
+}
+
+fn say_settings(config: &Config, diagnostics: &Diagnostics) {
+    let settings = config.settings();
+    let mut fields: Vec<(&str, Value<'_>)> = vec![("version", VERSION.into())];
+    fields.extend(settings.iter().map(|(name, value)| (*name, Value::from(value))));
+    diagnostics.info("starting", &fields);
+    for warning in config.warnings() {
+        diagnostics.warn(warning, &[]);
+    }
+}
+
+fn tls_settings(config: &Config) -> tls::Settings {
+    tls::Settings {
+        certificate: config.cert_filename.clone(),
+        key: config.cert_key_filename.clone(),
+        client_ca: config.client_ca_filename.clone(),
+    }
+}
+
+fn log_settings(config: &Config) -> audit_log::Settings {
+    let target = if config.audit_to_std_log { Target::Stdout } else { Target::File(config.logger_filename.clone()) };
+    audit_log::Settings {
+        target,
+        max_size: config.logger_max_size,
+        max_backups: config.logger_max_backups,
+        max_age: config.logger_max_age,
+        sync: config.logger_sync,
+        file_mode: config.logger_file_mode,
+    }
+}

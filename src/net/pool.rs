@@ -1,0 +1,133 @@
+//! The threads that serve a port's connections, one each. A worker that takes a connection first sees to it that another
+//! worker waits for the next one; so the pool grows with the demand, and workers that find nothing to do for a while end.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use crate::net::accept::Serving;
+use crate::net::connection::Connection;
+use crate::net::roster::Room;
+use crate::observe::diagnostics::RateLimit;
+
+/// A worker that has had nothing to do for so long ends, unless it is the last that waits.
+const WORKER_IDLE: Duration = Duration::from_secs(10);
+
+/// Stack of a worker. A handshake takes the most, under 64 KiB; only what is touched becomes memory.
+const STACK: usize = 512 * 1024;
+
+pub(super) struct Pool<'e> {
+    /// The listener's name, for threads and messages.
+    name: &'static str,
+    /// Workers there may be: one waits for the next connection while all others serve.
+    most: usize,
+    serving: &'e Serving<'e>,
+    complaints: RateLimit,
+    jobs: Mutex<Jobs>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: VecDeque<Arc<Connection>>,
+    threads: usize,
+    idle: usize,
+    /// Threads started since the start, for their names.
+    started: usize,
+    closed: bool,
+}
+
+impl<'e> Pool<'e> {
+    pub(super) fn new(name: &'static str, serving: &'e Serving<'e>) -> Self {
+        let most = serving.roster.most().saturating_add(1);
+        let complaints = RateLimit::new();
+        Self { name, most, serving, complaints, jobs: Mutex::default(), arrived: Condvar::new() }
+    }
+
+    /// Queues a connection for the next worker.
+    pub(super) fn serve_soon(&self, connection: Arc<Connection>) {
+        self.lock().waiting.push_back(connection);
+        self.arrived.notify_one();
+    }
+
+    /// No more connections come; workers end when the queue is empty.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Starts a worker if more connections wait than workers.
+    pub(super) fn see_to_a_waiting_worker<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        let mut jobs = self.lock();
+        if jobs.idle > jobs.waiting.len() || jobs.threads >= self.most || jobs.closed {
+            return;
+        }
+        jobs.threads += 1;
+        jobs.idle += 1;
+        jobs.started += 1;
+        let name = format!("{}-{}", self.name, jobs.started);
+        drop(jobs);
+        let worker = thread::Builder::new().name(name).stack_size(STACK);
+        if let Err(error) = worker.spawn_scoped(scope, move || self.work(scope)) {
+            let mut jobs = self.lock();
+            jobs.threads -= 1;
+            jobs.idle -= 1;
+            let one_waits = jobs.waiting.len() > jobs.idle;
+            drop(jobs);
+            // A connection that waits for a worker gets that of another, or the next try's a tick later.
+            let room = if one_waits { self.serving.roster.make_room() } else { Room::None };
+            self.complain("cannot start a thread", &error, room);
+        }
+    }
+
+    /// A worker's life.
+    fn work<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        while let Some(connection) = self.next_job() {
+            self.see_to_a_waiting_worker(scope);
+            connection.begin();
+            (self.serving.serve)(&connection);
+            self.serving.roster.leave(&connection);
+            drop(connection);
+            self.lock().idle += 1;
+        }
+    }
+
+    /// Waits for a connection, as one of the idle. `None` when the worker is not needed any more.
+    fn next_job(&self) -> Option<Arc<Connection>> {
+        let mut jobs = self.lock();
+        let mut superfluous = false;
+        loop {
+            if let Some(connection) = jobs.waiting.pop_front() {
+                jobs.idle -= 1;
+                return Some(connection);
+            }
+            if jobs.closed || superfluous {
+                jobs.idle -= 1;
+                jobs.threads -= 1;
+                return None;
+            }
+            let waited = self.arrived.wait_timeout(jobs, WORKER_IDLE).unwrap_or_else(PoisonError::into_inner);
+            jobs = waited.0;
+            superfluous = waited.1.timed_out() && jobs.idle > 1;
+        }
+    }
+
+    /// Says that the system refused something, rate-limited, and whether a connection made room for it.
+    pub(super) fn complain(&self, msg: &str, error: &dyn std::fmt::Display, room: Room) {
+        if let Some(left_out) = self.complaints.admit(Instant::now()) {
+            let error = error.to_string();
+            let fields = [
+                ("listener", self.name.into()),
+                ("error", (&error).into()),
+                ("evicted", (room == Room::Made).into()),
+                ("left_out", left_out.into()),
+            ];
+            self.serving.diagnostics.error(msg, &fields);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,207 @@
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+
+use super::*;
+
+const MIB: usize = 1024 * 1024;
+
+fn memory(budget: usize) -> Memory {
+    Memory::new(budget, Arc::new(Metrics::new()))
+}
+
+/// A connection on which a body is arriving; its other end is kept.
+struct Sender {
+    connection: Arc<Connection>,
+    _other: TcpStream,
+}
+
+impl Sender {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        let connection = Arc::new(Connection::new(socket, peer, None).unwrap());
+        connection.end_handshake();
+        connection.begin_body();
+        Self { connection, _other: other }
+    }
+
+    /// Its body is complete: nobody can make it give way.
+    fn complete() -> Self {
+        let sender = Self::new();
+        sender.connection.complete();
+        sender
+    }
+
+    fn need(&self, size: usize, patience: Duration) -> Need<'_> {
+        let deadline = Instant::now() + patience;
+        Need { connection: &self.connection, announced: Some(size), body: size, lines: 0, deadline }
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);
+const NOW: Duration = Duration::ZERO;
+
+fn waiting(sender: &Sender) -> bool {
+    sender.connection.pace(Instant::now() + Duration::from_secs(1)).is_none()
+}
+
+#[test]
+fn a_small_body_has_its_room_whatever_large_ones_hold() {
+    let (memory, sender) = (memory(MIB), Sender::complete());
+    let mut all = memory.large();
+    all.reserve(MIB, &sender.need(MIB, NOW)).unwrap();
+    let other = Sender::new();
+    memory.small().reserve(SMALL, &other.need(SMALL, NOW)).unwrap();
+}
+
+#[test]
+fn a_body_is_charged_for_what_has_arrived_and_not_for_what_was_announced() {
+    let memory = memory(4 * MIB);
+    let senders: Vec<Sender> = (0..16).map(|_| Sender::new()).collect();
+    let mut bodies = Vec::new();
+    for sender in &senders {
+        let mut body = memory.large();
+        body.reserve(100_000, &sender.need(2 * MIB, NOW)).unwrap();
+        bodies.push(body);
+    }
+    assert_eq!(memory.lock().charged(), 1_600_000);
+    drop(bodies);
+    assert_eq!(memory.lock().charged(), 0);
+}
+
+#[test]
+fn two_bodies_of_half_the_budget_fit_it_exactly_and_a_third_does_not() {
+    let memory = memory(4 * MIB);
+    let senders = [Sender::complete(), Sender::complete(), Sender::complete()];
+    let mut bodies = [memory.large(), memory.large(), memory.large()];
+    bodies[0].reserve(2 * MIB, &senders[0].need(2 * MIB, NOW)).unwrap();
+    bodies[1].reserve(2 * MIB, &senders[1].need(2 * MIB, NOW)).unwrap();
+    let third = bodies[2].reserve(MIB, &senders[2].need(MIB, NOW));
+    assert_eq!(third, Err(NoMemory::NotInTime));
+}
+
+#[test]
+fn a_body_larger_than_the_budget_is_received_alone() {
+    let memory = memory(MIB);
+    let (giant, other) = (Sender::complete(), Sender::complete());
+    let mut body = memory.large();
+    for step in 1..=5 {
+        body.reserve(step * MIB, &giant.need(5 * MIB, NOW)).unwrap();
+    }
+    assert_eq!(memory.large().reserve(100_000, &other.need(100_000, NOW)), Err(NoMemory::NotInTime));
+    drop(body);
+    memory.large().reserve(100_000, &other.need(100_000, NOW)).unwrap();
+}
+
+/// Each takes a step in turn, so that without a rule all would be half-read and stuck.
+#[test]
+fn bodies_that_grow_side_by_side_past_the_budget_all_end_and_none_has_to_give_way() {
+    let memory = memory(4 * MIB);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            let memory = &memory;
+            scope.spawn(move || {
+                let (sender, size) = (Sender::new(), 3 * MIB);
+                let mut body = memory.large();
+                for step in 1..=30 {
+                    // Its bytes come fast enough.
+                    sender.connection.resume();
+                    body.reserve(step * size / 30, &sender.need(size, LONG)).unwrap();
+                    thread::yield_now();
+                }
+                sender.connection.complete();
+            });
+        }
+    });
+    assert_eq!(memory.lock().charged(), 0);
+}
+
+#[test]
+fn while_one_waits_the_one_whose_bytes_stand_still_gives_way() {
+    let memory = memory(2 * MIB);
+    let (slow, honest) = (Sender::new(), Sender::new());
+    let mut held = memory.large();
+    held.reserve(MIB, &slow.need(2 * MIB, NOW)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while slow.connection.standing() != Standing::GivingWay {
+                thread::sleep(Duration::from_millis(1));
+            }
+            drop(held);
+        });
+        let began = Instant::now();
+        memory.large().reserve(MIB + MIB / 2, &honest.need(MIB + MIB / 2, LONG)).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    });
+    assert_eq!(honest.connection.standing(), Standing::Open);
+}
+
+#[test]
+fn a_complete_body_is_waited_for() {
+    let memory = memory(2 * MIB);
+    let (complete, honest) = (Sender::complete(), Sender::new());
+    let mut held = memory.large();
+    held.reserve(2 * MIB, &complete.need(2 * MIB, NOW)).unwrap();
+    thread::scope(|scope| {
+        let (served, order) = mpsc::channel();
+        let (memory, honest) = (&memory, &honest);
+        scope.spawn(move || {
+            memory.large().reserve(MIB, &honest.need(MIB, LONG)).unwrap();
+            served.send(()).unwrap();
+        });
+        while !waiting(honest) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(order.try_recv().is_err());
+        assert_eq!(complete.connection.standing(), Standing::Open);
+        drop(held);
+        order.recv().unwrap();
+    });
+}
+
+#[test]
+fn lines_are_charged_beside_their_body() {
+    let memory = memory(4 * MIB);
+    let sender = Sender::complete();
+    let need = Need { lines: 2 * MIB, ..sender.need(MIB, NOW) };
+    let mut body = memory.large();
+    body.reserve(MIB, &need).unwrap();
+    body.reserve_lines(2 * MIB, &need).unwrap();
+    assert_eq!(memory.lock().charged(), 3 * MIB);
+}
+
+#[test]
+fn buffers_are_used_again_and_given_back_when_nobody_needs_them() {
+    let (memory, sender) = (memory(4 * MIB), Sender::complete());
+    let take = |size| {
+        let mut body = memory.large();
+        body.reserve(100_000, &sender.need(size, NOW)).unwrap();
+        body.reserve(size, &sender.need(size, NOW)).unwrap();
+        body.bytes.as_ptr()
+    };
+    let first = take(MIB);
+    assert_eq!(take(MIB - 1000), first);
+    memory.trim();
+    assert_eq!(memory.lock().large.len(), 1, "used since the last trim");
+    memory.trim();
+    assert!(memory.lock().large.is_empty());
+}
+
+#[test]
+fn granted_and_spare_bytes_stay_under_the_budget_together() {
+    let memory = memory(4 * MIB);
+    let sender = Sender::complete();
+    let take = |size| {
+        let mut body = memory.large();
+        body.reserve(size, &sender.need(size, NOW)).unwrap();
+        body
+    };
+    drop((take(MIB), take(MIB), take(MIB)));
+    let big = take(3 * MIB);
+    let state = memory.lock();
+    assert!(state.charged() + spare_bytes(&state.large) <= 4 * MIB);
+    drop(state);
+    drop(big);
+}

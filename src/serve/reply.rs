@@ -1,0 +1,135 @@
+//! Replies: composed, sent, counted.
+
+use std::io::Write as _;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::connection::{Handler, Stop};
+use super::request::Request;
+use super::routes::Port;
+use crate::http::{Response, Status};
+use crate::net::connection::Standing;
+
+/// A reply in all.
+pub(super) const REPLY: Duration = Duration::from_secs(10);
+
+/// Bytes of the reply buffers that are kept between requests.
+const REPLY_KEPT: usize = 4 * 1024;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+/// Prometheus text exposition format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What becomes of a connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It carries the next request.
+    KeepOpen,
+    /// The reply has said that it ends; what is on its way is thrown away.
+    Close,
+    /// It has ended.
+    Ended,
+}
+
+/// A reply. Its body is what [`Handler::reply`] holds, or the line `why`.
+#[derive(Clone, Copy)]
+pub(super) struct Reply<'a> {
+    pub(super) status: Status,
+    content_type: &'static str,
+    /// One line that says why not, for the body and the `error` header.
+    why: Option<&'a str>,
+    /// `Allow`, for a 405.
+    allow: Option<&'static str>,
+    next: Next,
+}
+
+impl<'a> Reply<'a> {
+    pub(super) fn json() -> Self {
+        Self { content_type: JSON, ..Self::text() }
+    }
+
+    pub(super) fn text() -> Self {
+        Self { status: Status::Ok, content_type: TEXT, why: None, allow: None, next: Next::KeepOpen }
+    }
+
+    pub(super) fn exposition() -> Self {
+        Self { content_type: EXPOSITION, ..Self::text() }
+    }
+
+    pub(super) fn refusal(status: Status, why: &'a str) -> Self {
+        Self { status, why: Some(why), ..Self::text() }
+    }
+
+    pub(super) fn allowing(self, allow: Option<&'static str>) -> Self {
+        Self { allow, ..self }
+    }
+
+    pub(super) fn then(self, next: Next) -> Self {
+        Self { next, ..self }
+    }
+}
+
+impl Handler<'_> {
+    /// Composes a reply and sends it, unless our writing side is closed. Says what becomes of the connection.
+    pub(super) fn answer(&mut self, request: &Request, reply: Reply<'_>) -> Result<Next, Stop> {
+        if self.muted_until.is_some() {
+            return Ok(Next::KeepOpen);
+        }
+        let draining = self.port != Port::Metrics && self.service.draining.load(Ordering::Relaxed);
+        let keep_open = reply.next == Next::KeepOpen
+            && request.next == Next::KeepOpen
+            && !draining
+            && self.ends.is_none_or(|ends| Instant::now() < ends);
+        let next = if keep_open { Next::KeepOpen } else { Next::Close };
+        self.compose(request, &reply.then(next));
+        let sent = self.transport.send(&self.response, Instant::now() + REPLY);
+        if self.port != Port::Metrics {
+            let took = request.arrived.elapsed();
+            self.service.metrics.http_responses.increment(reply.status);
+            self.service.metrics.request_duration.observe(took);
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let why = reply.why.unwrap_or("");
+            let fields = [("status", reply.status.into()), ("error", why.into()), ("micros", micros.into())];
+            self.service.diagnostics.debug("request answered", &fields);
+        }
+        if self.reply.capacity() > REPLY_KEPT {
+            (self.reply, self.response) = (Vec::new(), Vec::with_capacity(512));
+        }
+        sent.map(|()| next).map_err(|_| Stop::Gone)
+    }
+
+    pub(super) fn compose(&mut self, request: &Request, reply: &Reply<'_>) {
+        if let Some(why) = reply.why {
+            self.reply.clear();
+            let _ = writeln!(self.reply, "{why}");
+        }
+        self.response.clear();
+        let response = Response {
+            status: reply.status,
+            content_type: reply.content_type,
+            body: &self.reply,
+            allow: reply.allow,
+            error: reply.why,
+            close: reply.next != Next::KeepOpen,
+            http10: request.http10,
+            head_only: request.head_only,
+        };
+        response.write(request.received, &mut self.response);
+    }
+
+    /// Notes how the connection stands as a request begins or ends.
+    ///
+    /// # Errors
+    /// [`Stop::GiveWay`].
+    pub(super) fn note(&mut self, standing: Standing) -> Result<(), Stop> {
+        match standing {
+            Standing::Open => Ok(()),
+            Standing::Closing => {
+                self.mute();
+                Ok(())
+            }
+            Standing::GivingWay => Err(Stop::GiveWay),
+        }
+    }
+}

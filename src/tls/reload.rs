@@ -1,0 +1,199 @@
+//! The TLS configuration in use, and what becomes of it when a file changes.
+//!
+//! Certificate and key are one unit, the client CAs another: each is re-read by content, checked, and swapped in for new
+//! connections, or reported and left. A broken CA file does not hold up a new certificate.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use rustls::ServerConfig;
+
+use super::expiry::Validity;
+use super::identity::{self, Identity, IdentityFiles, Verifier};
+use crate::files::watched::{Content, Error, Problem, Watched};
+use crate::observe::diagnostics::Diagnostics;
+use crate::observe::message::date_time;
+use crate::observe::metrics::Metrics;
+
+const CERTIFICATE_FLAG: &str = "--cert-filename";
+const KEY_FLAG: &str = "--cert-key-filename";
+const CLIENT_CA_FLAG: &str = "--client-ca-filename";
+
+const DAY: i64 = 24 * 60 * 60;
+/// Warnings are said this many days before the certificate expires.
+const WARNING_DAYS: [i64; 3] = [30, 7, 1];
+
+/// Which files to use.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// PEM certificates, the server's own first (`--cert-filename`).
+    pub certificate: PathBuf,
+    /// Its key: PEM, PKCS#8, PKCS#1 or SEC1 (`--cert-key-filename`).
+    pub key: PathBuf,
+    /// PEM certificates of the CAs that sign client certificates, which are then required (`--client-ca-filename`).
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The configuration in use.
+pub struct Tls {
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    diagnostics: Arc<Diagnostics>,
+    identity: Watched<IdentityFiles, Identity>,
+    client_ca: Option<Watched<Content, Verifier>>,
+    /// Made of the two above.
+    config: RwLock<Arc<ServerConfig>>,
+    /// Number of expiry warnings said about the certificate in use.
+    warnings_said: Mutex<usize>,
+}
+
+impl Tls {
+    /// Reads and checks the files. An expired certificate is used all the same: an operator who restarts the program
+    /// should not lose more than was lost already; it is said as an error, and [`Tls::expired`] is true.
+    ///
+    /// # Errors
+    /// [`Error`], which names flag and path, where a file cannot be read or used.
+    pub fn load(settings: Settings, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, Error> {
+        let identity = Watched::load("certificate", identity_reader(&settings), identity::check_identity)?;
+        let client_ca = settings.client_ca.clone().map(|path| {
+            Watched::load("client CA", move || Content::read(CLIENT_CA_FLAG, &path), identity::check_client_ca)
+        });
+        let client_ca = client_ca.transpose()?;
+        let config = configuration(&identity, client_ca.as_ref()).map_err(|error| {
+            let problem = Problem::Unusable(error.to_string());
+            Error { flag: CERTIFICATE_FLAG, path: settings.certificate.clone(), problem }
+        })?;
+        let tls = Self {
+            settings,
+            metrics,
+            diagnostics,
+            identity,
+            client_ca,
+            config: RwLock::new(Arc::new(config)),
+            warnings_said: Mutex::new(0),
+        };
+        let identity = tls.identity.current();
+        tls.say_certificate("certificate loaded", identity.validity);
+        if tls.client_ca.is_some() {
+            tls.say_client_ca("client CA loaded");
+        }
+        tls.warn_of_expiry(identity.validity, SystemTime::now());
+        Ok(tls)
+    }
+
+    /// The configuration for a new connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the files again; what has changed and is fit for use serves new connections from now on. An expired
+    /// certificate is not fit. Says the expiry warnings that have become due. To be called every few seconds.
+    pub fn reload(&self) {
+        self.reload_at(SystemTime::now());
+    }
+
+    pub(super) fn reload_at(&self, now: SystemTime) {
+        let reloads = &self.metrics.certificate_reloads;
+        let not_expired = |files: &IdentityFiles, identity: &Identity| match identity.validity.not_after {
+            end if unix_seconds(now) > end => {
+                Err(files.certificate.unusable(format!("expired at {}Z", date_time(end))))
+            }
+            _ => Ok(()),
+        };
+        let identity = self.identity.reload(not_expired, reloads, &self.diagnostics);
+        let client_ca = self.client_ca.as_ref();
+        let client_ca = client_ca.and_then(|file| file.reload(|_, _| Ok(()), reloads, &self.diagnostics));
+        if identity.is_some() || client_ca.is_some() {
+            match configuration(&self.identity, self.client_ca.as_ref()) {
+                Ok(config) => *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config),
+                // The versions and suites are the same as at the start, when it worked.
+                Err(error) => {
+                    let error = error.to_string();
+                    return self.diagnostics.error("TLS configuration refused", &[("error", (&error).into())]);
+                }
+            }
+        }
+        if let Some(identity) = identity {
+            self.say_certificate("certificate reloaded", identity.validity);
+            *self.warnings_said.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        }
+        if client_ca.is_some() {
+            self.say_client_ca("client CA reloaded");
+        }
+        self.warn_of_expiry(self.identity.current().validity, now);
+    }
+
+    /// Whether the certificate in use has expired.
+    pub fn expired(&self, now: SystemTime) -> bool {
+        unix_seconds(now) > self.identity.current().validity.not_after
+    }
+
+    /// By message and by metric.
+    fn say_certificate(&self, msg: &str, validity: Validity) {
+        self.metrics.certificate_expiry.set(validity.not_after);
+        let (path, expires) = (self.settings.certificate.to_string_lossy(), expires(validity));
+        self.diagnostics.info(msg, &[("path", (&*path).into()), ("expires", (&expires).into())]);
+    }
+
+    fn say_client_ca(&self, msg: &str) {
+        let path = self.settings.client_ca.as_deref().unwrap_or("".as_ref()).to_string_lossy();
+        self.diagnostics.info(msg, &[("path", (&*path).into())]);
+    }
+
+    fn warn_of_expiry(&self, validity: Validity, now: SystemTime) {
+        let now = unix_seconds(now);
+        let due = warnings_due(validity, now);
+        let mut said = self.warnings_said.lock().unwrap_or_else(PoisonError::into_inner);
+        if due <= *said {
+            return;
+        }
+        *said = due;
+        let (path, expires) = (self.settings.certificate.to_string_lossy(), expires(validity));
+        let fields = [("path", (&*path).into()), ("expires", (&expires).into())];
+        if now > validity.not_after {
+            self.diagnostics.error("certificate has expired", &fields);
+        } else {
+            self.diagnostics.warn("certificate expires soon", &fields);
+        }
+    }
+}
+
+/// Reads certificate and key, one after the other.
+fn identity_reader(settings: &Settings) -> impl Fn() -> Result<IdentityFiles, Error> + use<> {
+    let (certificate, key) = (settings.certificate.clone(), settings.key.clone());
+    move || {
+        Ok(IdentityFiles {
+            certificate: Content::read(CERTIFICATE_FLAG, &certificate)?,
+            key: Content::read(KEY_FLAG, &key)?,
+        })
+    }
+}
+
+fn configuration(
+    identity: &Watched<IdentityFiles, Identity>,
+    client_ca: Option<&Watched<Content, Verifier>>,
+) -> Result<ServerConfig, rustls::Error> {
+    let verifier = client_ca.map(Watched::current);
+    identity::server_config(&identity.current(), verifier.as_deref())
+}
+
+/// How many warnings are due: one for each of [`WARNING_DAYS`] that is behind, and one more than all of these once the
+/// certificate has expired. A certificate that is made for less than 30 days is not warned about from its first day.
+pub(super) fn warnings_due(validity: Validity, now: i64) -> usize {
+    if now > validity.not_after {
+        return WARNING_DAYS.len() + 1;
+    }
+    let left = validity.not_after.saturating_sub(now);
+    let lifetime = validity.not_after.saturating_sub(validity.not_before);
+    WARNING_DAYS.iter().filter(|days| left <= *days * DAY && *days * DAY < lifetime).count()
+}
+
+fn expires(validity: Validity) -> String {
+    format!("{}Z", date_time(validity.not_after))
+}
+
+fn unix_seconds(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
