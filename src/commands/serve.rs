@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::VERSION;
 use crate::cli::{self, Action, Config, Exit};
+use crate::commands::policy;
 use crate::commands::server::{Server, StartError};
 use crate::commands::signals::{Signal, Signals};
 use crate::observe::diagnostics::{Diagnostics, Format};
@@ -18,7 +19,12 @@ const LOOK_UP: Duration = Duration::from_secs(3600);
 /// Runs the program with these arguments, the program's own name first. Exit status: 0 after an orderly end, 1 where it
 /// cannot start, 2 for a wrong command line.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let exit = match cli::parse(args) {
+    let mut args = args.into_iter().peekable();
+    let program = args.next();
+    if args.next_if(|word| word == "policy").is_some() {
+        return policy::main(args);
+    }
+    let exit = match cli::parse(program.into_iter().chain(args)) {
         Ok(Action::Run(config)) => run(&config),
         Ok(Action::ShowHelp) => print(&cli::usage()),
         Ok(Action::ShowVersion) => print(&format!("kube-audit-rest {VERSION}\n")),
