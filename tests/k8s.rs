@@ -314,9 +314,10 @@ fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
     assert_eq!(service["namespace"], ports["metadata"]["namespace"]);
 
     let closed = object("components/fail-closed/webhook.yaml", "ValidatingWebhookConfiguration");
-    let [refusing, recording] = closed["webhooks"].as_array().unwrap().as_slice() else {
-        panic!("two webhooks");
+    let [refusing, recording, deleted] = closed["webhooks"].as_array().unwrap().as_slice() else {
+        panic!("two webhooks, and the base's second one deleted");
     };
+    assert_eq!(*deleted, json!({"name": base["webhooks"][1]["name"], "$patch": "delete"}));
     assert_eq!(refusing["failurePolicy"], "Fail");
     assert_eq!(recording["failurePolicy"], "Ignore");
     // No request is in both, and none in neither.

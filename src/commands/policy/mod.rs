@@ -109,7 +109,8 @@ fn try_out(policy_path: &PathBuf, logs: &[PathBuf]) -> Exit {
     }
     let rules = loaded.policy.rules.len();
     let path = printable(policy_path.as_os_str());
-    let mut text = format!("{path}: valid, {rules} rules, SHA-256 {}\n", loaded.sha256);
+    let rules = if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
+    let mut text = format!("{path}: valid, {rules}, SHA-256 {}\n", loaded.sha256);
     if !logs.is_empty() {
         text.push('\n');
         report.write(&mut text);

@@ -211,7 +211,7 @@ fn what_is_wrong_is_said_with_its_line_and_field() {
         (with(&format!("{level}omitManagedFields: 1")), "line 5: rules[0].omitManagedFields: neither true nor false"),
         (with("- level: None\nmetadata: x"), "line 5: metadata: not a map"),
         (with("- level: None\n---\n"), "line 5: a second document begins, one is expected"),
-        (with("- level: None\n  users: [a"), "line 6: not YAML: while parsing a flow sequence, expected ',' or ']'"),
+        (with("- level: None\n  users: [a"), "line 5: not YAML: while parsing a flow sequence, expected ',' or ']'"),
     ] {
         assert_eq!(error(&text), wanted, "{text}");
     }

@@ -68,8 +68,11 @@ impl fmt::Display for Error {
 pub(super) fn read(text: &str) -> Result<Node, Error> {
     let mut builder = Builder { document: None, open: Vec::new(), anchors: HashMap::new(), values_left: MAX_VALUES };
     for event in Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
-        let (event, span) = event
-            .map_err(|error| Error { line: error.marker().line(), what: format!("not YAML: {}", error.info()) })?;
+        let (event, span) = event.map_err(|error| {
+            // Where the text ends too early, the parser says the line behind the last.
+            let line = error.marker().line().min(text.lines().count().max(1));
+            Error { line, what: format!("not YAML: {}", error.info()) }
+        })?;
         builder.take(event, span.start.line())?;
     }
     builder.document.ok_or_else(|| Error { line: 1, what: "the file is empty".to_owned() })
