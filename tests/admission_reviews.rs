@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use common::json::{assert_line_of, assert_line_with_source, spread};
 use common::{Client, Response, Server, Setup, chunked, corpus, post, request};
+use rustls::crypto::CryptoProvider;
 use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite, SupportedCipherSuite};
 
 /// Asserts the answer that allows the request, byte for byte.
 fn assert_allowed(response: &Response, uid: &str, version: &str) {
@@ -51,6 +53,44 @@ fn chunked_post(body: &[u8], sizes: &[usize]) -> Vec<u8> {
 #[test]
 fn every_recorded_review_is_answered_and_recorded_byte_for_byte() {
     play(&corpus::reviews(), |body| post("/log-request?timeout=1s", body));
+}
+
+#[test]
+fn every_shape_that_the_recording_lacks_is_answered_and_recorded_byte_for_byte() {
+    let bodies = corpus::review_shapes();
+    assert_eq!(bodies.len(), 7);
+    play(&bodies, |body| post("/log-request?timeout=10s", body));
+    play(&bodies, |body| chunked_post(body, &[1, 2, 3, 5, 1000]));
+    let server = Server::start();
+    for body in &bodies {
+        let response = server.connect().exchange(&post("/log-request", &spread(body)));
+        assert_allowed(&response, &corpus::uid(body), "v1");
+    }
+    assert_recorded(&server, &bodies);
+}
+
+#[test]
+fn an_object_as_deep_as_go_takes_it_is_recorded() {
+    let bodies = [9_999, 10_000].map(|depth| {
+        let object = format!("{{\"spec\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        format!(
+            r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"deep","operation":"CREATE","object":{object}}}}}"#
+        )
+        .into_bytes()
+    });
+    play(&bodies, |body| post("/log-request", body));
+}
+
+#[test]
+fn a_review_with_bytes_that_are_not_utf8_is_refused_since_no_api_server_sends_one() {
+    let server = Server::start();
+    let body = corpus::review("u");
+    let at = body.windows(6).position(|window| window == b"CREATE").unwrap();
+    let body = [&body[..at], b"\xff", &body[at..]].concat();
+    let response = server.connect().exchange(&post("/log-request", &body));
+    assert_eq!(response.status, 400);
+    assert_eq!(response.text().trim_end(), format!("the body is not JSON: not UTF-8 at byte {at}"));
+    assert!(server.lines().is_empty());
 }
 
 #[test]
@@ -136,6 +176,28 @@ fn both_tls_versions_carry_requests_and_offer_http_1_1() {
         client.expect_end();
     }
     assert_eq!(server.lines().len(), 2);
+}
+
+#[test]
+fn of_the_cipher_suites_that_a_client_offers_our_first_one_counts() {
+    let server = Server::start();
+    let provider = rustls::crypto::ring::default_provider();
+    for (wanted, version) in [
+        (CipherSuite::TLS13_AES_128_GCM_SHA256, &TLS13),
+        (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, &TLS12),
+    ] {
+        let of_version = |suite: &SupportedCipherSuite| suite.version() == version;
+        let mut suites: Vec<_> = provider.cipher_suites.iter().copied().filter(of_version).collect();
+        for _ in 0..suites.len() {
+            suites.rotate_left(1);
+            let offered = CryptoProvider { cipher_suites: suites.clone(), ..provider.clone() };
+            let mut client = Client::tls(server.https(), &server.setup().authority().trust_through(offered));
+            let response = client.exchange(&post("/log-request", &corpus::review("u")));
+            assert_eq!(response.status, 200);
+            let negotiated = client.session().negotiated_cipher_suite().unwrap().suite();
+            assert_eq!(negotiated, wanted);
+        }
+    }
 }
 
 #[test]

@@ -259,8 +259,8 @@ fn a_request_sent_in_the_moment_of_an_eviction_is_recorded_exactly_once_answered
         let request = post("/log-request", &corpus::review(&format!("round {round}")));
         thread::scope(|scope| {
             let rival = scope.spawn(|| use_it(&mut server.connect()));
-            // The moments around the rival's arrival, one after the other.
-            let until = Instant::now() + Duration::from_micros(50 * (round as u64 % 20));
+            // The moments around the eviction, one after the other: 100 ms after the last request.
+            let until = Instant::now() + Duration::from_micros(98_000 + 250 * (round as u64 % 20));
             while Instant::now() < until {
                 std::hint::spin_loop();
             }

@@ -236,7 +236,7 @@ fn the_two_dependency_tables_name_all_that_is_linked() {
 
     // The image's target; others differ in what the standard library lacks there.
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--edges", "normal"])
+        .args(["tree", "--locked", "--offline", "--package", env!("CARGO_PKG_NAME"), "--edges", "normal"])
         .args(["--prefix", "none", "--format", "{p}"])
         .args(["--target", "x86_64-unknown-linux-musl"])
         .current_dir(root())

@@ -22,21 +22,28 @@ fn assert_processed(response: &Response, events: usize) {
 
 /// Plays all recorded lists on one connection and compares the log line for line.
 fn play(connect: impl Fn(&Server) -> Client, frame: impl Fn(&[u8]) -> Vec<u8>) {
+    let lines = play_lists(&corpus::event_lists(), connect, frame);
+    assert!(lines > 400);
+}
+
+/// The same with these lists; gives the number of lines.
+fn play_lists(lists: &[Vec<u8>], connect: impl Fn(&Server) -> Client, frame: impl Fn(&[u8]) -> Vec<u8>) -> usize {
     let server = with_http_port();
     let mut client = connect(&server);
     let mut expected = Vec::new();
-    for list in corpus::event_lists() {
-        let lines: Vec<Vec<u8>> = items(&list).iter().map(|item| line_of_event(item, None)).collect();
-        assert_processed(&client.exchange(&frame(&list)), lines.len());
+    for list in lists {
+        let lines: Vec<Vec<u8>> = items(list).iter().map(|item| line_of_event(item, None)).collect();
+        assert_processed(&client.exchange(&frame(list)), lines.len());
         expected.extend(lines);
     }
     let lines = server.lines();
-    assert!(lines.len() > 400);
     assert!(lines == expected, "the lines differ");
     let count = lines.len() as f64;
     server.wait_for_metric("audit_lines_total{kind=\"Event\"}", count);
     let longest = lines.iter().map(Vec::len).max().unwrap() + 1;
     server.wait_for_metric("audit_line_bytes_max", longest as f64);
+    assert!(server.counts("events_mended_total").is_empty());
+    lines.len()
 }
 
 #[test]
@@ -57,6 +64,13 @@ fn every_recorded_list_over_tls_gives_the_lines_of_the_api_servers_own_log() {
 #[test]
 fn every_recorded_list_in_the_clear_gives_the_same_lines() {
     play(Server::connect_http, |list| post("/audit-events", list));
+}
+
+#[test]
+fn every_shape_that_the_recording_lacks_gives_its_line() {
+    let lists = corpus::event_list_shapes();
+    assert_eq!(play_lists(&lists, Server::connect, |list| post("/audit-events?timeout=30s", list)), 9);
+    assert_eq!(play_lists(&lists, Server::connect_http, |list| post("/", &spread(list))), 9);
 }
 
 #[test]
@@ -116,10 +130,75 @@ fn what_an_item_already_says_of_itself_is_not_said_twice() {
 #[test]
 fn a_list_with_no_events_is_answered_and_writes_nothing() {
     let server = Server::start();
-    let list = corpus::event_list(&[]);
-    let response = server.connect().exchange(&post("/audit-events", &list));
-    assert_processed(&response, 0);
+    let null = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":null}"#;
+    for list in [corpus::event_list(&[]), null.to_vec(), spread(null)] {
+        let response = server.connect().exchange(&post("/audit-events", &list));
+        assert_processed(&response, 0);
+    }
     assert_eq!(server.lines().len(), 0);
+}
+
+/// Three good events around one whose patch is this, as the API server copies it.
+fn around(patch: &[u8]) -> (Vec<u8>, impl Fn(&[u8]) -> Vec<Vec<u8>>) {
+    let good =
+        |n: usize| format!(r#"{{"level":"Metadata","auditID":"ok-{n}","stage":"ResponseComplete","verb":"get"}}"#);
+    let bad = |patch: &[u8]| {
+        let before =
+            br#"{"level":"Request","auditID":"bad","stage":"ResponseComplete","verb":"patch","requestObject":"#;
+        [before, patch, b"}"].concat()
+    };
+    let all = move |patch: &[u8]| vec![good(0).into_bytes(), good(1).into_bytes(), bad(patch), good(2).into_bytes()];
+    let body = [
+        br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#,
+        &*all(patch).join(&b','),
+        b"]}\n",
+    ]
+    .concat();
+    (body, move |mended| all(mended).iter().map(|item| line_of_event(item, None)).collect())
+}
+
+#[test]
+fn bytes_that_are_not_utf8_cost_their_event_nothing_but_these_bytes_and_its_batch_nothing() {
+    let server = with_http_port();
+    let patch = b"{\"data\":{\"k\":\"a\xff\xfeb\",\"\xf0\x9f\":[\"\xc3\xa9\xc3\"]}}";
+    let mended = "{\"data\":{\"k\":\"a\u{fffd}b\",\"\u{fffd}\":[\"\u{e9}\u{fffd}\"]}}";
+    let (list, lines) = around(patch);
+    for mut client in [server.connect(), server.connect_http()] {
+        for _ in 0..2 {
+            assert_processed(&client.exchange(&post("/audit-events", &list)), 4);
+        }
+    }
+    let expected = lines(mended.as_bytes());
+    assert_eq!(server.lines(), [&*expected, &expected, &expected, &expected].concat());
+    assert_eq!(server.metrics()["kube_audit_rest_events_mended_total{reason=\"not_utf8\"}"], 4.0);
+    let message = server.wait_for_message("the mended event", |message| message["msg"] == "events mended");
+    assert_eq!((&message["level"], &message["events"], &message["left_out"]), (&"warn".into(), &1.into(), &0.into()));
+    assert!(message["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{message}");
+    assert!(!server.messages().join("").contains("ok-0"));
+}
+
+#[test]
+fn a_patch_as_deep_as_go_takes_it_costs_its_batch_nothing() {
+    let server = Server::start();
+    let patch = [b"[".repeat(10_000), b"]".repeat(10_000)].concat();
+    let (list, lines) = around(&patch);
+    assert_processed(&server.connect().exchange(&post("/audit-events", &list)), 4);
+    assert_eq!(server.lines(), lines(&patch));
+}
+
+#[test]
+fn a_bare_event_is_a_list_of_one_and_ndjson_is_told_what_is_taken() {
+    let server = with_http_port();
+    let event = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a"}"#;
+    for mut client in [server.connect(), server.connect_http()] {
+        for body in [event.to_vec(), spread(event)] {
+            assert_processed(&client.exchange(&post("/audit-events", &body)), 1);
+        }
+        let response = client.exchange(&post("/audit-events", &[event.as_slice(), event].join(&b'\n')));
+        assert_refusal("NDJSON", &response, &[400]);
+        assert!(response.text().contains("NDJSON"), "{response:?}");
+    }
+    assert_eq!(server.lines(), vec![event.to_vec(); 4]);
 }
 
 #[test]
@@ -139,7 +218,6 @@ fn a_list_that_is_not_whole_and_right_writes_nothing_of_it() {
         ("items twice", twice.to_owned()),
         ("items twice, once escaped", twice.replacen("items", "it\\u0065ms", 1)),
         ("items absent", list("[]").replace("items", "itemz")),
-        ("items null", list("null")),
         ("items an object", list("{}")),
         ("no kind", list("[]").replace(r#""kind":"EventList","#, "")),
         ("another kind", list("[]").replace("EventList", "Event")),

@@ -4,15 +4,16 @@
 mod common;
 
 use common::stage::{CHUNKED, HOST, JSON, Stage, assert_refusal};
-use common::{Setup, chunked, corpus, get, post, request};
+use common::{Server, Setup, chunked, corpus, get, post, request};
+use serde_json::Value;
 
 #[test]
 fn a_body_that_is_no_review_is_refused_in_words_and_the_connection_stays() {
     let stage = Stage::https();
     let deep = format!(
         r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"u","x":{}1{}}}}}"#,
-        "[".repeat(10_001),
-        "]".repeat(10_001)
+        "[".repeat(10_241),
+        "]".repeat(10_241)
     );
     let review =
         |members: &str| format!(r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1",{members}}}"#);
@@ -209,6 +210,93 @@ fn a_body_over_the_maximum_is_413_and_the_client_can_read_it() {
 }
 
 #[test]
+fn an_encoded_body_is_415_even_where_its_bytes_happen_to_be_json() {
+    for stage in Stage::both() {
+        for coding in ["gzip", "br", "zstd", "deflate", "x-gzip", "identity, gzip", "aes128gcm"] {
+            let response = stage.refuses(coding, &stage.valid_with(&[("Content-Encoding", coding)]), &[415]);
+            assert_eq!(response.header("Accept-Encoding"), Some("identity"), "{coding}");
+            assert!(response.text().contains("Content-Encoding"), "{coding}");
+        }
+        // The bytes of an empty gzip member: no JSON, and still told of the coding.
+        let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
+        let headers = [HOST, JSON, ("Content-Length", "20"), ("Content-Encoding", "gzip")];
+        stage.refuses("gzip", &stage.with(&headers, gzip), &[415]);
+        for coding in ["identity", "Identity", ""] {
+            stage.serves(coding, &stage.valid_with(&[("Content-Encoding", coding)]));
+        }
+        stage.assert_nothing_else_recorded();
+    }
+}
+
+#[test]
+fn each_refused_request_is_said_with_its_status_reason_and_peer() {
+    let setup = Setup::new().flag("http-port", "0").flag("max-request-size", "1");
+    let server = setup.start();
+    let review = corpus::review("secret");
+    let length = review.len().to_string();
+    let with = |more: (&str, &str)| {
+        request("POST", "/log-request", &[HOST, JSON, ("Content-Length", length.as_str()), more], &review)
+    };
+    let refused = [
+        (post("/log-request", b"[\"secret\"]"), 400, "not an AdmissionReview"),
+        (post("/secret", &review), 404, "nothing is served at this path"),
+        (get("/log-request"), 405, "this path does not allow this method"),
+        (with(("Content-Encoding", "gzip")), 415, "Content-Encoding is not taken: send the body uncompressed"),
+        (with(("Expect", "secret")), 417, "only 100-continue can be expected"),
+        (with(("Transfer-Encoding", "secret")), 501, "no transfer coding but chunked is known here"),
+        (post("/log-request", &vec![b' '; 1024 * 1024 + 1]), 413, "the body is larger than --max-request-size"),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), 400, "malformed request: no Host"),
+    ];
+    // The metrics port is asked for all kinds of things, and none of them is an event.
+    assert_eq!(server.connect_metrics().exchange(&get("/x")).status, 404);
+    let mut expected = Vec::new();
+    for (request, status, reason) in &refused {
+        let mut client = server.connect();
+        let response = client.exchange(request);
+        assert_eq!(response.status, *status, "{reason}");
+        expected.push((status.to_string(), (*reason).to_owned()));
+        // Said once the answer is sent; the next one is another thread's.
+        server.wait_until_said(r#""msg":"request refused""#, expected.len());
+    }
+    let mut client = server.connect_http();
+    assert_eq!(client.exchange(&post("/audit-events", b"{}")).status, 400);
+    expected.push(("400".to_owned(), "not an EventList".to_owned()));
+    server.wait_until_said(r#""msg":"request refused""#, expected.len());
+    let said: Vec<Value> = server.messages().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let said: Vec<&Value> = said.iter().filter(|message| message["msg"] == "request refused").collect();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let pairs: Vec<_> = said.iter().map(|message| (text(&message["status"]), text(&message["reason"]))).collect();
+    assert_eq!(pairs, expected);
+    for message in said {
+        assert_eq!((&message["level"], &message["left_out"]), (&"warn".into(), &0.into()));
+        assert!(message["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{message}");
+        assert!(!message.to_string().contains("secret"), "{message}");
+    }
+}
+
+#[test]
+fn a_flood_of_refused_requests_is_said_a_few_times_and_counted() {
+    let mut server = Server::start();
+    let mut client = server.connect();
+    for _ in 0..500 {
+        assert_eq!(client.exchange(&post("/log-request", b"{}")).status, 400);
+    }
+    assert!(server.stop().success());
+    let said = server.said("request refused");
+    assert!((10..500).contains(&said), "{said}");
+}
+
+#[test]
+fn an_append_that_fails_is_not_said_once_a_request() {
+    let mut server = Setup::new().flag("logger-filename", "/dev/full").start();
+    for _ in 0..5 {
+        assert_eq!(server.connect().exchange(&post("/log-request", &corpus::review("u"))).status, 503);
+    }
+    server.stop();
+    assert_eq!(server.said("request refused"), 0);
+}
+
+#[test]
 fn a_head_over_16_kib_or_64_headers_is_431() {
     for stage in Stage::both() {
         let value = "v".repeat(16 * 1024);
@@ -276,7 +364,7 @@ fn a_record_that_cannot_be_appended_is_503_and_to_be_tried_again_on_a_new_connec
 
 #[test]
 fn while_draining_requests_are_served_with_connection_close_and_readyz_says_so() {
-    let mut server = Setup::new().flag("shutdown-delay", "2").start();
+    let mut server = Setup::new().flag("shutdown-delay", "600").start();
     let mut early = server.connect();
     let request = post("/log-request", &corpus::review("u"));
     assert!(!early.exchange(&request).closes());
@@ -291,6 +379,8 @@ fn while_draining_requests_are_served_with_connection_close_and_readyz_says_so()
         assert!(response.closes());
         client.expect_end();
     }
+    // The second one cuts the delay short.
+    server.signal(rustix::process::Signal::TERM);
     assert!(server.wait().success());
     assert_eq!(server.lines().len(), 3);
 }

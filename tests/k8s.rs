@@ -263,9 +263,9 @@ fn the_pod_is_as_restricted_as_can_be() {
     assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");
     let container = container();
     let mut containers = vec![container.clone()];
-    for shipper in ["vector", "fluent-bit"] {
+    for shipper in ["vector", "fluent-bit", "falco"] {
         let patch = documents(&directory().join(format!("shippers/{shipper}/sidecar.yaml")));
-        containers.push(patch[0][0]["value"][0].clone());
+        containers.extend(patch[0][0]["value"].as_array().unwrap().clone());
     }
     for container in containers {
         assert_eq!(
@@ -283,6 +283,42 @@ fn the_pod_is_as_restricted_as_can_be() {
     assert_eq!(probe("readinessProbe"), json!({"path": "/readyz", "port": "metrics"}));
     let namespace = object("base/kube-audit-rest.yaml", "Namespace");
     assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+}
+
+/// What the sidecar passes to `read` it takes, and what comes of it fits the line reader at the other end.
+#[test]
+fn the_falco_sidecar_turns_the_receivers_log_into_events() {
+    let patch = documents(&directory().join("shippers/falco/sidecar.yaml"));
+    let containers = patch[0][0]["value"].as_array().unwrap();
+    let events = containers.iter().find(|container| container["name"] == "events").unwrap();
+    let log = strings(&container()["args"])
+        .into_iter()
+        .find_map(|it| it.strip_prefix("--logger-filename=").map(str::to_owned));
+    let arguments = strings(&events["args"]);
+    assert_eq!((arguments[0].as_str(), arguments.last()), ("read", log.as_ref()));
+    assert_eq!(events["env"][0], container()["env"][0]);
+
+    let place = TempDir::new().unwrap();
+    let (log, output) = (place.path().join("audit.log"), place.path().join("events"));
+    let received = std::time::SystemTime::now();
+    let mut lines = Vec::new();
+    for mut body in corpus::reviews() {
+        kube_audit_rest::record::review::audit_line(&mut body, received, None, None, &mut Vec::new()).unwrap();
+        lines.extend(body);
+    }
+    fs::write(&log, lines).unwrap();
+    fs::write(&output, "").unwrap();
+    let status = Command::new(common::program())
+        .args(arguments.iter().filter(|it| *it != "--follow" && !it.starts_with("--output=") && !it.ends_with(".log")))
+        .arg(format!("--output={}", output.display()))
+        .arg(&log)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let events = fs::read_to_string(&output).unwrap();
+    let dry = corpus::reviews().iter().filter(|body| body.windows(13).any(|it| it == b"\"dryRun\":true")).count();
+    assert_eq!(events.lines().count(), corpus::reviews().len() - dry);
+    assert!(events.lines().all(|line| line.len() < 64 * 1024));
 }
 
 #[test]

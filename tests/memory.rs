@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::attack::{self, Holdings, kilobytes};
-use common::{Client, Server, Setup, corpus, eventually, post, request};
+use common::attack::{self, Holdings, kilobytes, memory_bound, start_measured};
+use common::{Client, Setup, corpus, eventually, post, request};
 
 const MIB: usize = 1024 * 1024;
 
@@ -15,20 +15,6 @@ const MIB: usize = 1024 * 1024;
 fn setup() -> Setup {
     attack::raise_descriptor_limit();
     attack::setup().flag("logger-max-size", "64")
-}
-
-/// Starts it with large buffers mapped and unmapped as musl's allocator does, which the image has. glibc's would stop
-/// doing so for sizes that it has seen freed once (M_MMAP_THRESHOLD in mallopt(3)), up to 32 MB, and keep them: 167 MiB
-/// instead of 110 in the attack below.
-fn start(setup: Setup) -> Server {
-    let mut command = setup.command();
-    command.env("MALLOC_MMAP_THRESHOLD_", "131072");
-    setup.start_as(command)
-}
-
-/// The README's formula, in KiB, for these flags in MiB and connections.
-fn bound(inflight: usize, request: usize, connections: usize) -> usize {
-    inflight.max(3 * request) * 1024 + connections * 5 / 4 * 150 + 8 * 1024
 }
 
 /// An EventList of about so many bytes in events of a kilobyte each.
@@ -40,7 +26,7 @@ fn large_event_list(size: usize) -> Vec<u8> {
 
 #[test]
 fn sixty_four_clients_with_bodies_of_seven_megabytes_are_all_served_within_the_budget() {
-    let server = start(setup());
+    let server = start_measured(setup());
     let request = post("/log-request", &corpus::large_review("seven", 7 * MIB));
     let ended = AtomicBool::new(false);
     let most = AtomicUsize::new(0);
@@ -67,10 +53,10 @@ fn sixty_four_clients_with_bodies_of_seven_megabytes_are_all_served_within_the_b
         start.elapsed(),
         most / MIB,
         peak / 1024,
-        bound(64, 32, 256) / 1024
+        memory_bound(64, 32, 256) / 1024
     );
     assert!(most > 7 * MIB && most <= 64 * MIB, "{most}");
-    assert!(peak <= bound(64, 32, 256), "{peak} KiB");
+    assert!(peak <= memory_bound(64, 32, 256), "{peak} KiB");
     server.wait_for_metric("inflight_body_bytes", 0.0);
     server.wait_for_metric("valid_requests_processed_total", 64.0);
 }
@@ -80,7 +66,7 @@ fn sixty_four_clients_with_bodies_of_seven_megabytes_are_all_served_within_the_b
 #[test]
 #[ignore = "sends a gigabyte; .ci/run runs it"]
 fn peak_memory_under_attack_stays_under_the_bound() {
-    let server = start(setup().flag("http-port", "0"));
+    let server = start_measured(setup().flag("http-port", "0"));
     let review = post("/log-request", &corpus::large_review("giant", 28 * MIB));
     let events = post("/audit-events", &large_event_list(28 * MIB));
     // A body of 60 KB takes no turn; nearly whole, it holds all that such a connection may.
@@ -112,20 +98,24 @@ fn peak_memory_under_attack_stays_under_the_bound() {
             })
             .collect();
         // All at once.
+        let mut answered = Vec::new();
         for client in &mut busy {
-            client.send(b"}");
+            let _ = client.try_send(b"}");
         }
+        // Those that stood still before their last byte may have given way to the giants, with 503.
         for client in &mut busy {
-            assert_eq!(client.response().status, 200);
+            answered.extend(client.try_response().map(|response| response.status));
         }
+        assert!(answered.iter().all(|status| matches!(status, 200 | 503)), "{answered:?}");
+        assert!(answered.contains(&200));
         let statuses: Vec<_> = giants.into_iter().filter_map(|giant| giant.join().unwrap()).collect();
         println!("28 MB bodies: {statuses:?}");
         assert!(statuses.iter().all(|status| matches!(status, 200 | 503)));
         assert!(statuses.contains(&200));
     });
     let peak = kilobytes(&server, "VmHWM:");
-    println!("idle {idle} KiB, peak RSS {} MiB, bound {} MiB", peak / 1024, bound(64, 32, 256) / 1024);
-    assert!(peak <= bound(64, 32, 256), "{peak} KiB");
+    println!("idle {idle} KiB, peak RSS {} MiB, bound {} MiB", peak / 1024, memory_bound(64, 32, 256) / 1024);
+    assert!(peak <= memory_bound(64, 32, 256), "{peak} KiB");
     server.wait_for_metric("inflight_body_bytes", 0.0);
     let start = Instant::now();
     eventually("the memory to be given back", || (Holdings::of(&server).resident <= idle + 24 * 1024).then_some(()));
@@ -135,7 +125,7 @@ fn peak_memory_under_attack_stays_under_the_bound() {
 #[test]
 fn an_idle_connection_costs_no_more_than_a_few_pages_of_stack_and_its_buffers() {
     const CONNECTIONS: usize = 200;
-    let server = start(setup());
+    let server = start_measured(setup());
     let small = post("/log-request", &corpus::review("idle"));
     let open = || {
         let mut client = server.connect();
@@ -160,7 +150,7 @@ fn an_idle_connection_costs_no_more_than_a_few_pages_of_stack_and_its_buffers() 
 
 #[test]
 fn whoever_sends_far_too_much_comes_to_read_the_413() {
-    let server = start(setup());
+    let server = start_measured(setup());
     let body = vec![b' '; 100 * MIB];
     let mut client = server.connect();
     let response = client.exchange(&post("/log-request", &body));
@@ -176,7 +166,7 @@ fn whoever_sends_far_too_much_comes_to_read_the_413() {
 #[test]
 #[ignore = "takes half a minute; .ci/run runs it"]
 fn a_slow_sender_cannot_hold_the_budget_past_its_deadline() {
-    let server = start(setup().flag("max-inflight-size", "8").flag("max-request-size", "8"));
+    let server = start_measured(setup().flag("max-inflight-size", "8").flag("max-request-size", "8"));
     let mut slow = server.connect();
     let length = (7 * MIB).to_string();
     slow.send(&request(

@@ -109,9 +109,10 @@ fn a_renewed_certificate_is_in_use_within_ten_seconds_and_old_connections_live_o
     println!("a renewed certificate was in use after {took:?}");
     assert!(!is_served(&server, &old.trust()));
     assert_serves(&mut connected_before);
-    assert_eq!(said(&server, "certificate reloaded"), 1);
-    assert_eq!(metric(&server, "certificate_expiry_timestamp_seconds"), until.unix_timestamp() as f64);
-    assert_eq!(metric(&server, r#"certificate_reloads_total{result="success"}"#), 1.0);
+    // It is in use a little before it is counted and said.
+    server.wait_until_said("certificate reloaded", 1);
+    server.wait_for_metric("certificate_expiry_timestamp_seconds", until.unix_timestamp() as f64);
+    server.wait_for_metric(r#"certificate_reloads_total{result="success"}"#, 1.0);
     assert_eq!(readyz(&server).0, 200);
 }
 
@@ -199,6 +200,63 @@ fn an_expired_certificate_makes_it_not_ready_until_it_is_renewed() {
     reload(&server);
     assert_eq!(readyz(&server).0, 200);
     assert!(is_served(&server, &authority.trust()));
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_used_from_its_first_second_on() {
+    let old = Authority::new();
+    let server = start(&old.server());
+    let new = Authority::new();
+    let from = OffsetDateTime::now_utc() + Duration::from_secs(6);
+    let from = from.replace_nanosecond(0).unwrap();
+    publish_pair(&volume(&server), &new.server_from(from));
+    for _ in 0..2 {
+        reload(&server);
+    }
+    let served_early = is_served(&server, &old.trust());
+    assert!(OffsetDateTime::now_utc() >= from || served_early, "the certificate in use was given up");
+    assert_eq!(said(&server, "not valid before"), 1);
+    assert_eq!(metric(&server, r#"certificate_reloads_total{result="failure"}"#), 1.0);
+    eventually("the new certificate", || is_served(&server, &new.trust()).then_some(()));
+    assert!(OffsetDateTime::now_utc() >= from);
+    assert_eq!(said(&server, "certificate reloaded"), 1);
+}
+
+#[test]
+fn what_the_api_server_will_refuse_is_said_at_load_and_the_certificate_is_used() {
+    let setup = Setup::new();
+    let pair = setup.authority().client();
+    let certificate = setup.file("client.crt", &pair.certificate);
+    let key = setup.file("client.key", &pair.key);
+    let server = setup.flag("cert-filename", &certificate).flag("cert-key-filename", &key).start();
+    let warning = server
+        .wait_for_message("the warning", |message| message["msg"] == "the API server will refuse this certificate");
+    assert_eq!(warning["level"], "warn");
+    assert_eq!(warning["error"], "x509: certificate specifies an incompatible key usage");
+    assert_eq!(readyz(&server).0, 200);
+}
+
+#[test]
+fn a_client_ca_file_whose_first_block_is_damaged_is_refused_and_the_old_one_kept() {
+    let setup = Setup::new();
+    let (first, second) = (Authority::new(), Authority::new());
+    let ca = setup.file("ca.crt", first.pem());
+    let server = setup.flag("client-ca-filename", &ca).start();
+    let authority = server.setup().authority();
+    let by_first = authority.trust_and_show(&first.client());
+    let by_second = authority.trust_and_show(&second.client());
+    let indented = first.pem().replace("-----BEGIN", " -----BEGIN");
+    let trusted = first.pem().replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    let mark = format!("\u{feff}{}", first.pem());
+    let leaf = first.client().certificate;
+    for (number, damaged) in [indented, trusted, mark, leaf].into_iter().enumerate() {
+        fs::write(&ca, [&damaged, second.pem()].concat()).unwrap();
+        for _ in 0..2 {
+            reload(&server);
+        }
+        assert_eq!(said(&server, "client CA: reload failed"), number + 1, "{damaged}");
+        assert!(is_served(&server, &by_first) && !is_served(&server, &by_second), "{damaged}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use common::corpus;
 use kube_audit_rest::Server;
 use kube_audit_rest::cli::Config;
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::observe::metrics::Metrics;
 use kube_audit_rest::serve::routes::Port;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -51,7 +52,7 @@ fn a_request_on_a_warm_connection_allocates_nothing_of_ours() {
         ..Config::default()
     };
     let diagnostics = Arc::new(Diagnostics::to_sink(Format::Json, Box::new(std::io::sink())));
-    let server = Server::start(&config, diagnostics).unwrap();
+    let server = Server::start(&config, Arc::new(Metrics::new()), diagnostics).unwrap();
 
     let mut client = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_client", "--ignored", "--nocapture"])

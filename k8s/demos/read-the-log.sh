@@ -1,20 +1,30 @@
 #!/bin/sh
-# Follows one replica's audit log. The image holds the program and nothing else, so "kubectl exec" finds neither a shell
-# nor cat; this adds an ephemeral container that shares the program's process namespace and reads the file through
-# /proc/1/root. Same user (255999), no rights beyond that: it fits the namespace's "restricted" pod security. The ephemeral
-# container ends with this command, and stays listed in the pod until the pod goes.
+# Follows the audit log of every replica as a table: who did what to which object. The image holds the program and nothing
+# else, no shell and no cat, so the program itself reads the log. Each exec is a request like any other, and recorded.
 #
-# usage: read-the-log.sh [POD]      environment: IMAGE (busybox:1.37: anything with sh and tail), KUBECTL
+# usage: read-the-log.sh [FLAG...]      the flags of "kube-audit-rest read", such as --since=10m or --user=alice
+#                                       environment: KUBECTL
 #
-# Where a sidecar ships the log, it can be asked instead if its image has a shell:
-#   kubectl -n kube-audit-rest exec POD -c fluent-bit -- tail /var/log/kube-audit-rest/POD.log      (the -debug image)
+# One replica's rows come as they are written; those of different replicas, side by side. To look back instead of
+# following, or for whole lines (which hold Secrets):
+#   kubectl -n kube-audit-rest exec POD -- /kube-audit-rest read --format=summary
+#   kubectl -n kube-audit-rest exec POD -- /kube-audit-rest read --format=line --since=1h
 set -eu
 kubectl=${KUBECTL:-kubectl}
-pod=${1:-}
-if [ -z "$pod" ]; then
-    pod=$("$kubectl" -n kube-audit-rest get pods --selector app=kube-audit-rest \
-        --field-selector status.phase=Running -o 'jsonpath={.items[0].metadata.name}')
+pods=$("$kubectl" -n kube-audit-rest get pods --selector app=kube-audit-rest \
+    --field-selector status.phase=Running -o 'jsonpath={.items[*].metadata.name}')
+if [ -z "$pods" ]; then
+    echo "no pod of kube-audit-rest is running" >&2
+    exit 1
 fi
-exec "$kubectl" -n kube-audit-rest debug "$pod" --stdin --tty --quiet --profile=restricted \
-    "--image=${IMAGE:-busybox:1.37}" --target=kube-audit-rest -- \
-    tail -n 20 -F "/proc/1/root/var/log/kube-audit-rest/$pod.log"
+followers=
+# Each is a word of its own.
+# shellcheck disable=SC2086
+trap 'kill $followers 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+for pod in $pods; do
+    "$kubectl" -n kube-audit-rest exec "$pod" --container=kube-audit-rest -- \
+        /kube-audit-rest read --follow --format=table "$@" &
+    followers="$followers $!"
+done
+wait

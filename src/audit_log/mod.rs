@@ -43,6 +43,8 @@ use std::time::Duration;
 
 pub use error::{AppendError, OpenError};
 
+pub(crate) use names::{Names, Stamp, log_of};
+
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::metrics::Metrics;
 use backups::Retention;

@@ -11,7 +11,7 @@ use crate::record::timestamp;
 /// How the rolled files of one log are called: `NAME-2026-11-20T21-34-38.123.EXT`, or `NAME-2026-11-20T21-34-38.123-1.EXT`
 /// (`-2`, ...) where that name was taken. Nothing else is ever taken for a rolled file.
 #[derive(Debug, Clone)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// The log's name up to its last dot.
     stem: OsString,
     /// The last dot and what follows, or nothing.
@@ -20,28 +20,28 @@ pub(super) struct Names {
 
 /// What a rolled file's name says. Later ones are greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     /// Since the Unix epoch.
-    pub(super) milliseconds: u64,
+    pub(crate) milliseconds: u64,
     /// 0 for a name without a number at its end.
-    pub(super) number: u32,
+    pub(crate) number: u32,
 }
 
 impl Stamp {
-    pub(super) fn of(time: SystemTime) -> Self {
+    pub(crate) fn of(time: SystemTime) -> Self {
         let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { milliseconds: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), number: 0 }
     }
 
     /// The next one that a name can say.
-    pub(super) fn next(self) -> Self {
+    pub(crate) fn next(self) -> Self {
         match self.number.checked_add(1) {
             Some(number) => Self { number, ..self },
             None => Self { milliseconds: self.milliseconds.saturating_add(1), number: 0 },
         }
     }
 
-    pub(super) fn time(self) -> SystemTime {
+    pub(crate) fn time(self) -> SystemTime {
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.milliseconds)).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
@@ -50,14 +50,14 @@ impl Stamp {
 const STAMP_LENGTH: usize = 23;
 
 impl Names {
-    pub(super) fn of_log(name: &OsStr) -> Self {
+    pub(crate) fn of_log(name: &OsStr) -> Self {
         let bytes = name.as_bytes();
         let dot = bytes.iter().rposition(|byte| *byte == b'.');
         let (stem, extension) = bytes.split_at(dot.unwrap_or(bytes.len()));
         Self { stem: OsStr::from_bytes(stem).to_owned(), extension: OsStr::from_bytes(extension).to_owned() }
     }
 
-    pub(super) fn name(&self, stamp: Stamp) -> OsString {
+    pub(crate) fn name(&self, stamp: Stamp) -> OsString {
         let text = timestamp::rfc3339(stamp.time());
         let mut name = self.stem.as_bytes().to_vec();
         name.push(b'-');
@@ -72,7 +72,7 @@ impl Names {
         OsString::from_vec(name)
     }
 
-    pub(super) fn parse(&self, name: &OsStr) -> Option<Stamp> {
+    pub(crate) fn parse(&self, name: &OsStr) -> Option<Stamp> {
         let middle = name
             .as_bytes()
             .strip_prefix(self.stem.as_bytes())?
@@ -106,6 +106,22 @@ fn parse_time(text: &[u8]) -> Option<u64> {
     let time = Time::from_hms_milli(small(11)?, small(14)?, small(17)?, number(20, 23)?).ok()?;
     let nanoseconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp_nanos();
     u64::try_from(nanoseconds / 1_000_000).ok()
+}
+
+/// The name of the log whose rolled file this is, if it is one.
+pub(crate) fn log_of(rolled: &OsStr) -> Option<OsString> {
+    let name = rolled.as_bytes();
+    let dot = name.iter().rposition(|byte| *byte == b'.');
+    // The last dot begins the extension, or the milliseconds of a log that has none.
+    [dot.unwrap_or(name.len()), name.len()].into_iter().find_map(|end| {
+        let (stem, extension) = name.split_at_checked(end)?;
+        let numbered = stem.iter().rposition(|byte| *byte == b'-').unwrap_or_default();
+        [stem.len(), numbered].into_iter().find_map(|end| {
+            let start = end.checked_sub(STAMP_LENGTH + 1)?;
+            let log = OsString::from_vec([stem.get(..start)?, extension].concat());
+            Names::of_log(&log).parse(rolled).map(|_| log)
+        })
+    })
 }
 
 #[cfg(test)]
@@ -183,5 +199,19 @@ mod tests {
         let tenth = parsed("kube-audit-rest-2026-11-20T21-34-38.123-10.log");
         let next = parsed("kube-audit-rest-2026-11-20T21-34-38.124.log");
         assert!(second < tenth && tenth < next);
+    }
+
+    #[test]
+    fn a_rolled_name_tells_its_log() {
+        let stamp = Stamp { milliseconds: 1_795_210_478_123, number: 0 };
+        for log in ["kube-audit-rest.log", "a-b.c.log", "log", ".hidden", "x-2026-11-20T21-34-38.123.log"] {
+            for stamp in [stamp, stamp.next()] {
+                let rolled = Names::of_log(log.as_ref()).name(stamp);
+                assert_eq!(log_of(&rolled), Some(log.into()), "{rolled:?}");
+            }
+        }
+        for other in ["kube-audit-rest.log", "a-2026-11-20.log", "", "-", "a-2026-02-29T21-34-38.123.log"] {
+            assert_eq!(log_of(other.as_ref()), None, "{other}");
+        }
     }
 }

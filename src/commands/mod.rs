@@ -2,6 +2,7 @@
 //! works.
 
 pub mod policy;
+pub mod read;
 mod reloader;
 pub mod serve;
 pub mod server;

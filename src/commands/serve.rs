@@ -1,26 +1,37 @@
 //! `kube-audit-rest` without a command word: it serves until it is told to end.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::VERSION;
 use crate::cli::{self, Action, Config, Exit};
-use crate::commands::policy;
 use crate::commands::server::{Server, StartError};
 use crate::commands::signals::{Signal, Signals};
+use crate::commands::{policy, read};
 use crate::observe::diagnostics::{Diagnostics, Format};
+use crate::observe::metrics::Metrics;
+use crate::observe::outlet::Outlet;
 
 /// How often the main thread looks up from waiting for signals. Nothing depends on it.
 const LOOK_UP: Duration = Duration::from_secs(3600);
+
+/// How long the end waits for the last messages to be written.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+
+/// The same where it cannot start: nothing else is held up, and without the message nobody would know why.
+const START_FAILURE: Duration = Duration::from_secs(10);
 
 /// Runs the program with these arguments, the program's own name first. Exit status: 0 after an orderly end, 1 where it
 /// cannot start, 2 for a wrong command line.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter().peekable();
     let program = args.next();
+    if args.next_if(|word| word == "read").is_some() {
+        return read::main(args);
+    }
     if args.next_if(|word| word == "policy").is_some() {
         return policy::main(args);
     }
@@ -45,20 +56,39 @@ fn print(text: &str) -> Exit {
 
 fn run(config: &Config) -> Exit {
     let format = if config.verbosity { Format::Text } else { Format::Json };
-    let diagnostics = Arc::new(Diagnostics::to_stderr(format));
-    match serve(config, &diagnostics) {
-        Ok(()) => Exit::Ok,
+    let metrics = Arc::new(Metrics::new());
+    let outlet = match Outlet::to_stderr(format, Arc::clone(&metrics)) {
+        Ok(outlet) => outlet,
+        Err(error) => return cannot_start(&StartError::System(error)),
+    };
+    let diagnostics = Arc::new(Diagnostics::to_sink(format, Box::new(outlet.clone())));
+    match serve(config, metrics, &diagnostics) {
+        Ok(()) => {
+            outlet.flush_for(LAST_MESSAGES);
+            Exit::Ok
+        }
+        Err(error) if io::stderr().is_terminal() => {
+            outlet.flush_for(LAST_MESSAGES);
+            cannot_start(&error)
+        }
         Err(error) => {
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
+            outlet.flush_for(START_FAILURE);
             Exit::CannotStart
         }
     }
 }
 
-fn serve(config: &Config, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
+/// Says it in plain text.
+fn cannot_start(error: &StartError) -> Exit {
+    let _ = writeln!(io::stderr(), "kube-audit-rest: cannot start: {error}");
+    Exit::CannotStart
+}
+
+fn serve(config: &Config, metrics: Arc<Metrics>, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
     // First, so that an order to end that comes during the start is not lost (as PID 1) and does not end it half-way.
     let signals = Signals::catch().map_err(StartError::System)?;
-    let server = Server::start(config, Arc::clone(diagnostics))?;
+    let server = Server::start(config, metrics, Arc::clone(diagnostics))?;
     let delay = loop {
         match signals.wait(LOOK_UP) {
             None => {}

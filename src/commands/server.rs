@@ -39,8 +39,12 @@ const JOIN: Duration = Duration::from_secs(2);
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// Probes and a scraper or two; they have a roster of their own, so that no flood of requests shuts them out. As each new
-/// one has 100 ms at least, a queue of 128 is through in under half a second.
-const METRICS_CONNECTIONS: usize = 32;
+/// one has 100 ms at least, a queue of 128 is through in a fifth of a second.
+const METRICS_CONNECTIONS: usize = 64;
+
+/// A flood of newcomers takes at least so long to go through all places of the audit ports: a machine or a client under
+/// load may need more than 100 ms for a handshake, and a slower turnover costs less of both.
+const ROUND: Duration = Duration::from_millis(500);
 
 /// Descriptors beside connections: standard streams, the log with its directory, lock and next file, listeners with their
 /// reserves, what is read again.
@@ -119,9 +123,8 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: &Config, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
+    pub fn start(config: &Config, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
         say_settings(config, &diagnostics);
-        let metrics = Arc::new(Metrics::new());
         let shared = || (Arc::clone(&metrics), Arc::clone(&diagnostics));
         let (to_metrics, to_diagnostics) = shared();
         let tls = Tls::load(tls_settings(config), to_metrics, to_diagnostics).map_err(StartError::Tls)?;
@@ -152,12 +155,15 @@ impl Server {
             draining: AtomicBool::new(false),
             recorded_requests: Counter::default(),
             handshake_messages: RateLimit::new(),
+            refused_messages: RateLimit::new(),
+            mended_messages: RateLimit::new(),
         });
-        let roster = |cap| {
+        let roster = |cap, round| {
             let (to_metrics, to_diagnostics) = shared();
-            Arc::new(Roster::new(cap, to_metrics, to_diagnostics))
+            Arc::new(Roster::new(cap, round, to_metrics, to_diagnostics))
         };
-        let (audit_roster, metrics_roster) = (roster(config.max_connections), roster(METRICS_CONNECTIONS));
+        let audit_roster = roster(config.max_connections, ROUND);
+        let metrics_roster = roster(METRICS_CONNECTIONS, Duration::ZERO);
         let needed = audit_roster.most_sockets() + metrics_roster.most_sockets() + OTHER_DESCRIPTORS;
         warn_of_few_descriptors(needed, &diagnostics);
         let metrics_ports = Ports::serve(listeners.metrics, &service, metrics_roster)?;

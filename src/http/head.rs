@@ -33,6 +33,17 @@ pub enum Framing {
     Chunked,
 }
 
+/// What the body is said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// `Content-Type: application/json`, with any parameters.
+    Json,
+    /// No Content-Type, several, or another one.
+    Other,
+    /// A Content-Encoding other than `identity`, whatever the Content-Type.
+    Encoded,
+}
+
 /// A request's head.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head<'b> {
@@ -48,8 +59,8 @@ pub struct Head<'b> {
     pub http10: bool,
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
-    /// Content-Type is `application/json`, with any parameters.
-    pub json: bool,
+    /// What the body is said to be.
+    pub content: Content,
     /// The token of `Authorization: Bearer TOKEN`.
     pub bearer: Option<&'b [u8]>,
 }
@@ -94,6 +105,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
         return Err(bad("malformed request line"));
     };
     let http10 = version == 0;
+    let path = path_of(target).ok_or(bad("malformed request: its target is no path"))?;
     let mut seen = Fields::default();
     for field in request.headers.iter() {
         seen.read(field.name, field.value)?;
@@ -120,12 +132,16 @@ pub fn parse_head(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
             "POST" => Method::Post,
             _ => Method::Other,
         },
-        path: path_of(target),
+        path,
         framing,
         keep_alive: !seen.close && (!http10 || seen.keep_alive),
         http10,
         expects_continue: seen.expects_continue && !http10,
-        json: seen.content_types == 1 && seen.json,
+        content: match (seen.encoded, seen.json, seen.content_types) {
+            (true, ..) => Content::Encoded,
+            (false, true, 1) => Content::Json,
+            _ => Content::Other,
+        },
         bearer: seen.bearer,
     })
 }
@@ -154,19 +170,23 @@ fn names_a_version(bytes: &[u8]) -> bool {
     matches!(version.strip_prefix(b"HTTP/"), Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// The path of a target in origin form or absolute form (RFC 9112, section 3.2). An absolute form may leave it out.
-fn path_of(target: &str) -> &str {
-    let (path, when_empty) = match target.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") => {
-            let path = rest.find(['/', '?']).and_then(|at| rest.get(at..));
-            (path.unwrap_or_default(), "/")
-        }
-        _ => (target, ""),
-    };
-    match path.split_once('?').map_or(path, |(path, _)| path) {
-        "" => when_empty,
-        path => path,
+/// The path, without a query, of a target in origin form or absolute form (RFC 9112, section 3.2), the only ones for
+/// which there is something here: `None` for `*`, an authority, another scheme, and what is not ASCII.
+fn path_of(target: &str) -> Option<&str> {
+    if !target.is_ascii() {
+        return None;
     }
+    let path = if target.starts_with('/') {
+        target
+    } else {
+        let (scheme, rest) = target.split_once("://")?;
+        if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+            return None;
+        }
+        rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or_default()
+    };
+    // An absolute form may leave the path out.
+    path.split('?').next().map(|path| if path.is_empty() { "/" } else { path })
 }
 
 /// What the header fields say, taken together.
@@ -186,6 +206,8 @@ struct Fields<'b> {
     content_types: usize,
     /// The last of them is `application/json`.
     json: bool,
+    /// There is a Content-Encoding other than `identity`.
+    encoded: bool,
     /// `Expect: 100-continue`.
     expects_continue: bool,
     /// Any other expectation.
@@ -224,6 +246,9 @@ impl<'b> Fields<'b> {
             self.content_types += 1;
             let media_type = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
             self.json = media_type.eq_ignore_ascii_case(b"application/json");
+        } else if is("content-encoding") {
+            self.encoded |=
+                elements(value).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
         } else if is("expect") {
             let known = value.eq_ignore_ascii_case(b"100-continue");
             self.expects_continue |= known;

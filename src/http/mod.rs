@@ -8,7 +8,7 @@ mod head;
 mod response;
 
 pub use chunk::{chunk_line, trailer_length};
-pub use head::{Framing, HEAD_MAX, HEADERS_MAX, Head, Method, head_length, parse_head};
+pub use head::{Content, Framing, HEAD_MAX, HEADERS_MAX, Head, Method, head_length, parse_head};
 pub use response::{CONTINUE, Response, Status};
 
 /// Why a request cannot be read any further. The connection is closed after the reply, since nobody knows where the

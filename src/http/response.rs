@@ -72,9 +72,12 @@ impl Response<'_> {
             out.extend_from_slice(b"\r\nError: ");
             out.extend(error.bytes().map(|b| if b.is_ascii_graphic() { b } else { b' ' }));
         }
-        if self.status == Status::Unavailable {
+        match self.status {
             // An integer Retry-After makes the API server send the same review again; 0 makes it do so at once.
-            field(out, "Retry-After", b"0");
+            Status::Unavailable => field(out, "Retry-After", b"0"),
+            // Which codings would have been taken (RFC 9110, section 12.5.3).
+            Status::UnsupportedMediaType => field(out, "Accept-Encoding", b"identity"),
+            _ => {}
         }
         if self.close {
             field(out, "Connection", b"close");
@@ -99,23 +102,33 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_response_measures_its_body_and_keeps_the_error_on_one_line() {
+    fn written(status: Status, error: Option<&str>) -> String {
         let mut out = Vec::new();
         let response = Response {
-            status: Status::Unavailable,
+            status,
             content_type: "text/plain",
             body: b"abc",
             allow: None,
-            error: Some("a\r\nb"),
+            error,
             close: true,
             http10: false,
             head_only: false,
         };
         response.write(SystemTime::UNIX_EPOCH, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_response_measures_its_body_and_keeps_the_error_on_one_line() {
         assert_eq!(
-            String::from_utf8(out).unwrap(),
+            written(Status::Unavailable, Some("a\r\nb")),
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 3\r\nError: a  b\r\nRetry-After: 0\r\nConnection: close\r\n\r\nabc"
         );
+    }
+
+    #[test]
+    fn a_415_says_that_only_identity_is_taken() {
+        assert!(written(Status::UnsupportedMediaType, None).contains("\r\nAccept-Encoding: identity\r\n"));
+        assert!(!written(Status::BadRequest, None).contains("Accept-Encoding"));
     }
 }

@@ -31,7 +31,8 @@ pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A connection idle for so long makes room before any that has just been used or dialled.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// A newcomer has this time for each step, handshake and first request, before it makes room for another newcomer.
+/// A newcomer has this time for each step, handshake and first request, and any client between two requests, before it
+/// makes room for a newcomer.
 const NEWCOMER: Duration = Duration::from_millis(100);
 
 /// Bytes received are counted over windows of this length.
@@ -65,10 +66,14 @@ struct Life {
     history: History,
 }
 
-/// Whether a connection has carried a valid request.
+/// What a connection has carried so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum History {
+    /// No request.
     Unproven,
+    /// Nothing but requests that were refused.
+    Refused,
+    /// A valid request.
     Proven,
 }
 
@@ -98,6 +103,8 @@ pub(super) enum Turn {
     Idle,
     /// Its request arrives slowly.
     Slow,
+    /// It is new, and its first request was refused.
+    Refused,
     /// It is new and amid its handshake, and others are newer.
     Handshaking,
     /// It is new, and others are newer.
@@ -106,13 +113,20 @@ pub(super) enum Turn {
     JustIdle,
 }
 
+impl Turn {
+    /// Whether those who make room in this turn had less than a second.
+    pub(super) fn is_of_a_newcomer(self) -> bool {
+        matches!(self, Self::Refused | Self::Handshaking | Self::Newcomer)
+    }
+}
+
 impl From<Turn> for Evicted {
     fn from(turn: Turn) -> Self {
         match turn {
             Turn::Unproven => Self::Unproven,
             Turn::Idle | Turn::JustIdle => Self::Idle,
             Turn::Slow => Self::Slow,
-            Turn::Handshaking | Turn::Newcomer => Self::Newcomer,
+            Turn::Refused | Turn::Handshaking | Turn::Newcomer => Self::Newcomer,
         }
     }
 }
@@ -226,6 +240,14 @@ impl Connection {
         self.lock().history = History::Proven;
     }
 
+    /// Its own thread: a request on it is refused.
+    pub fn refuse(&self) {
+        let mut life = self.lock();
+        if life.history == History::Unproven {
+            life.history = History::Refused;
+        }
+    }
+
     /// Its own thread: `count` bytes were received.
     pub(super) fn received(&self, count: usize) {
         if let State::Arriving { pace: Some(pace) } = &mut self.lock().state {
@@ -268,10 +290,13 @@ impl Connection {
         // The oldest comes first.
         let order = |age: Duration| u64::MAX - u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         match (&life.state, life.history) {
-            (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven)
+            (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven | History::Refused)
                 if age(self.accepted) >= FIRST_REQUEST =>
             {
                 Some((Turn::Unproven, order(age(self.accepted))))
+            }
+            (State::Waiting { since }, History::Refused) => {
+                (age(*since) >= NEWCOMER).then(|| (Turn::Refused, order(age(*since))))
             }
             (State::Handshaking { since }, _) => {
                 (age(*since) >= NEWCOMER).then(|| (Turn::Handshaking, order(age(*since))))
@@ -281,7 +306,7 @@ impl Connection {
             }
             (State::Waiting { since }, History::Proven) => {
                 let turn = if age(*since) >= IDLE { Turn::Idle } else { Turn::JustIdle };
-                Some((turn, order(age(*since))))
+                (age(*since) >= NEWCOMER).then(|| (turn, order(age(*since))))
             }
             (State::Arriving { pace: Some(pace) }, _) => {
                 pace.recent(now).filter(|bytes| *bytes < SLOW).map(|bytes| (Turn::Slow, bytes))
@@ -345,7 +370,9 @@ impl Connection {
         match (&life.state, life.history) {
             (State::Handshaking { .. } | State::Arriving { .. } | State::Complete, _) => true,
             (State::Waiting { since }, History::Unproven) => now.saturating_duration_since(*since) < FIRST_REQUEST,
-            (State::Waiting { .. }, History::Proven) | (State::GivingWay | State::Closing, _) => false,
+            (State::Waiting { .. }, History::Refused | History::Proven) | (State::GivingWay | State::Closing, _) => {
+                false
+            }
         }
     }
 

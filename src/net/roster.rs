@@ -11,6 +11,9 @@ use crate::observe::metrics::Metrics;
 /// How long a connection that we close is read on, for a request that was already on its way.
 pub const LINGER: Duration = Duration::from_secs(1);
 
+/// The same where descriptors or threads are scarce.
+const SCARCE_LINGER: Duration = Duration::from_millis(100);
+
 /// How often a full roster is looked through again for a connection that may make room by now.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -18,6 +21,8 @@ const RETRY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Roster {
     cap: usize,
+    /// In a flood newcomers are not evicted faster than all places in this time, so that each has about as long.
+    round: Duration,
     metrics: Arc<Metrics>,
     diagnostics: Arc<Diagnostics>,
     eviction_messages: RateLimit,
@@ -30,6 +35,8 @@ struct State {
     connections: Vec<Arc<Connection>>,
     /// Those that made room, oldest first, and when each is cut for good.
     closing: Vec<(Instant, Arc<Connection>)>,
+    /// No newcomer is evicted before.
+    newcomers_from: Option<Instant>,
 }
 
 /// Whether somebody made room.
@@ -42,10 +49,10 @@ pub enum Room {
 }
 
 impl Roster {
-    /// `cap`: connections served at once.
-    pub fn new(cap: usize, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
+    /// `cap`: connections served at once. `round`: how long a flood of newcomers takes at least to go through all places.
+    pub fn new(cap: usize, round: Duration, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
         let eviction_messages = RateLimit::new();
-        Self { cap, metrics, diagnostics, eviction_messages, state: Mutex::default(), left: Condvar::new() }
+        Self { cap, round, metrics, diagnostics, eviction_messages, state: Mutex::default(), left: Condvar::new() }
     }
 
     /// Connections that are served at once, those that are read on after their eviction included.
@@ -73,7 +80,7 @@ impl Roster {
             if has_room && state.connections.len() < self.most_sockets() {
                 break;
             }
-            if !has_room && let Some((victim, evicted)) = self.evict_one(&mut state) {
+            if !has_room && let Some((victim, evicted)) = self.evict_one(&mut state, LINGER) {
                 drop(state);
                 self.say_evicted(&victim, evicted);
                 state = self.lock();
@@ -100,9 +107,11 @@ impl Roster {
         self.left.notify_all();
     }
 
-    /// Makes a connection give its descriptor or its thread back.
+    /// Makes a connection give its descriptor or its thread back, unless one is about to.
     pub(super) fn make_room(&self) -> Room {
-        let evicted = self.evict_one(&mut self.lock());
+        let mut state = self.lock();
+        let evicted = if state.closing.is_empty() { self.evict_one(&mut state, SCARCE_LINGER) } else { None };
+        drop(state);
         match evicted {
             Some((victim, evicted)) => {
                 self.say_evicted(&victim, evicted);
@@ -112,18 +121,24 @@ impl Roster {
         }
     }
 
-    fn evict_one(&self, state: &mut State) -> Option<(Arc<Connection>, Evicted)> {
+    fn evict_one(&self, state: &mut State, linger: Duration) -> Option<(Arc<Connection>, Evicted)> {
         let now = Instant::now();
         loop {
             let in_turn = state.connections.iter().filter_map(|connection| Some((connection.turn(now)?, connection)));
-            let (_, victim) = in_turn.min_by_key(|(turn, _)| *turn)?;
+            let ((turn, _), victim) = in_turn.min_by_key(|(turn, _)| *turn)?;
             let victim = Arc::clone(victim);
+            if turn.is_of_a_newcomer() {
+                if state.newcomers_from.is_some_and(|from| now < from) {
+                    return None;
+                }
+                state.newcomers_from = Some(now + self.round / u32::try_from(self.cap).unwrap_or(u32::MAX).max(1));
+            }
             // A request may have begun or ended on it in this very moment; then the next one is looked for.
             if let Some(evicted) = victim.evict(now) {
                 if state.closing.len() >= self.most_closing() {
                     state.closing.remove(0).1.cut();
                 }
-                state.closing.push((now + LINGER, Arc::clone(&victim)));
+                state.closing.push((now + linger, Arc::clone(&victim)));
                 return Some((victim, evicted));
             }
         }

@@ -20,12 +20,8 @@ impl std::fmt::Debug for Diagnostics {
 }
 
 impl Diagnostics {
-    /// Messages to standard error.
-    pub fn to_stderr(format: Format) -> Self {
-        Self::to_sink(format, Box::new(std::io::stderr()))
-    }
-
-    /// Messages to a sink. Whoever has something to say waits until the sink has taken it.
+    /// Messages to a sink, one `write_all` each. Whoever has something to say waits until the sink has taken it; an
+    /// [`Outlet`](super::outlet::Outlet) takes it at once.
     pub fn to_sink(format: Format, sink: Box<dyn Write + Send>) -> Self {
         Self { format, sink: Mutex::new(sink) }
     }

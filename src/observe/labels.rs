@@ -77,6 +77,11 @@ labels! {
         VersionNotSupported = "505",
     }
 
+    /// What had to be replaced in an event.
+    Mended("reason") {
+        NotUtf8 = "not_utf8",
+    }
+
     /// What a line of the audit log was made of.
     LineKind("kind") {
         AdmissionReview = "AdmissionReview",

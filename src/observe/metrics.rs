@@ -6,7 +6,9 @@
 use std::fmt::Write as _;
 
 use super::instruments::{Counter, CounterBy, Elapsed, Gauge, GaugeBy, Histogram, Instrument};
-use super::labels::{AppendFault, Evicted, HandshakeFault, LineKind, PolicyLevel, Port, Reload, Status, TokenFault};
+use super::labels::{
+    AppendFault, Evicted, HandshakeFault, LineKind, Mended, PolicyLevel, Port, Reload, Status, TokenFault,
+};
 
 const PREFIX: &str = "kube_audit_rest_";
 
@@ -37,7 +39,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    http_requests: Counter = "http_requests_total", "Requests to the audit ports.";
+    http_requests: Counter = "http_requests_total", "Requests to the audit ports of kube-audit-rest.";
     valid_requests: Counter = "valid_requests_processed_total", "Requests that were valid, appended and answered 200.";
     http_responses: CounterBy<Status> = "http_responses_total", "Final responses by status code.";
     listener_requests: CounterBy<Port> = "listener_requests_total", "Requests by listener.";
@@ -47,6 +49,8 @@ metrics! {
     source_rejections: CounterBy<TokenFault> =
         "source_rejections_total", "Requests refused for a missing or unknown source token.";
     audit_lines: CounterBy<LineKind> = "audit_lines_total", "Lines appended to the audit log.";
+    events_mended: CounterBy<Mended> =
+        "events_mended_total", "Events recorded with U+FFFD in place of bytes that are not UTF-8.";
     audit_line_bytes_max: Gauge = "audit_line_bytes_max", "Longest line appended since the start, with its newline.";
     append_errors: CounterBy<AppendFault> =
         "append_errors_total", "Appends that failed and were answered 503: one for each request, not for each write.";
@@ -77,6 +81,8 @@ metrics! {
     connections_evicted: CounterBy<Evicted> =
         "connections_evicted_total", "Connections closed to make room for others, by what they were.";
     inflight_body_bytes: Gauge = "inflight_body_bytes", "Large request bodies in memory.";
+    messages_dropped: Counter =
+        "messages_dropped_total", "Messages of the program's own that standard error did not take in time.";
 }
 
 impl Metrics {
@@ -123,6 +129,14 @@ mod tests {
                 assert!(line.starts_with(&family), "{line} stands under {family}");
             }
         }
+    }
+
+    /// The original has it in this HELP line, and its own end-to-end client looks for it to know whom it asked.
+    #[test]
+    fn the_help_of_the_request_counter_holds_the_programs_name() {
+        let page = Metrics::new().render("1.2.3");
+        let help = page.lines().find(|line| line.starts_with("# HELP kube_audit_rest_http_requests_total "));
+        assert!(help.unwrap().contains("kube-audit-rest"), "{help:?}");
     }
 
     #[test]

@@ -8,4 +8,5 @@ pub mod instruments;
 pub mod labels;
 pub mod message;
 pub mod metrics;
+pub mod outlet;
 pub mod process;

@@ -1,8 +1,8 @@
-//! A point in time as text: RFC 3339 for lines and messages, IMF-fixdate for HTTP.
+//! A point in time as text: RFC 3339 for lines and messages, IMF-fixdate for HTTP; and RFC 3339 read again.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use time::OffsetDateTime;
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
 /// Length of the text of [`rfc3339`] in bytes.
 pub const RFC3339_LENGTH: usize = 30;
@@ -26,6 +26,50 @@ pub fn rfc3339(time: SystemTime) -> [u8; RFC3339_LENGTH] {
     text
 }
 
+/// Reads RFC 3339's `date-time` as Go and Kubernetes write it: `2026-11-20T21:34:38Z`, with any number of digits behind a
+/// point and with `Z` or an offset such as `+01:00`. None for anything else, and for times before 1970.
+pub fn parse(text: &[u8]) -> Option<SystemTime> {
+    let (date_time, rest) = text.split_at_checked("2026-11-20T21:34:38".len())?;
+    let number = |from: usize, to: usize| -> Option<u16> { decimal(date_time.get(from..to)?) };
+    let small = |from: usize| -> Option<u8> { u8::try_from(number(from, from + 2)?).ok() };
+    let separators = [4, 7, 10, 13, 16].map(|at| date_time.get(at).copied());
+    if separators != b"--T::".map(Some) {
+        return None;
+    }
+    let date = Date::from_calendar_date(i32::from(number(0, 4)?), Month::try_from(small(5)?).ok()?, small(8)?).ok()?;
+    // A leap second is the second before it.
+    let time = Time::from_hms(small(11)?, small(14)?, small(17)?.min(59)).ok()?;
+    let seconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
+
+    let fraction = rest.strip_prefix(b".").unwrap_or_default();
+    let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (zone, nanoseconds) = match digits {
+        0 => (rest, 0),
+        _ => (fraction.get(digits..)?, nanoseconds(fraction.get(..digits)?)),
+    };
+    let offset = match zone {
+        b"Z" => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let minutes = i64::from(decimal(&[*h1, *h2])?) * 60 + i64::from(decimal(&[*m1, *m2])?);
+            if *sign == b'+' { minutes * 60 } else { -minutes * 60 }
+        }
+        _ => return None,
+    };
+    let since_epoch = Duration::new(u64::try_from(seconds - offset).ok()?, nanoseconds);
+    SystemTime::UNIX_EPOCH.checked_add(since_epoch)
+}
+
+fn decimal(digits: &[u8]) -> Option<u16> {
+    let all_digits = digits.iter().all(u8::is_ascii_digit);
+    str::from_utf8(digits).ok().filter(|_| all_digits)?.parse().ok()
+}
+
+/// The digits behind a decimal point; those past the ninth are cut off.
+fn nanoseconds(digits: &[u8]) -> u32 {
+    let padded = digits.iter().copied().chain(std::iter::repeat(b'0')).take(9);
+    padded.fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
+}
+
 /// `Fri, 20 Nov 2026 21:34:38 GMT`: the IMF-fixdate of RFC 9110, section 5.6.7.
 pub fn http_date(time: SystemTime) -> [u8; 29] {
     let time = utc(time);
@@ -42,7 +86,7 @@ pub fn http_date(time: SystemTime) -> [u8; 29] {
 
 fn utc(time: SystemTime) -> OffsetDateTime {
     let nanos = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let latest = OffsetDateTime::new_utc(time::Date::MAX, time::Time::MAX);
+    let latest = OffsetDateTime::new_utc(Date::MAX, Time::MAX);
     i128::try_from(nanos).ok().and_then(|nanos| OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()).unwrap_or(latest)
 }
 
@@ -75,6 +119,40 @@ mod tests {
         assert_eq!(text(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000000Z");
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_795_210_478, 123_456_789);
         assert_eq!(text(time), "2026-11-20T21:34:38.123456789Z");
+    }
+
+    #[test]
+    fn a_time_is_read_with_any_number_of_digits_and_any_offset() {
+        let since_epoch = |text: &str| parse(text.as_bytes()).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(since_epoch("2026-11-20T21:34:38.123456789Z"), Duration::new(1_795_210_478, 123_456_789));
+        assert_eq!(since_epoch("2026-11-20T21:34:38Z"), Duration::new(1_795_210_478, 0));
+        assert_eq!(since_epoch("2026-11-20T21:34:38.5Z"), Duration::new(1_795_210_478, 500_000_000));
+        assert_eq!(since_epoch("2026-11-20T21:34:38.0000000019Z"), Duration::new(1_795_210_478, 1));
+        assert_eq!(since_epoch("2026-11-20T22:34:38+01:00"), Duration::new(1_795_210_478, 0));
+        assert_eq!(since_epoch("2026-11-20T16:04:38.1-05:30"), Duration::new(1_795_210_478, 100_000_000));
+        assert_eq!(since_epoch("2016-12-31T23:59:60Z"), Duration::new(1_483_228_799, 0));
+    }
+
+    #[test]
+    fn what_is_no_rfc_3339_is_no_time() {
+        for text in [
+            "",
+            "2026-11-20",
+            "2026-11-20T21:34:38",
+            "2026-11-20 21:34:38Z",
+            "2026-11-20T21:34:38.Z",
+            "2026-11-20T21:34:38.1",
+            "2026-11-20T21:34:38ZZ",
+            "2026-11-20T21:34:38+0100",
+            "2026-11-20T21:34:38+1:00",
+            "2026-13-20T21:34:38Z",
+            "2026-02-29T21:34:38Z",
+            "2026-11-20T24:34:38Z",
+            "+026-11-20T21:34:38Z",
+            "1969-12-31T23:59:59Z",
+        ] {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

@@ -38,13 +38,13 @@ impl<'s> Handler<'s> {
             let standing = self.connection.begin_body();
             self.note(standing)?;
         }
-        let (small, lines): (usize, fn(usize) -> usize) = match record {
-            Record::AdmissionReview => (SMALL, |_| 0),
-            Record::EventList => (SMALL_LIST, event_list::most_lines),
+        let small = match record {
+            Record::AdmissionReview => SMALL,
+            Record::EventList => SMALL_LIST,
         };
         let most = announced.unwrap_or(self.service.max_request);
         let deadline = self.bounded(request.arrived + BODY);
-        let need = Need { connection: self.connection, announced, body: most, lines: lines(most), deadline };
+        let need = Need { connection: self.connection, announced, body: most, deadline };
         let memory: &'s Memory = &self.service.memory;
         let mut body = match announced {
             Some(length) if length > small => memory.large(),
@@ -58,7 +58,7 @@ impl<'s> Handler<'s> {
         self.note(standing)?;
         self.transport.shrink();
         if record == Record::EventList {
-            body.reserve_lines(lines(body.bytes.len()), &need).map_err(no_memory)?;
+            body.reserve_lines(event_list::most_lines(body.bytes.len()), deadline).map_err(no_memory)?;
         }
         Ok(body)
     }

@@ -233,6 +233,7 @@ impl Handler<'_> {
             Ok(events) => events,
             Err(invalid) => {
                 drop(body);
+                self.connection.refuse();
                 return self.answer(request, Reply::refusal(Status::BadRequest, &invalid.to_string()));
             }
         };
@@ -253,6 +254,9 @@ impl Handler<'_> {
         }
         let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
         metrics.audit_line_bytes_max.raise_to(longest);
+        if events.mended > 0 {
+            self.say_mended(events.mended, source);
+        }
         self.service.recorded_requests.increment();
         drop(body);
         if !std::mem::replace(&mut self.proven, true) {
@@ -305,6 +309,7 @@ impl Handler<'_> {
             Refused::TokenUnknown => self.service.metrics.source_rejections.increment(TokenFault::Unknown),
             _ => {}
         }
+        self.connection.refuse();
         let (status, why, allow) = refused.reply();
         let reply = Reply::refusal(status, why).allowing(allow);
         if self.port == Port::Metrics {

@@ -51,6 +51,8 @@ pub struct Memory {
 struct State {
     /// What large bodies hold, oldest first.
     claims: Vec<Claim>,
+    /// The body whose lines are made beside the budget.
+    beside: Option<u64>,
     next_ticket: u64,
     small: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
@@ -88,8 +90,6 @@ pub struct Need<'c> {
     pub announced: Option<usize>,
     /// Bytes that the body may come to have.
     pub body: usize,
-    /// Bytes that its lines may come to have, where they are not made in place.
-    pub lines: usize,
     /// When it gives up waiting.
     pub deadline: Instant,
 }
@@ -175,22 +175,27 @@ impl Memory {
             self.metrics.connections_evicted.add(Evicted::Slow, evicted);
             state = self.returned.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
         }
-        if let Some(claim) = state.claims.iter_mut().find(|claim| claim.ticket == ticket) {
-            claim.charged = charge;
-        }
-        let extra = charge.saturating_sub(body.charged);
-        self.metrics.inflight_body_bytes.add(i64::try_from(extra).unwrap_or(i64::MAX));
-        body.charged = charge;
+        self.grant(&mut state, body, charge);
         if waits {
             need.connection.resume();
         }
         Ok(state)
     }
 
+    fn grant(&self, state: &mut State, body: &mut Body<'_>, charge: usize) {
+        if let Some(claim) = state.claims.iter_mut().find(|claim| Some(claim.ticket) == body.ticket) {
+            claim.charged = charge;
+        }
+        let extra = charge.saturating_sub(body.charged);
+        self.metrics.inflight_body_bytes.add(i64::try_from(extra).unwrap_or(i64::MAX));
+        body.charged = charge;
+    }
+
     fn give_back(&self, ticket: Option<u64>, charged: usize, buffers: [Vec<u8>; 2]) {
         let mut state = self.lock();
         if let Some(ticket) = ticket {
             state.claims.retain(|claim| claim.ticket != ticket);
+            state.beside = state.beside.filter(|beside| *beside != ticket);
         }
         for mut buffer in buffers {
             buffer.clear();
@@ -223,8 +228,8 @@ impl State {
     fn enter(&mut self, need: &Need<'_>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let most = need.body.saturating_add(need.lines);
-        self.claims.push(Claim { ticket, connection: Arc::clone(need.connection), charged: 0, most, leaving: false });
+        let connection = Arc::clone(need.connection);
+        self.claims.push(Claim { ticket, connection, charged: 0, most: need.body, leaving: false });
         ticket
     }
 
@@ -232,12 +237,12 @@ impl State {
         self.claims.iter().map(|claim| claim.charged).sum()
     }
 
-    /// Whether each body could still grow to its full size once the older ones have ended, if that of `ticket` held
-    /// `charge` bytes. One that needs more than the whole budget needs it alone.
+    /// Whether each older body could still grow to its full size once those before it have ended, if that of `ticket`
+    /// held `charge` bytes. One that needs more than the whole budget needs it alone.
     fn is_safe(&self, ticket: u64, charge: usize, budget: usize, leaving: Leaving) -> bool {
         let mut younger = 0_usize;
         for claim in self.claims.iter().rev().filter(|claim| leaving == Leaving::Hold || !claim.leaving) {
-            if claim.ticket <= ticket && younger > 0 && younger.saturating_add(claim.most.min(budget)) > budget {
+            if claim.ticket < ticket && younger > 0 && younger.saturating_add(claim.most.min(budget)) > budget {
                 return false;
             }
             younger = younger.saturating_add(if claim.ticket == ticket { charge } else { claim.charged });
@@ -321,20 +326,36 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// Makes room for lines of at most `most` bytes beside the body, which has arrived.
+    /// Makes room for lines of at most `most` bytes beside the body, which has arrived. The lines of one large body at a
+    /// time may be made beside the budget, so bodies that fill it can always end.
     ///
     /// # Errors
     /// [`NoMemory`].
-    pub fn reserve_lines(&mut self, most: usize, need: &Need<'_>) -> Result<(), NoMemory> {
-        if self.ticket.is_none() {
+    pub fn reserve_lines(&mut self, most: usize, deadline: Instant) -> Result<(), NoMemory> {
+        let Some(ticket) = self.ticket else {
             self.lines = self.memory.small_buffer();
             return Ok(());
-        }
+        };
         let memory = self.memory;
-        let charge = self.charged.max(self.bytes.len()).saturating_add(most);
-        let mut state = memory.charge(memory.lock(), self, charge, need)?;
+        let charge = self.charged.saturating_add(most);
+        let mut state = memory.lock();
+        loop {
+            if state.is_safe(ticket, charge, memory.budget, Leaving::Hold) {
+                memory.grant(&mut state, self, charge);
+                break;
+            }
+            if state.beside.is_none() {
+                state.beside = Some(ticket);
+                break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(NoMemory::NotInTime);
+            }
+            state = memory.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
         // Events grow by less than a quarter; the rest is for what no API server sends.
-        let usual = self.bytes.len().saturating_add(self.bytes.len() / 4);
+        let usual = self.bytes.len().saturating_add(self.bytes.len() / 4).min(most);
         let spare = state.spare(usual).filter(|at| state.large.get(*at).is_some_and(|spare| spare.capacity() <= most));
         if let Some(at) = spare {
             self.lines = state.large.remove(at);

@@ -9,6 +9,7 @@ use super::request::Request;
 use super::routes::Port;
 use crate::http::{Response, Status};
 use crate::net::connection::Standing;
+use crate::observe::labels::Mended;
 
 /// A reply in all.
 pub(super) const REPLY: Duration = Duration::from_secs(10);
@@ -92,11 +93,46 @@ impl Handler<'_> {
             let why = reply.why.unwrap_or("");
             let fields = [("status", reply.status.into()), ("error", why.into()), ("micros", micros.into())];
             self.service.diagnostics.debug("request answered", &fields);
+            self.say_if_refused(&reply);
         }
         if self.reply.capacity() > REPLY_KEPT {
             (self.reply, self.response) = (Vec::new(), Vec::with_capacity(512));
         }
         sent.map(|()| next).map_err(|_| Stop::Gone)
+    }
+
+    /// What an operator must learn without `-v`, since events are being lost. Appends that fail are said by the log
+    /// itself, once for an outage, and whoever gives way by the roster.
+    fn say_if_refused(&self, reply: &Reply<'_>) {
+        if let Some(why) = reply.why
+            && reply.status != Status::Unavailable
+            && let Some(left_out) = self.service.refused_messages.admit(Instant::now())
+        {
+            let peer = self.connection.peer.to_string();
+            let fields = [
+                ("status", reply.status.into()),
+                ("reason", why.into()),
+                ("peer", (&peer).into()),
+                ("left_out", left_out.into()),
+            ];
+            self.service.diagnostics.warn("request refused", &fields);
+        }
+    }
+
+    /// Counts and says that events of a list were recorded with U+FFFD in place of bytes that are not UTF-8.
+    pub(super) fn say_mended(&self, events: usize, source: Option<&str>) {
+        self.service.metrics.events_mended.add(Mended::NotUtf8, u64::try_from(events).unwrap_or(u64::MAX));
+        if let Some(left_out) = self.service.mended_messages.admit(Instant::now()) {
+            let peer = self.connection.peer.to_string();
+            let fields = [
+                ("events", events.into()),
+                ("reason", "not UTF-8".into()),
+                ("peer", (&peer).into()),
+                ("source", source.unwrap_or("").into()),
+                ("left_out", left_out.into()),
+            ];
+            self.service.diagnostics.warn("events mended", &fields);
+        }
     }
 
     pub(super) fn compose(&mut self, request: &Request, reply: &Reply<'_>) {

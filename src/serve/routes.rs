@@ -1,7 +1,7 @@
 //! Which requests are answered, and by what; without I/O.
 
 use crate::files::sources::Sources;
-use crate::http::{Head, Method, Status};
+use crate::http::{Content, Head, Method, Status};
 pub use crate::observe::labels::Port;
 
 /// What answers a request.
@@ -46,6 +46,8 @@ pub enum Refused {
     Method(&'static str),
     /// The Content-Type is not `application/json`.
     ContentType,
+    /// There is a Content-Encoding other than identity.
+    ContentEncoding,
 }
 
 impl Refused {
@@ -58,6 +60,9 @@ impl Refused {
             }
             Self::Method(allow) => (Status::MethodNotAllowed, "this path does not allow this method", Some(allow)),
             Self::ContentType => (Status::BadRequest, "Content-Type is not application/json", None),
+            Self::ContentEncoding => {
+                (Status::UnsupportedMediaType, "Content-Encoding is not taken: send the body uncompressed", None)
+            }
         }
     }
 }
@@ -90,10 +95,11 @@ pub fn route<'s>(
     if head.method != Method::Post {
         return Err(Refused::Method("POST"));
     }
-    if !head.json {
-        return Err(Refused::ContentType);
+    match head.content {
+        Content::Json => Ok((Route::Record(record), source)),
+        Content::Other => Err(Refused::ContentType),
+        Content::Encoded => Err(Refused::ContentEncoding),
     }
-    Ok((Route::Record(record), source))
 }
 
 /// What a path on an audit port takes, and the source's token if the path carries one.
@@ -127,7 +133,7 @@ mod tests {
             keep_alive: true,
             http10: false,
             expects_continue: false,
-            json: true,
+            content: Content::Json,
             bearer: None,
         }
     }
@@ -165,6 +171,18 @@ mod tests {
         assert_eq!(route(Port::Https, &head(Method::Get, "/log-request"), None), Err(Refused::Method("POST")));
         assert_eq!(route(Port::Metrics, &head(Method::Post, "/metrics"), None), Err(Refused::Method("GET, HEAD")));
         assert!(route(Port::Metrics, &head(Method::Head, "/readyz"), None).is_ok());
+    }
+
+    #[test]
+    fn a_body_of_another_type_is_400_and_an_encoded_one_415_and_only_at_a_right_path() {
+        let ask = |content, method, path| {
+            let head = Head { content, ..head(method, path) };
+            route(Port::Https, &head, None).map_err(|refused| refused.reply().0)
+        };
+        assert_eq!(ask(Content::Other, Method::Post, "/log-request"), Err(Status::BadRequest));
+        assert_eq!(ask(Content::Encoded, Method::Post, "/audit-events"), Err(Status::UnsupportedMediaType));
+        assert_eq!(ask(Content::Encoded, Method::Post, "/x"), Err(Status::NotFound));
+        assert_eq!(ask(Content::Encoded, Method::Get, "/log-request"), Err(Status::MethodNotAllowed));
     }
 
     #[test]

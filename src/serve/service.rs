@@ -40,6 +40,10 @@ pub struct Service {
     pub recorded_requests: Counter,
     /// Keeps a flood of failing handshakes out of the messages.
     pub handshake_messages: RateLimit,
+    /// Keeps a flood of refused requests out of the messages.
+    pub refused_messages: RateLimit,
+    /// Keeps a flood of mended events out of the messages.
+    pub mended_messages: RateLimit,
 }
 
 impl std::fmt::Debug for Service {

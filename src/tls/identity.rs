@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::ring::cipher_suite;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
 
-use super::expiry::{self, Validity};
+use super::certificate::{self, Validity};
+use super::pem::{self, Block};
 use crate::files::watched::{Content, Error};
-
-/// All that is said of PEM that cannot be decoded: rustls-pemfile's error shows the line, and where the line ends were
-/// lost that is the key.
-const DAMAGED_PEM: &str = "its PEM is damaged";
 
 /// The files of `--cert-filename` and `--cert-key-filename`.
 #[derive(PartialEq, Eq)]
@@ -28,6 +26,8 @@ pub(super) struct IdentityFiles {
 pub(super) struct Identity {
     certified_key: Arc<CertifiedKey>,
     pub(super) validity: Validity,
+    /// Why an API server will refuse the certificate, in its words.
+    pub(super) refusals: Vec<String>,
 }
 
 /// Verifies client certificates against the CAs of `--client-ca-filename`.
@@ -37,23 +37,21 @@ pub(super) type Verifier = Arc<dyn ClientCertVerifier>;
 pub(super) fn check_identity(files: &IdentityFiles) -> Result<Identity, Error> {
     let IdentityFiles { certificate, key } = files;
     let chain = certificates(certificate)?;
-    let own = chain.first().ok_or_else(|| certificate.unusable("holds no PEM certificate"))?;
-    let validity = expiry::validity(own).map_err(|error| certificate.unusable(error.to_string()))?;
-    if is_encrypted(&key.bytes) {
-        return Err(key.unusable("the private key is encrypted; it is needed without a passphrase"));
-    }
-    let key_der = rustls_pemfile::private_key(&mut key.bytes.as_slice())
-        .map_err(|_| key.unusable(DAMAGED_PEM))?
-        .ok_or_else(|| key.unusable("holds no PEM private key"))?;
+    let own = chain.first().ok_or_else(|| certificate.unusable("holds no certificate"))?;
+    let read = certificate::read(&own.der).map_err(|error| certificate.unusable(error.to_string()))?;
+    let key_der = private_key(key)?;
     let signing_key = provider().key_provider.load_private_key(key_der).map_err(|_| {
         key.unusable(
             "the private key is damaged or not of a supported kind (RSA of 2048 to 4096 bits, ECDSA P-256 or P-384, \
              Ed25519)",
         )
     })?;
+    let chain = chain.into_iter().map(|certificate| certificate.der).collect();
     let certified_key = CertifiedKey::new(chain, signing_key);
     match certified_key.keys_match() {
-        Ok(()) => Ok(Identity { certified_key: Arc::new(certified_key), validity }),
+        Ok(()) => {
+            Ok(Identity { certified_key: Arc::new(certified_key), validity: read.validity, refusals: read.refusals })
+        }
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(key.unusable(format!(
             "the key does not belong to the certificate in {} (the first one, if it holds several)",
             certificate.path.display()
@@ -68,26 +66,40 @@ pub(super) fn check_identity(files: &IdentityFiles) -> Result<Identity, Error> {
 /// Reads the client CAs.
 pub(super) fn check_client_ca(content: &Content) -> Result<Verifier, Error> {
     let mut roots = RootCertStore::empty();
-    for (number, certificate) in (1..).zip(certificates(content)?) {
-        roots
-            .add(certificate)
-            .map_err(|error| content.unusable(format!("certificate {number} is no CA's: {error}")))?;
-    }
-    if roots.is_empty() {
-        return Err(content.unusable("holds no PEM certificate"));
+    for (number, Located { line, der }) in (1..).zip(certificates(content)?) {
+        let no_ca = |why: &str| content.unusable(format!("certificate {number} (line {line}) is no CA's: {why}"));
+        // Whoever has its key could otherwise sign client certificates.
+        if certificate::read(&der).is_ok_and(|certificate| certificate.is_leaf) {
+            return Err(no_ca("its basicConstraints do not let it sign others"));
+        }
+        roots.add(der).map_err(|error| no_ca(&error.to_string()))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider())).build();
     verifier.map(|verifier| verifier as Verifier).map_err(|error| content.unusable(error.to_string()))
 }
 
 /// The provider is always passed on, never installed for the process: no global state.
+///
+/// The suites stand in our order of preference: AES-128-GCM is the one that RFC 8446 demands, what the API server asks for
+/// itself, and the cheapest on processors with instructions for AES.
 pub(super) fn provider() -> CryptoProvider {
-    rustls::crypto::ring::default_provider()
+    let cipher_suites = vec![
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+        cipher_suite::TLS13_AES_256_GCM_SHA384,
+        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ];
+    CryptoProvider { cipher_suites, ..rustls::crypto::ring::default_provider() }
 }
 
 /// TLS 1.2 and 1.3 with what the API server speaks, and nothing kept from one connection to the next: it never resumes a
-/// session, so tickets and a session cache would be waste. Of the suites the client's first choice is taken: Go offers
-/// AES-128-GCM first on hardware with AES and ChaCha20 first on hardware without, which is the cheapest for both.
+/// session, so tickets and a session cache would be waste. Of the suites that the client offers, the first of ours is
+/// taken.
 pub(super) fn server_config(identity: &Identity, verifier: Option<&Verifier>) -> Result<ServerConfig, rustls::Error> {
     let builder =
         ServerConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(&[&TLS13, &TLS12])?;
@@ -98,19 +110,64 @@ pub(super) fn server_config(identity: &Identity, verifier: Option<&Verifier>) ->
     let certified_key = Arc::clone(&identity.certified_key);
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified_key)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ignore_client_order = true;
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 
-fn certificates(content: &Content) -> Result<Vec<CertificateDer<'static>>, Error> {
-    rustls_pemfile::certs(&mut content.bytes.as_slice())
-        .collect::<Result<_, _>>()
-        .map_err(|_| content.unusable(DAMAGED_PEM))
+/// A certificate and the line of the file at which it begins.
+struct Located {
+    line: usize,
+    der: CertificateDer<'static>,
 }
 
-/// PKCS#8 and OpenSSL's older way, both of which rustls-pemfile would call no key or bad base64.
-fn is_encrypted(pem: &[u8]) -> bool {
-    let markers: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
-    pem.split(|&byte| byte == b'\n').any(|line| markers.contains(&line.trim_ascii()))
+/// The certificates of a file, at least one.
+fn certificates(content: &Content) -> Result<Vec<Located>, Error> {
+    let blocks = pem::blocks(content)?;
+    if let Some(why) = blocks.iter().find_map(Block::mislabelled_certificate) {
+        return Err(content.unusable(why));
+    }
+    let certificates = blocks.iter().filter(|block| block.label == "CERTIFICATE");
+    let certificates: Vec<Located> = certificates
+        .map(|block| Ok(Located { line: block.line, der: der(content, block)?.into() }))
+        .collect::<Result<_, Error>>()?;
+    if certificates.is_empty() {
+        return Err(content.unusable(match blocks.iter().any(|block| block.label.ends_with("PRIVATE KEY")) {
+            true => "holds a private key and no certificate; is it the file of --cert-key-filename?".to_owned(),
+            false => format!("holds no certificate, but {}", labels(&blocks)),
+        }));
+    }
+    Ok(certificates)
+}
+
+/// The file's first private key.
+fn private_key(content: &Content) -> Result<PrivateKeyDer<'static>, Error> {
+    let blocks = pem::blocks(content)?;
+    let keys = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
+    let Some(block) = blocks.iter().find(|block| keys.contains(&block.label)) else {
+        return Err(content.unusable(match blocks.iter().any(|block| block.label == "CERTIFICATE") {
+            true => "holds a certificate and no private key; is it the file of --cert-filename?".to_owned(),
+            false => format!("holds no private key, but {}", labels(&blocks)),
+        }));
+    };
+    if block.is_encrypted() {
+        return Err(content.unusable("the private key is encrypted; it is needed without a passphrase"));
+    }
+    let der = der(content, block)?;
+    Ok(match block.label {
+        "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(der.into()),
+        "EC PRIVATE KEY" => PrivateKeyDer::Sec1(der.into()),
+        _ => PrivateKeyDer::Pkcs8(der.into()),
+    })
+}
+
+fn der(content: &Content, block: &Block<'_>) -> Result<Vec<u8>, Error> {
+    let damaged = || content.unusable(format!("line {}: the {} is not base64", block.line, block.label));
+    block.der().ok_or_else(damaged)
+}
+
+fn labels(blocks: &[Block<'_>]) -> String {
+    let labels: Vec<&str> = blocks.iter().map(|block| block.label).collect();
+    labels.join(", ")
 }

@@ -3,9 +3,10 @@
 //! Owns what a certificate, its key and the client CAs must be, when they are used, and the words for a failed handshake.
 //! Must not know sockets or requests.
 
-pub mod expiry;
+pub mod certificate;
 pub mod handshake_failure;
 mod identity;
+mod pem;
 mod reload;
 
 pub use crate::files::watched::{Error, Problem};

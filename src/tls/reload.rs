@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use rustls::ServerConfig;
 
-use super::expiry::Validity;
+use super::certificate::Validity;
 use super::identity::{self, Identity, IdentityFiles, Verifier};
 use crate::files::watched::{Content, Error, Problem, Watched};
 use crate::observe::diagnostics::Diagnostics;
@@ -49,8 +49,9 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads and checks the files. An expired certificate is used all the same: an operator who restarts the program
-    /// should not lose more than was lost already; it is said as an error, and [`Tls::expired`] is true.
+    /// Reads and checks the files. A certificate that has expired or is not valid yet is used all the same: an operator
+    /// who restarts the program should not lose more than was lost already. It is said as an error, and
+    /// [`Tls::expired`] is true of an expired one.
     ///
     /// # Errors
     /// [`Error`], which names flag and path, where a file cannot be read or used.
@@ -74,11 +75,18 @@ impl Tls {
             warnings_said: Mutex::new(0),
         };
         let identity = tls.identity.current();
-        tls.say_certificate("certificate loaded", identity.validity);
+        tls.say_certificate("certificate loaded", &identity);
         if tls.client_ca.is_some() {
             tls.say_client_ca("client CA loaded");
         }
-        tls.warn_of_expiry(identity.validity, SystemTime::now());
+        let now = SystemTime::now();
+        if unix_seconds(now) < identity.validity.not_before {
+            let path = tls.settings.certificate.to_string_lossy();
+            let from = format!("{}Z", date_time(identity.validity.not_before));
+            let fields = [("path", (&*path).into()), ("valid_from", (&from).into())];
+            tls.diagnostics.error("certificate is not valid yet", &fields);
+        }
+        tls.warn_of_expiry(identity.validity, now);
         Ok(tls)
     }
 
@@ -87,21 +95,25 @@ impl Tls {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again; what has changed and is fit for use serves new connections from now on. An expired
-    /// certificate is not fit. Says the expiry warnings that have become due. To be called every few seconds.
+    /// Reads the files again; what has changed and is fit for use serves new connections from now on. A
+    /// certificate that has expired or is not valid yet is not fit. Says the expiry warnings that have become due. To be called every few seconds.
     pub fn reload(&self) {
         self.reload_at(SystemTime::now());
     }
 
     pub(super) fn reload_at(&self, now: SystemTime) {
         let reloads = &self.metrics.certificate_reloads;
-        let not_expired = |files: &IdentityFiles, identity: &Identity| match identity.validity.not_after {
-            end if unix_seconds(now) > end => {
+        let seconds = unix_seconds(now);
+        let valid_now = |files: &IdentityFiles, identity: &Identity| match identity.validity {
+            Validity { not_after: end, .. } if seconds > end => {
                 Err(files.certificate.unusable(format!("expired at {}Z", date_time(end))))
+            }
+            Validity { not_before: start, .. } if seconds < start => {
+                Err(files.certificate.unusable(format!("not valid before {}Z", date_time(start))))
             }
             _ => Ok(()),
         };
-        let identity = self.identity.reload(not_expired, reloads, &self.diagnostics);
+        let identity = self.identity.reload(valid_now, reloads, &self.diagnostics);
         let client_ca = self.client_ca.as_ref();
         let client_ca = client_ca.and_then(|file| file.reload(|_, _| Ok(()), reloads, &self.diagnostics));
         if identity.is_some() || client_ca.is_some() {
@@ -115,7 +127,7 @@ impl Tls {
             }
         }
         if let Some(identity) = identity {
-            self.say_certificate("certificate reloaded", identity.validity);
+            self.say_certificate("certificate reloaded", &identity);
             *self.warnings_said.lock().unwrap_or_else(PoisonError::into_inner) = 0;
         }
         if client_ca.is_some() {
@@ -130,10 +142,15 @@ impl Tls {
     }
 
     /// By message and by metric.
-    fn say_certificate(&self, msg: &str, validity: Validity) {
-        self.metrics.certificate_expiry.set(validity.not_after);
-        let (path, expires) = (self.settings.certificate.to_string_lossy(), expires(validity));
+    fn say_certificate(&self, msg: &str, identity: &Identity) {
+        self.metrics.certificate_expiry.set(identity.validity.not_after);
+        let path = self.settings.certificate.to_string_lossy();
+        let expires = format!("{}Z", date_time(identity.validity.not_after));
         self.diagnostics.info(msg, &[("path", (&*path).into()), ("expires", (&expires).into())]);
+        for refusal in &identity.refusals {
+            let fields = [("path", (&*path).into()), ("error", refusal.into())];
+            self.diagnostics.warn("the API server will refuse this certificate", &fields);
+        }
     }
 
     fn say_client_ca(&self, msg: &str) {
@@ -149,7 +166,8 @@ impl Tls {
             return;
         }
         *said = due;
-        let (path, expires) = (self.settings.certificate.to_string_lossy(), expires(validity));
+        let path = self.settings.certificate.to_string_lossy();
+        let expires = format!("{}Z", date_time(validity.not_after));
         let fields = [("path", (&*path).into()), ("expires", (&expires).into())];
         if now > validity.not_after {
             self.diagnostics.error("certificate has expired", &fields);
@@ -187,10 +205,6 @@ pub(super) fn warnings_due(validity: Validity, now: i64) -> usize {
     let left = validity.not_after.saturating_sub(now);
     let lifetime = validity.not_after.saturating_sub(validity.not_before);
     WARNING_DAYS.iter().filter(|days| left <= *days * DAY && *days * DAY < lifetime).count()
-}
-
-fn expires(validity: Validity) -> String {
-    format!("{}Z", date_time(validity.not_after))
 }
 
 fn unix_seconds(time: SystemTime) -> i64 {

@@ -16,7 +16,7 @@ use rustls::{
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-use super::expiry::Validity;
+use super::certificate::Validity;
 use super::identity::provider;
 use super::reload::warnings_due;
 use super::*;
@@ -346,7 +346,7 @@ fn no_session_is_ever_resumed_and_no_ticket_sent() {
 }
 
 #[test]
-fn the_suite_that_the_client_prefers_is_taken() {
+fn our_first_suite_is_taken_whatever_the_client_prefers() {
     let authority = Authority::new("ca");
     let tls = Files::new(&authority.issue()).load();
     for first in [cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_CHACHA20_POLY1305_SHA256] {
@@ -355,7 +355,8 @@ fn the_suite_that_the_client_prefers_is_taken() {
         provider.cipher_suites.insert(0, first);
         let client = client_of(provider, &authority.pem(), &TLS13, None);
         let connection = handshake(&tls, client).unwrap();
-        assert_eq!(connection.server.negotiated_cipher_suite(), Some(first));
+        let taken = connection.server.negotiated_cipher_suite();
+        assert_eq!(taken, Some(cipher_suite::TLS13_AES_128_GCM_SHA256));
     }
 }
 
@@ -368,23 +369,35 @@ fn every_file_that_cannot_be_used_is_named_with_its_flag_and_what_is_wrong() {
     let no_base64 = good.certificate.replacen("MII", "M!I", 1);
     let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let no_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let request = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n";
     let unsupported = "--cert-key-filename DIR/tls.key: the private key is damaged or not of a supported kind (RSA of 2048 to 4096 bits, ECDSA P-256 or P-384, Ed25519)";
     let mismatch = "--cert-key-filename DIR/tls.key: the key does not belong to the certificate in DIR/tls.crt (the first one, if it holds several)";
     let encrypted = "--cert-key-filename DIR/tls.key: the private key is encrypted; it is needed without a passphrase";
     let ca_first = format!("{}{}", authority.pem(), good.certificate);
     for (certificate, key, expected) in [
-        ("", &*good.key, "--cert-filename DIR/tls.crt: holds no PEM certificate"),
-        (&*good.key, &*good.key, "--cert-filename DIR/tls.crt: holds no PEM certificate"),
-        (&*cut, &*good.key, "--cert-filename DIR/tls.crt: its PEM is damaged"),
-        (&*no_base64, &*good.key, "--cert-filename DIR/tls.crt: its PEM is damaged"),
+        ("", &*good.key, "--cert-filename DIR/tls.crt: the file is empty"),
+        ("hello\n", &*good.key, "--cert-filename DIR/tls.crt: holds no PEM block"),
+        (
+            &*good.key,
+            &*good.certificate,
+            "--cert-filename DIR/tls.crt: holds a private key and no certificate; is it the file of --cert-key-filename?",
+        ),
+        (request, &*good.key, "--cert-filename DIR/tls.crt: holds no certificate, but CERTIFICATE REQUEST"),
+        (&*cut, &*good.key, "--cert-filename DIR/tls.crt: line 1: BEGIN CERTIFICATE without its END"),
+        (&*no_base64, &*good.key, "--cert-filename DIR/tls.crt: line 1: the CERTIFICATE is not base64"),
         (no_certificate, &*good.key, "--cert-filename DIR/tls.crt: not a DER certificate: Certificate"),
         (
             V1_CERTIFICATE,
             EC_KEY,
             "--cert-filename DIR/tls.crt: its first certificate cannot be used: UnsupportedCertVersion",
         ),
-        (&*good.certificate, "", "--cert-key-filename DIR/tls.key: holds no PEM private key"),
-        (&*good.certificate, &*good.certificate, "--cert-key-filename DIR/tls.key: holds no PEM private key"),
+        (&*good.certificate, " \n", "--cert-key-filename DIR/tls.key: the file is empty"),
+        (
+            &*good.certificate,
+            &*good.certificate,
+            "--cert-key-filename DIR/tls.key: holds a certificate and no private key; is it the file of --cert-filename?",
+        ),
+        (&*good.certificate, request, "--cert-key-filename DIR/tls.key: holds no private key, but CERTIFICATE REQUEST"),
         (&*good.certificate, no_key, unsupported),
         (P521.0, P521.1, unsupported),
         (EC_CERTIFICATE, ENCRYPTED_KEYS[0], encrypted),
@@ -396,6 +409,195 @@ fn every_file_that_cannot_be_used_is_named_with_its_flag_and_what_is_wrong() {
         let pair = Pair { certificate: certificate.to_owned(), key: key.to_owned() };
         assert_eq!(Files::new(&pair).load_error(), expected);
     }
+}
+
+/// A decoder skips what it does not know, so each of these would silently load one certificate of two.
+#[test]
+fn a_file_with_one_damaged_block_of_two_is_refused_by_the_line() {
+    let authority = Authority::new("ca");
+    let pair = authority.issue();
+    let first = authority.pem();
+    let second = Authority::new("other").pem();
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    let last = first.lines().count();
+    let not_quite = |line: usize| {
+        format!(
+            "line {line} is not quite a PEM marker (-----BEGIN or -----END, a label, five dashes, from the line's \
+             beginning to its end)"
+        )
+    };
+    let relabelled = |label: &str| first.replace("CERTIFICATE", label);
+    for (name, damaged, expected) in [
+        (
+            "a byte order mark",
+            format!("\u{feff}{first}"),
+            "begins with a byte order mark (BOM), which is no part of PEM: save it without".to_owned(),
+        ),
+        ("an indented marker", format!("  {first}"), not_quite(1)),
+        ("four dashes", first.replacen('-', "", 1), not_quite(1)),
+        ("a mistyped BEGIN", first.replace("BEGIN", "BEGN"), not_quite(1)),
+        ("a small begin", first.replace("BEGIN", "begin"), not_quite(1)),
+        ("no dashes", first.replace(begin, "BEGIN CERTIFICATE"), not_quite(1)),
+        ("a dash of a word processor", first.replacen("-----", "\u{2014}-", 1), not_quite(1)),
+        ("text behind the marker", first.replace(begin, &format!("{begin} # mine")), not_quite(1)),
+        ("no line end", first.replace(&format!("{begin}\n"), begin), not_quite(1)),
+        ("a mistyped END", first.replace("END ", "EDN "), not_quite(last)),
+        ("no END", first.replace(&format!("{end}\n"), ""), "line 1: BEGIN CERTIFICATE without its END".to_owned()),
+        (
+            "no BEGIN",
+            first.replace(&format!("{begin}\n"), "a CA\n"),
+            "line 2: base64 outside of a PEM block".to_owned(),
+        ),
+        ("END only", format!("a CA\n{end}\n"), "line 2: END CERTIFICATE without its BEGIN".to_owned()),
+        (
+            "another END",
+            first.replace("END CERTIFICATE", "END X509 CRL"),
+            format!("line {last}: END X509 CRL after BEGIN CERTIFICATE of line 1"),
+        ),
+        (
+            "OpenSSL's own format",
+            relabelled("TRUSTED CERTIFICATE"),
+            "line 1: a certificate under the label TRUSTED CERTIFICATE, OpenSSL's own; openssl x509 -in FILE writes a \
+             CERTIFICATE"
+                .to_owned(),
+        ),
+        (
+            "a mistyped label",
+            relabelled("CERTIFCATE"),
+            "line 1: a certificate under the label CERTIFCATE instead of CERTIFICATE".to_owned(),
+        ),
+        ("not base64", first.replacen("MII", "M!I", 1), "line 1: the CERTIFICATE is not base64".to_owned()),
+    ] {
+        let both = format!("{damaged}{second}");
+        let files = Files::new(&pair).with_client_ca(&both);
+        assert_eq!(files.load_error(), format!("--client-ca-filename DIR/ca.crt: {expected}"), "{name}");
+        let chain = Pair { certificate: both, key: pair.key.clone() };
+        assert_eq!(Files::new(&chain).load_error(), format!("--cert-filename DIR/tls.crt: {expected}"), "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_pem_at_all_is_named_as_what_it_is() {
+    let pair = Authority::new("ca").issue();
+    let certificate = der(&pair.certificate);
+    let utf_16 = |order: fn(u16) -> [u8; 2], mark: &str| -> Vec<u8> {
+        format!("{mark}{}", pair.certificate).encode_utf16().flat_map(order).collect()
+    };
+    let utf_16_words = "is UTF-16 text, not PEM: save it as ASCII or UTF-8";
+    // What base64 -d reads is what stands in a Secret's data.
+    let base64 = b"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJl".to_vec();
+    for (bytes, expected) in [
+        (certificate, "is DER, not PEM: openssl x509 or openssl pkey with -inform DER converts it"),
+        (
+            b"\x30\x2e\x02\x01\x00".to_vec(),
+            "is DER, not PEM: openssl x509 or openssl pkey with -inform DER converts it",
+        ),
+        (
+            b"\x30\x82\x03\xa5\x02\x01\x03\x30\x82".to_vec(),
+            "is PKCS#12 (.p12, .pfx), not PEM: openssl pkcs12 -in FILE -nodes converts it",
+        ),
+        (utf_16(u16::to_le_bytes, "\u{feff}"), utf_16_words),
+        (utf_16(u16::to_be_bytes, "\u{feff}"), utf_16_words),
+        (utf_16(u16::to_le_bytes, ""), utf_16_words),
+        (utf_16(u16::to_be_bytes, ""), utf_16_words),
+        (base64, "is base64 of PEM, as in a Secret's data, not PEM: decode it once more"),
+    ] {
+        let files = Files::new(&pair);
+        fs::write(&files.settings.certificate, &bytes).unwrap();
+        assert_eq!(files.load_error(), format!("--cert-filename DIR/tls.crt: {expected}"));
+        files.write(&pair);
+        fs::write(&files.settings.key, &bytes).unwrap();
+        assert_eq!(files.load_error(), format!("--cert-key-filename DIR/tls.key: {expected}"));
+    }
+}
+
+#[test]
+fn text_and_blocks_of_other_kinds_around_the_certificates_are_no_fault() {
+    let authority = Authority::new("ca");
+    let pair = authority.issue();
+    let others = "# \u{fc}ber CAs\n==================\n---\nCertificate chain\n\
+        \x20   localKeyID: 54 69 6D 65\n-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n\
+        -----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    let certificate = format!("{others}{}{others}{}{others}", pair.certificate, authority.pem());
+    let key = format!("{others}{}{others}", pair.key);
+    let files = Files::new(&Pair { certificate, key }).with_client_ca(&format!("{others}{}{others}", authority.pem()));
+    let connection = handshake(&files.load(), client(&authority.pem(), &TLS13, Some(&pair))).unwrap();
+    assert_eq!(connection.client.peer_certificates().unwrap().len(), 2);
+}
+
+#[test]
+fn what_the_api_server_will_refuse_is_said_in_its_words() {
+    let authority = Authority::new("ca");
+    let key = || KeyPair::generate().unwrap();
+    let warned = |error: &str| {
+        vec![format!("warn the API server will refuse this certificate error=x509: {error} path=DIR/tls.crt")]
+    };
+    let said = |pair: &Pair| {
+        let files = Files::new(pair);
+        files.try_load().unwrap();
+        files.said()[1..].to_vec()
+    };
+    let common_name = "certificate relies on legacy Common Name field, use SANs instead";
+    assert_eq!(said(&authority.issue()), [""; 0]);
+    assert_eq!(said(&authority.issue_with(&key(), |params| params.subject_alt_names.clear())), warned(common_name));
+    let nameless = authority.issue_with(&key(), |params| {
+        params.subject_alt_names.clear();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+    });
+    assert_eq!(said(&nameless), warned("certificate is not valid for any names"));
+    let for_clients =
+        authority.issue_with(&key(), |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+    assert_eq!(said(&for_clients), warned("certificate specifies an incompatible key usage"));
+    let for_both = authority.issue_with(&key(), |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    assert_eq!(said(&for_both), [""; 0]);
+    let for_any =
+        authority.issue_with(&key(), |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]);
+    assert_eq!(said(&for_any), [""; 0]);
+
+    // At a reload too.
+    let files = Files::new(&authority.issue());
+    let tls = files.load();
+    files.write(&for_clients);
+    tls.reload();
+    assert_eq!(files.said()[1..], warned("certificate specifies an incompatible key usage"));
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_not_taken_in_exchange_until_it_is() {
+    let authority = Authority::new("ca");
+    let first = authority.issue();
+    let files = Files::new(&first);
+    let tls = files.load();
+    let second = authority.issue_until(NEW_YEAR, 90);
+    let start = NEW_YEAR - 90 * DAY;
+    files.write(&second);
+    for seconds_left in [3, 2, 1] {
+        tls.reload_at(at(start - seconds_left));
+    }
+    assert_eq!(
+        files.said(),
+        [
+            "error certificate: reload failed, the old one stays in use error=--cert-filename DIR/tls.crt: not valid before 2999-10-03T00:00:00Z"
+        ]
+    );
+    assert_eq!(served(&tls, &authority.pem()), der(&first.certificate));
+    tls.reload_at(at(start));
+    assert_eq!(files.said(), ["info certificate reloaded expires=3000-01-01T00:00:00Z path=DIR/tls.crt"]);
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_at_the_start_is_used_and_said() {
+    let files = Files::new(&Authority::new("ca").issue_until(NEW_YEAR, 90));
+    assert!(!files.try_load().unwrap().expired(SystemTime::now()));
+    assert_eq!(
+        files.said(),
+        [
+            "info certificate loaded expires=3000-01-01T00:00:00Z path=DIR/tls.crt",
+            "error certificate is not valid yet path=DIR/tls.crt valid_from=2999-10-03T00:00:00Z"
+        ]
+    );
 }
 
 #[test]
@@ -432,16 +634,25 @@ fn a_client_ca_file_without_a_ca_is_refused() {
     let authority = Authority::new("ca");
     let pair = authority.issue();
     for (pem, expected) in [
-        ("", "--client-ca-filename DIR/ca.crt: holds no PEM certificate"),
-        ("-----BEGIN CERTIFICATE-----\n", "--client-ca-filename DIR/ca.crt: its PEM is damaged"),
+        ("", "the file is empty"),
+        ("-----BEGIN CERTIFICATE-----\n", "line 1: BEGIN CERTIFICATE without its END"),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "--client-ca-filename DIR/ca.crt: certificate 1 is no CA's: invalid peer certificate: BadEncoding",
+            "certificate 1 (line 1) is no CA's: invalid peer certificate: BadEncoding",
+        ),
+        (
+            &format!("a CA\n{}and a leaf\n{}", authority.pem(), pair.certificate),
+            &format!(
+                "certificate 2 (line {}) is no CA's: its basicConstraints do not let it sign others",
+                authority.pem().lines().count() + 3
+            ),
         ),
     ] {
         let files = Files::new(&pair).with_client_ca(pem);
-        assert_eq!(files.load_error(), expected);
+        assert_eq!(files.load_error(), format!("--client-ca-filename DIR/ca.crt: {expected}"));
     }
+    // Of version 1, which has no extensions to say it in.
+    assert!(Files::new(&pair).with_client_ca(V1_CERTIFICATE).try_load().is_ok());
 }
 
 #[test]
@@ -750,7 +961,7 @@ fn a_new_client_ca_is_used_and_a_broken_one_does_not_hold_up_a_new_certificate()
     assert_eq!(
         files.said(),
         [
-            "error client CA: reload failed, the old one stays in use error=--client-ca-filename DIR/ca.crt: holds no PEM certificate",
+            "error client CA: reload failed, the old one stays in use error=--client-ca-filename DIR/ca.crt: the file is empty",
             "info certificate reloaded expires=4096-01-01T00:00:00Z path=DIR/tls.crt"
         ]
     );

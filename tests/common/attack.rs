@@ -44,6 +44,19 @@ pub fn setup() -> Setup {
     std::env::var_os(PROGRAM).map_or_else(Setup::new, |program| Setup::of(program.into()))
 }
 
+/// Starts it with large buffers mapped and unmapped as musl's allocator does, which the image has. glibc's would stop
+/// doing so for sizes that it has seen freed once (M_MMAP_THRESHOLD in mallopt(3)), up to 32 MB, and keep them.
+pub fn start_measured(setup: Setup) -> Server {
+    let mut command = setup.command();
+    command.env("MALLOC_MMAP_THRESHOLD_", "131072");
+    setup.start_as(command)
+}
+
+/// The README's bound on memory, in KiB, for these flags in MiB and connections.
+pub fn memory_bound(inflight: usize, request: usize, connections: usize) -> usize {
+    (inflight.max(request) + 2 * request + 16) * 1024 + connections * 5 / 4 * 250
+}
+
 /// Runs `attack`, and meanwhile posts reviews: one after the other on a connection that is kept, and each time on a new
 /// one too. None of them may fail, and none but one take longer than `patience`. Says how long they took at most.
 pub fn while_others_are_served<T>(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
 use time::OffsetDateTime;
@@ -54,18 +55,34 @@ impl Authority {
         self.issue(&["localhost", "127.0.0.1", SERVICE_NAME], ExtendedKeyUsagePurpose::ServerAuth, not_after)
     }
 
+    /// The same, valid from this second on.
+    pub fn server_from(&self, not_before: OffsetDateTime) -> Pair {
+        let names = ["localhost", "127.0.0.1", SERVICE_NAME];
+        self.issue_between(&names, ExtendedKeyUsagePurpose::ServerAuth, not_before, rcgen::date_time_ymd(2999, 12, 31))
+    }
+
     /// A certificate for a client.
     pub fn client(&self) -> Pair {
         self.issue(&["kube-apiserver"], ExtendedKeyUsagePurpose::ClientAuth, rcgen::date_time_ymd(2999, 12, 31))
     }
 
     fn issue(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose, not_after: OffsetDateTime) -> Pair {
+        self.issue_between(names, purpose, rcgen::date_time_ymd(1975, 1, 1), not_after)
+    }
+
+    fn issue_between(
+        &self,
+        names: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+        not_before: OffsetDateTime,
+        not_after: OffsetDateTime,
+    ) -> Pair {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, "throw-away");
         params.extended_key_usages = vec![purpose];
-        params.not_after = not_after;
+        (params.not_before, params.not_after) = (not_before, not_after);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             certificate: certificate.pem(),
@@ -86,6 +103,16 @@ impl Authority {
             .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// A client that trusts this CA and offers what `provider` has, in its order.
+    pub fn trust_through(&self, provider: CryptoProvider) -> Arc<ClientConfig> {
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_no_client_auth();
         Arc::new(config)
     }
 

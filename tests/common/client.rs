@@ -61,7 +61,12 @@ impl Response {
 impl Client {
     /// Plain TCP.
     pub fn plain(address: SocketAddr) -> Self {
-        Self { stream: Stream::Plain(connect(address).expect("a TCP connection")), received: Vec::new() }
+        Self::try_plain(address).expect("a TCP connection")
+    }
+
+    /// Plain TCP, or why there is no connection.
+    pub fn try_plain(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { stream: Stream::Plain(connect(address)?), received: Vec::new() })
     }
 
     /// TLS with the handshake done.

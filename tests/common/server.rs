@@ -314,6 +314,17 @@ impl Server {
         parsed.filter(|message| message["msg"] == msg).count()
     }
 
+    /// Waits until messages with these words in them have been said so often. A message may come out a little after what
+    /// it tells of can be seen; one too many is a failure.
+    pub fn wait_until_said(&self, words: &str, times: usize) {
+        let mut said = 0;
+        eventually(&format!("{words:?} to be said {times} times"), || {
+            said = self.messages().iter().filter(|line| line.contains(words)).count();
+            (said >= times).then_some(())
+        });
+        assert_eq!(said, times, "{words:?}");
+    }
+
     /// Waits until this series of ours (named without the prefix), or all of this family together, has this value.
     pub fn wait_for_metric(&self, series: &str, value: f64) {
         let series = format!("kube_audit_rest_{series}");

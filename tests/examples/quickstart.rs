@@ -18,6 +18,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,9 @@ use certificates::Authority;
 use client::{Client, get, post};
 use kube_audit_rest::Server;
 use kube_audit_rest::cli::Config;
+use kube_audit_rest::commands::read;
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
+use kube_audit_rest::observe::metrics::Metrics;
 use kube_audit_rest::serve::routes::Port;
 use serde_json::Value;
 
@@ -65,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let authority = Authority::new();
     let config = configuration(directory.path(), &authority, &log)?;
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(File::create(&messages)?));
-    let server = Server::start(&config, Arc::new(diagnostics))?;
+    let server = Server::start(&config, Arc::new(Metrics::new()), Arc::new(diagnostics))?;
     let https = server.address(Port::Https).ok_or("no HTTPS port")?;
     let metrics = server.address(Port::Metrics).ok_or("no metrics port")?;
     println!("   webhooks   https://{}", https);
@@ -100,6 +103,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         if SHOWN.iter().any(|name| line.starts_with(name)) {
             println!("   {line}");
         }
+    }
+
+    println!("\n6. The log as `kube-audit-rest read` shows it\n");
+    let words = ["--format=table".into(), log.clone().into_os_string()];
+    if read::main(words) != ExitCode::SUCCESS {
+        return Err("the log could not be read".into());
     }
 
     if serve {
@@ -181,7 +190,7 @@ fn stay(https: SocketAddr, metrics: SocketAddr, directory: &Path, log: &Path) ->
         https
     );
     println!("and look at what it does:\n");
-    println!("   tail -f {}", log.display());
+    println!("   cargo run --release -- read --follow {}", log.display());
     println!("   curl http://{}/metrics", metrics);
     println!("   curl http://{}/readyz", metrics);
     signals.forever().next();

@@ -7,6 +7,7 @@
 //! The caller knows what the text means: it walks through the levels that it knows with [`Compactor::members`] and
 //! [`Compactor::elements`], and passes over all other values with [`Compactor::skip`].
 
+pub mod reader;
 mod scan;
 mod text;
 
@@ -70,17 +71,13 @@ impl<'a> Compactor<'a> {
         names: &[&'static str],
         mut member: impl FnMut(&mut Self, Option<&'static str>) -> Result<Fate, E>,
     ) -> Result<(), E> {
-        if !self.next_is(b'{')? {
-            return Err(self.error("an object was expected").into());
-        }
+        self.expect(b'{', "an object was expected")?;
         self.open(b'{')?;
         let start = self.position();
         let mut end = start;
         if self.token()? != b'}' {
             loop {
-                if !self.next_is(b'"')? {
-                    return Err(self.error("a member's name was expected").into());
-                }
+                self.expect(b'"', "a member's name was expected")?;
                 let name = self.string()?.one_of(names);
                 self.colon()?;
                 match member(self, name)? {
@@ -102,9 +99,7 @@ impl<'a> Compactor<'a> {
 
     /// Reads an array. `element` is called before each element and has to read it.
     pub fn elements<E: From<Error>>(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
-        if !self.next_is(b'[')? {
-            return Err(self.error("an array was expected").into());
-        }
+        self.expect(b'[', "an array was expected")?;
         self.open(b'[')?;
         if self.token()? != b']' {
             loop {
@@ -123,9 +118,7 @@ impl<'a> Compactor<'a> {
 
     /// Reads a string.
     pub fn string(&mut self) -> Result<Text<'_>, Error> {
-        if !self.next_is(b'"')? {
-            return Err(self.error("a string was expected"));
-        }
+        self.expect(b'"', "a string was expected")?;
         let (start, position) = (self.read, self.position());
         self.read = scan::string(self.bytes, start, &mut self.not_utf8)?;
         Ok(Text { quoted: self.bytes.get(start..self.read).unwrap_or_default(), position })
@@ -221,6 +214,12 @@ impl<'a> Compactor<'a> {
         }
     }
 
+    /// An error unless the next byte that is no white space is this one; it is not read yet.
+    #[inline(always)]
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Error> {
+        if self.bytes.get(self.read) == Some(&byte) || self.token()? == byte { Ok(()) } else { Err(self.error(what)) }
+    }
+
     #[inline(never)]
     fn token_after_white_space(&mut self) -> Result<u8, Error> {
         self.white_space();
@@ -291,18 +290,14 @@ impl<'a> Compactor<'a> {
     /// Reads a member's name and the colon behind it.
     #[inline(always)]
     fn skip_name(&mut self) -> Result<(), Error> {
-        if self.token()? != b'"' {
-            return Err(self.error("a member's name was expected"));
-        }
+        self.expect(b'"', "a member's name was expected")?;
         self.read = scan::string(self.bytes, self.read, &mut self.not_utf8)?;
         self.colon()
     }
 
     #[inline(always)]
     fn colon(&mut self) -> Result<(), Error> {
-        if self.token()? != b':' {
-            return Err(self.error("a colon was expected"));
-        }
+        self.expect(b':', "a colon was expected")?;
         self.read += 1;
         Ok(())
     }

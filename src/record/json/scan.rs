@@ -62,16 +62,26 @@ fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
     }
 }
 
-/// The index behind the bytes from `at` on that are not ASCII. They are whole characters or not UTF-8, whatever stands
-/// around them, since a character of several bytes has no ASCII byte in it.
+/// The index behind the characters beyond ASCII that begin at `at`: UTF8-2, UTF8-3 and UTF8-4 of RFC 3629, section 4.
+/// The first byte that belongs to none of them is remembered in `not_utf8`, and like the others read over.
 #[inline(never)]
-fn not_ascii(bytes: &[u8], at: usize, not_utf8: &mut Option<usize>) -> usize {
-    let rest = bytes.get(at..).unwrap_or_default();
-    let length = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
-    if let Err(error) = str::from_utf8(rest.get(..length).unwrap_or_default()) {
-        not_utf8.get_or_insert(at + error.valid_up_to());
+fn not_ascii(bytes: &[u8], mut at: usize, not_utf8: &mut Option<usize>) -> usize {
+    loop {
+        at += match bytes.get(at..).unwrap_or_default() {
+            [0xc2..=0xdf, 0x80..=0xbf, ..] => 2,
+            [0xe1..=0xec | 0xee..=0xef, 0x80..=0xbf, 0x80..=0xbf, ..]
+            | [0xe0, 0xa0..=0xbf, 0x80..=0xbf, ..]
+            | [0xed, 0x80..=0x9f, 0x80..=0xbf, ..] => 3,
+            [0xf1..=0xf3, 0x80..=0xbf, 0x80..=0xbf, 0x80..=0xbf, ..]
+            | [0xf0, 0x90..=0xbf, 0x80..=0xbf, 0x80..=0xbf, ..]
+            | [0xf4, 0x80..=0x8f, 0x80..=0xbf, 0x80..=0xbf, ..] => 4,
+            [0x80..=0xff, ..] => {
+                not_utf8.get_or_insert(at);
+                1
+            }
+            _ => return at,
+        };
     }
-    at + length
 }
 
 /// The index behind the number or word that begins at `at`.
@@ -120,4 +130,46 @@ fn digits(bytes: &[u8], at: usize) -> Result<usize, Error> {
 #[cold]
 fn error(what: &'static str, at: usize) -> Result<usize, Error> {
     Err(Error { what, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Holds our reading of these bytes against the standard library's.
+    fn agrees(bytes: &[u8]) {
+        let quoted = [b"\"", bytes, b"\""].concat();
+        let mut not_utf8 = None;
+        assert_eq!(string(&quoted, 0, &mut not_utf8), Ok(quoted.len()), "{bytes:x?}");
+        let wanted = str::from_utf8(bytes).err().map(|error| error.valid_up_to() + 1);
+        assert_eq!(not_utf8, wanted, "{bytes:x?}");
+    }
+
+    #[test]
+    fn every_start_of_a_character_gets_the_verdict_of_the_standard_library() {
+        // The ends of every range in RFC 3629, and what lies beyond them.
+        let ends = [0x7f, 0x80, 0x81, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xff];
+        for first in 0x80..=0xff {
+            agrees(&[first]);
+            for second in 0x7f..=0xff {
+                agrees(&[first, second]);
+                for third in ends {
+                    agrees(&[first, second, third]);
+                    for fourth in ends {
+                        agrees(&[first, second, third, fourth]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn characters_of_every_length_are_read_one_after_the_other() {
+        for text in ["\u{e9}\u{4e2d}\u{1f600}\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}", "\u{d7ff}a\u{e000}\u{80}"] {
+            for end in 0..=text.len() {
+                agrees(text.as_bytes().get(..end).unwrap());
+                agrees(text.as_bytes().get(end..).unwrap());
+            }
+        }
+    }
 }

@@ -36,7 +36,7 @@ impl Sender {
 
     fn need(&self, size: usize, patience: Duration) -> Need<'_> {
         let deadline = Instant::now() + patience;
-        Need { connection: &self.connection, announced: Some(size), body: size, lines: 0, deadline }
+        Need { connection: &self.connection, announced: Some(size), body: size, deadline }
     }
 }
 
@@ -162,14 +162,24 @@ fn a_complete_body_is_waited_for() {
 }
 
 #[test]
-fn lines_are_charged_beside_their_body() {
+fn lines_are_charged_beside_their_body_and_those_of_one_body_are_made_beside_the_budget() {
     let memory = memory(4 * MIB);
-    let sender = Sender::complete();
-    let need = Need { lines: 2 * MIB, ..sender.need(MIB, NOW) };
-    let mut body = memory.large();
-    body.reserve(MIB, &need).unwrap();
-    body.reserve_lines(2 * MIB, &need).unwrap();
-    assert_eq!(memory.lock().charged(), 3 * MIB);
+    let senders = [Sender::complete(), Sender::complete()];
+    let mut bodies = [memory.large(), memory.large()];
+    for (body, sender) in bodies.iter_mut().zip(&senders) {
+        body.reserve(MIB, &sender.need(MIB, NOW)).unwrap();
+    }
+    let [mut first, mut second] = bodies;
+    first.reserve_lines(2 * MIB, Instant::now()).unwrap();
+    assert_eq!(memory.lock().charged(), 4 * MIB);
+    second.reserve_lines(2 * MIB, Instant::now()).unwrap();
+    assert_eq!(memory.lock().charged(), 4 * MIB);
+    let mut third = memory.large();
+    drop(first);
+    third.reserve(2 * MIB, &senders[0].need(2 * MIB, NOW)).unwrap();
+    assert_eq!(third.reserve_lines(4 * MIB, Instant::now()), Err(NoMemory::NotInTime), "one at a time");
+    drop(second);
+    third.reserve_lines(4 * MIB, Instant::now()).unwrap();
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn is_unambiguous(head: &[u8], parsed: &Head) {
     assert_eq!(words.len(), 3);
     assert_eq!(parsed.http10, words[2] == b"HTTP/1.0");
     assert!(parsed.http10 || words[2] == b"HTTP/1.1");
+    assert!(words[1].is_ascii() && parsed.path.starts_with('/'));
     assert!(!parsed.path.contains('?') && parsed.path.len() <= words[1].len().max(1));
     let mut hosts = 0;
     let mut lengths = Vec::new();
@@ -132,6 +133,11 @@ fn naively(mut body: &[u8]) -> Option<Vec<u8>> {
         let line = std::str::from_utf8(&body[..at])
             .map_or_else(|error| &body[..error.valid_up_to()], str::as_bytes);
         body = &body[at + 2..];
+        let extensions = line.iter().position(|byte| *byte == b';');
+        // Outside of quotes there is nothing but tokens and what joins them.
+        let extensions = extensions.map_or(&b""[..], |at| &line[at..]);
+        let plain = extensions.iter().all(|byte| byte.is_ascii_graphic());
+        assert!(plain || extensions.contains(&b'"'), "{extensions:?}");
         let mut size = 0_usize;
         for digit in line.iter().take_while(|byte| **byte != b';') {
             let value = char::from(*digit).to_digit(16)?;

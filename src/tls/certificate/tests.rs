@@ -6,7 +6,12 @@ use super::*;
 
 const OPENSSL_RSA: &[u8] = include_bytes!("../../../tests/data/certificates/rsa.crt");
 const OPENSSL_EC: &[u8] = include_bytes!("../../../tests/data/certificates/ec.crt");
+const OPENSSL_REFUSED: &[u8] = include_bytes!("../../../tests/data/certificates/refused.crt");
 const OPENSSL_V1: &[u8] = include_bytes!("../../../tests/data/certificates/v1.crt");
+
+fn validity(certificate: &[u8]) -> Result<Validity, Malformed> {
+    read(certificate).map(|certificate| certificate.validity)
+}
 
 fn der(pem: &[u8]) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem).unwrap()
@@ -79,6 +84,31 @@ fn certificates_made_by_openssl_are_read_as_openssl_reads_them() {
         let expected = Validity { not_before, not_after };
         assert_eq!(validity(&der(pem)), Ok(expected));
     }
+}
+
+#[test]
+fn what_go_refuses_of_a_server_is_told_in_its_words() {
+    let refused = read(&der(OPENSSL_REFUSED)).unwrap();
+    assert_eq!(
+        refused.refusals,
+        [
+            "x509: cannot verify signature: insecure algorithm ECDSA-SHA1",
+            "x509: certificate relies on legacy Common Name field, use SANs instead",
+            "x509: certificate specifies an incompatible key usage",
+        ]
+    );
+    assert!(refused.is_leaf);
+    assert!(!read(&der(OPENSSL_V1)).unwrap().is_leaf);
+    assert!(read(&der(OPENSSL_RSA)).unwrap().is_leaf);
+    // The algorithm's last digit makes it RSA with SHA-1; the names are its own.
+    let rsa = der(OPENSSL_RSA);
+    let sha_256 = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
+    let at = rsa.windows(9).position(|part| part == sha_256).unwrap();
+    let mut changed = rsa.to_vec();
+    changed[at + 8] = 0x05;
+    let refusal =
+        "x509: cannot verify signature: insecure algorithm SHA1-RSA (unless the caBundle holds this very certificate)";
+    assert_eq!(read(&changed).unwrap().refusals[0], refusal);
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! What the table shows and the filters compare of a line, be it a review or an Event.
+
+use crate::record::entry::{Entry, Event, Review, Run};
+use crate::record::json::reader::JsonStr;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) kind: Kind,
+    /// RFC 3339.
+    pub(super) time: Option<JsonStr<'a>>,
+    pub(super) source: Option<JsonStr<'a>>,
+    pub(super) user: Option<JsonStr<'a>>,
+    /// Whom the user impersonated; a review shows the impersonated one only, as the user.
+    pub(super) impersonated: Option<JsonStr<'a>>,
+    pub(super) verb: Verb<'a>,
+    pub(super) resource: Option<JsonStr<'a>>,
+    pub(super) subresource: Option<JsonStr<'a>>,
+    pub(super) namespace: Option<JsonStr<'a>>,
+    pub(super) name: Option<JsonStr<'a>>,
+    /// Of an Event about no resource.
+    pub(super) uri: Option<JsonStr<'a>>,
+    pub(super) run: Run,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Review,
+    Event,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verb<'a> {
+    /// A review's operation, in small letters.
+    Known(&'static str),
+    /// An Event's verb, or an operation that Kubernetes does not have.
+    Said(JsonStr<'a>),
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn of(entry: &Entry<'a>) -> Self {
+        match entry {
+            Entry::Review(review) => Self::of_review(review),
+            Entry::Event(event) => Self::of_event(event),
+        }
+    }
+
+    fn of_review(review: &Review<'a>) -> Self {
+        let operation = review.operation.unwrap_or_default();
+        let known = ["create", "update", "delete", "connect"];
+        let verb = known.into_iter().find(|verb| operation.is(&verb.to_uppercase()));
+        Self {
+            kind: Kind::Review,
+            time: review.received,
+            source: review.source,
+            user: review.username,
+            impersonated: None,
+            verb: verb.map_or(Verb::Said(operation), Verb::Known),
+            resource: review.resource.resource,
+            subresource: review.subresource,
+            namespace: review.namespace,
+            // Those that a deletecollection deletes have their names in themselves only.
+            name: review.name.or(review.object_name),
+            uri: None,
+            run: review.run,
+        }
+    }
+
+    fn of_event(event: &Event<'a>) -> Self {
+        let dry = event.uri.is_some_and(|uri| {
+            let (_, query) = split_once(uri.escaped(), b'?').unwrap_or_default();
+            query.split(|byte| *byte == b'&').any(|pair| pair.starts_with(b"dryRun=All"))
+                // Go writes & as an escape.
+                || query.windows(16).any(|it| it == br"\u0026dryRun=All")
+        });
+        Self {
+            kind: Kind::Event,
+            time: event.received,
+            source: event.source,
+            user: event.username,
+            impersonated: event.impersonated,
+            verb: Verb::Said(event.verb.unwrap_or_default()),
+            resource: event.resource,
+            subresource: event.subresource,
+            namespace: event.namespace,
+            name: event.name,
+            uri: event.uri.filter(|_| event.resource.is_none()),
+            run: if dry { Run::Dry } else { Run::Real },
+        }
+    }
+}
+
+fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let place = bytes.iter().position(|byte| *byte == at)?;
+    Some((bytes.get(..place)?, bytes.get(place + 1..)?))
+}

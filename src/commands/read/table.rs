@@ -1,0 +1,194 @@
+//! Rows for people: time, source, user, verb, resource, namespace/name.
+
+use std::io::{self, Write};
+
+use super::options::NARROWEST;
+use super::row::{Row, Verb};
+use super::text::push_visible;
+use crate::record::entry::Run;
+use crate::record::json::reader::JsonStr;
+use crate::record::timestamp;
+
+/// A cell never holds more characters, however long a name was sent.
+const MOST: usize = 1000;
+
+/// Between columns.
+const GAP: &str = "  ";
+
+/// `2026-11-20T21:34:38Z`
+const TIME_WIDTH: usize = 20;
+
+/// The longest operation, `connect`.
+const VERB_WIDTH: usize = 7;
+
+/// How a table looks.
+#[derive(Debug)]
+pub(super) struct Table {
+    width: Width,
+    colour: Colour,
+    source: SourceColumn,
+}
+
+/// How wide it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    /// What does not fit in so many characters is cut.
+    Cut(usize),
+    /// Nothing is cut; columns begin at the same place as long as what stands before them is not too long.
+    Any,
+}
+
+/// Whether verbs are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colour {
+    On,
+    Off,
+}
+
+/// Only logs with several senders have sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SourceColumn {
+    /// Since a line had one.
+    Shown,
+    Hidden,
+}
+
+/// Which end of a text says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Beginning,
+    End,
+}
+
+impl Table {
+    pub(super) fn new(width: Width, colour: Colour) -> Self {
+        Self { width, colour, source: SourceColumn::Hidden }
+    }
+
+    /// The columns' names.
+    pub(super) fn write_header(&self, out: &mut impl Write) -> io::Result<()> {
+        let cells = ["TIME", "USER", "VERB", "RESOURCE", "NAMESPACE/NAME"];
+        self.write(out, None, cells.map(str::to_owned), "")
+    }
+
+    pub(super) fn write_row(&mut self, row: &Row<'_>, out: &mut impl Write) -> io::Result<()> {
+        if row.source.is_some() {
+            self.source = SourceColumn::Shown;
+        }
+        let mut user = cell(row.user);
+        if let Some(impersonated) = row.impersonated {
+            user = format!("{} (as {})", user, cell(Some(impersonated)));
+        }
+        let verb = match row.verb {
+            Verb::Known(verb) => verb.to_owned(),
+            Verb::Said(text) => cell(Some(text)),
+        };
+        let mut resource = row.resource.map_or_else(|| "-".to_owned(), |text| cell(Some(text)));
+        if let Some(subresource) = row.subresource {
+            resource = format!("{resource}/{}", cell(Some(subresource)));
+        }
+        let name = cell(row.name.or(row.uri));
+        let mut object = match row.namespace {
+            Some(namespace) => format!("{}/{name}", cell(Some(namespace))),
+            None => name,
+        };
+        if row.run == Run::Dry {
+            object.push_str(" (dry run)");
+        }
+        let colour = match row.verb {
+            Verb::Known("create") => "32",
+            Verb::Known("update") => "33",
+            Verb::Known("delete") => "31",
+            Verb::Known("connect") => "35",
+            _ => "",
+        };
+        self.write(out, Some(cell(row.source)), [time(row.time), user, verb, resource, object], colour)
+    }
+
+    fn write(
+        &self,
+        out: &mut impl Write,
+        source: Option<String>,
+        [time, user, verb, resource, object]: [String; 5],
+        colour: &str,
+    ) -> io::Result<()> {
+        let with_source = self.source == SourceColumn::Shown;
+        let widths = self.widths();
+        let mut row = self.fitted(&time, TIME_WIDTH, Keep::Beginning);
+        if with_source {
+            row.push_str(GAP);
+            row.push_str(&self.fitted(&source.unwrap_or_default(), widths.source, Keep::Beginning));
+        }
+        row.push_str(GAP);
+        row.push_str(&self.fitted(&user, widths.user, Keep::End));
+        row.push_str(GAP);
+        let verb = self.fitted(&verb, VERB_WIDTH, Keep::Beginning);
+        match self.colour {
+            Colour::On if !colour.is_empty() => row.push_str(&format!("\x1b[{colour}m{verb}\x1b[0m")),
+            _ => row.push_str(&verb),
+        }
+        row.push_str(GAP);
+        row.push_str(&self.fitted(&resource, widths.resource, Keep::Beginning));
+        row.push_str(GAP);
+        row.push_str(&self.fitted(&object, widths.object, Keep::End));
+        writeln!(out, "{}", row.trim_end())
+    }
+
+    fn widths(&self) -> Widths {
+        let total = match self.width {
+            Width::Cut(total) => total.max(NARROWEST),
+            Width::Any => 140,
+        };
+        let with_source = self.source == SourceColumn::Shown;
+        let gaps = GAP.len() * if with_source { 5 } else { 4 };
+        let rest = total.saturating_sub(TIME_WIDTH + VERB_WIDTH + gaps);
+        let source = if with_source { rest / 6 } else { 0 };
+        let rest = rest - source;
+        let (user, resource) = (rest * 32 / 100, rest * 26 / 100);
+        Widths { source, user, resource, object: rest - user - resource }
+    }
+
+    /// Padded to the width; cut, too, where the table is to fit.
+    fn fitted(&self, text: &str, width: usize, keep: Keep) -> String {
+        let length = text.chars().count();
+        if length <= width || self.width == Width::Any {
+            return format!("{text:width$}");
+        }
+        match keep {
+            Keep::Beginning => text.chars().take(width - 1).chain(['…']).collect(),
+            Keep::End => ['…'].into_iter().chain(text.chars().skip(length - width + 1)).collect(),
+        }
+    }
+}
+
+struct Widths {
+    source: usize,
+    user: usize,
+    resource: usize,
+    object: usize,
+}
+
+fn time(text: Option<JsonStr<'_>>) -> String {
+    match text.and_then(|text| timestamp::parse(text.escaped())) {
+        Some(time) => {
+            let text = timestamp::rfc3339(time);
+            let seconds = text.iter().take(TIME_WIDTH - 1).map(|byte| char::from(*byte));
+            seconds.chain(['Z']).collect()
+        }
+        None => cell(text),
+    }
+}
+
+/// What a text says, on one line.
+pub(super) fn cell(text: Option<JsonStr<'_>>) -> String {
+    let mut cell = String::new();
+    let mut characters = text.unwrap_or_default().chars();
+    characters.by_ref().take(MOST).for_each(|character| push_visible(&mut cell, character));
+    if characters.next().is_some() {
+        cell.push('…');
+    }
+    cell
+}
+
+#[cfg(test)]
+mod tests;

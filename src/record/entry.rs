@@ -1,0 +1,257 @@
+//! A line of the audit log -> what it says: an AdmissionReview or an audit Event, as slices of the line.
+//!
+//! The member that stands last counts where one stands there twice, as for jq and Go.
+
+use crate::record::json::Error;
+use crate::record::json::reader::{JsonStr, Reader};
+
+/// What a line is.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'a> {
+    /// An AdmissionReview.
+    Review(Review<'a>),
+    /// An audit Event.
+    Event(Event<'a>),
+}
+
+/// What the request of an `admission.k8s.io` AdmissionReview says, and what was added when it was recorded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Review<'a> {
+    /// `request.uid`.
+    pub uid: Option<JsonStr<'a>>,
+    /// What the client asked for: `requestResource`, else `resource`.
+    pub resource: Resource<'a>,
+    /// `requestSubResource`, else `subResource`; empty is none.
+    pub subresource: Option<JsonStr<'a>>,
+    /// Absent for a DELETE that is part of a deletecollection.
+    pub name: Option<JsonStr<'a>>,
+    /// Absent for what is cluster-scoped; a namespace's own is its name.
+    pub namespace: Option<JsonStr<'a>>,
+    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
+    pub operation: Option<JsonStr<'a>>,
+    /// `userInfo`, with its braces: the user in effect, after impersonation.
+    pub user: Option<&'a [u8]>,
+    /// `userInfo.username`.
+    pub username: Option<JsonStr<'a>>,
+    /// With its braces; the whole one or, under a policy, what it left of it.
+    pub object: Option<&'a [u8]>,
+    /// `metadata.name` of `object`, else of `oldObject`.
+    pub object_name: Option<JsonStr<'a>>,
+    /// With its braces.
+    pub options: Option<&'a [u8]>,
+    /// Whether nothing was to be stored.
+    pub run: Run,
+    /// The level that a policy recorded it at.
+    pub level: Option<JsonStr<'a>>,
+    /// Who sent it, where senders have names.
+    pub source: Option<JsonStr<'a>>,
+    /// When it was received, RFC 3339.
+    pub received: Option<JsonStr<'a>>,
+}
+
+/// Whether a request was made in earnest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Run {
+    /// It was to change something.
+    #[default]
+    Real,
+    /// `dryRun`: it was to be tried only.
+    Dry,
+}
+
+/// A GroupVersionResource.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resource<'a> {
+    /// Empty for the core group.
+    pub group: Option<JsonStr<'a>>,
+    /// `v1`, for example.
+    pub version: Option<JsonStr<'a>>,
+    /// The plural, as in a path.
+    pub resource: Option<JsonStr<'a>>,
+}
+
+/// What an `audit.k8s.io` Event says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Event<'a> {
+    /// `user.username`: who authenticated.
+    pub username: Option<JsonStr<'a>>,
+    /// `impersonatedUser.username`.
+    pub impersonated: Option<JsonStr<'a>>,
+    /// `create`, `patch`, `get`, ...
+    pub verb: Option<JsonStr<'a>>,
+    /// Path and query.
+    pub uri: Option<JsonStr<'a>>,
+    /// Of `objectRef`, like the next three; none of them for a request that is not about a resource.
+    pub resource: Option<JsonStr<'a>>,
+    /// `log`, `status`, ...
+    pub subresource: Option<JsonStr<'a>>,
+    /// Absent for a list or a create.
+    pub name: Option<JsonStr<'a>>,
+    /// Absent for what is cluster-scoped.
+    pub namespace: Option<JsonStr<'a>>,
+    /// Who sent it, where senders have names.
+    pub source: Option<JsonStr<'a>>,
+    /// `requestReceivedTimestamp`, else `stageTimestamp`: RFC 3339.
+    pub received: Option<JsonStr<'a>>,
+}
+
+/// Why a line is none of the audit log's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoEntry {
+    /// Not one JSON document: torn, or damaged.
+    Json(Error),
+    /// JSON, but neither an AdmissionReview nor an Event.
+    OtherKind,
+}
+
+impl From<Error> for NoEntry {
+    fn from(error: Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl std::fmt::Display for NoEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Json(error) => write!(f, "not JSON: {error}"),
+            Self::OtherKind => f.write_str("neither an AdmissionReview nor an Event"),
+        }
+    }
+}
+
+/// Reads a line, with or without its newline.
+///
+/// # Errors
+/// It is no JSON object, something follows it, or its `kind` is another one.
+pub fn read(line: &[u8]) -> Result<Entry<'_>, NoEntry> {
+    let mut kind = None;
+    let mut review = Review::default();
+    let mut event = Event::default();
+    let (mut received, mut staged, mut source) = (None, None, None);
+    let mut json = Reader::new(line);
+    json.members(|json, name| {
+        match name {
+            b"kind" => kind = json.text_if_string()?,
+            b"request" => {
+                review = Review::default();
+                read_request(json, &mut review)?;
+            }
+            b"level" => review.level = json.text_if_string()?,
+            b"source" => source = json.text_if_string()?,
+            b"requestReceivedTimestamp" => received = json.text_if_string()?,
+            b"stageTimestamp" => staged = json.text_if_string()?,
+            b"verb" => event.verb = json.text_if_string()?,
+            b"requestURI" => event.uri = json.text_if_string()?,
+            b"user" => event.username = username(json)?,
+            b"impersonatedUser" => event.impersonated = username(json)?,
+            b"objectRef" => json.members_if_object(|json, name| {
+                match name {
+                    b"resource" => event.resource = some(json)?,
+                    b"subresource" => event.subresource = some(json)?,
+                    b"name" => event.name = some(json)?,
+                    b"namespace" => event.namespace = some(json)?,
+                    _ => drop(json.value()?),
+                }
+                Ok(())
+            })?,
+            _ => drop(json.value()?),
+        }
+        Ok(())
+    })?;
+    json.finish()?;
+    match kind {
+        Some(kind) if kind.is("AdmissionReview") => Ok(Entry::Review(Review { received, source, ..review })),
+        Some(kind) if kind.is("Event") => Ok(Entry::Event(Event { received: received.or(staged), source, ..event })),
+        _ => Err(NoEntry::OtherKind),
+    }
+}
+
+fn read_request<'a>(json: &mut Reader<'a>, review: &mut Review<'a>) -> Result<(), Error> {
+    let (mut asked, mut asked_subresource) = (Resource::default(), None);
+    let mut old_name = None;
+    json.members_if_object(|json, name| {
+        match name {
+            b"uid" => review.uid = some(json)?,
+            b"resource" => review.resource = read_resource(json)?,
+            b"requestResource" => asked = read_resource(json)?,
+            b"subResource" => review.subresource = some(json)?,
+            b"requestSubResource" => asked_subresource = some(json)?,
+            b"name" => review.name = some(json)?,
+            b"namespace" => review.namespace = some(json)?,
+            b"operation" => review.operation = some(json)?,
+            b"userInfo" => {
+                let user = json.value()?;
+                review.username = username(&mut Reader::new(user))?;
+                review.user = object(user);
+            }
+            b"object" => (review.object, review.object_name) = read_object(json)?,
+            b"oldObject" => old_name = read_object(json)?.1,
+            b"options" => review.options = object(json.value()?),
+            b"dryRun" => review.run = if json.value()? == b"true" { Run::Dry } else { Run::Real },
+            _ => drop(json.value()?),
+        }
+        Ok(())
+    })?;
+    if asked.resource.is_some() {
+        review.resource = asked;
+        review.subresource = asked_subresource;
+    }
+    review.object_name = review.object_name.or(old_name);
+    Ok(())
+}
+
+fn read_resource<'a>(json: &mut Reader<'a>) -> Result<Resource<'a>, Error> {
+    let mut found = Resource::default();
+    json.members_if_object(|json, name| {
+        match name {
+            b"group" => found.group = some(json)?,
+            b"version" => found.version = some(json)?,
+            b"resource" => found.resource = some(json)?,
+            _ => drop(json.value()?),
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// An object of the Kubernetes API, and its `metadata.name`.
+fn read_object<'a>(json: &mut Reader<'a>) -> Result<(Option<&'a [u8]>, Option<JsonStr<'a>>), Error> {
+    let start = json.position()?;
+    let mut found = None;
+    json.members_if_object(|json, name| match name {
+        b"metadata" => {
+            found = None;
+            json.members_if_object(|json, name| {
+                match name {
+                    b"name" => found = some(json)?,
+                    _ => drop(json.value()?),
+                }
+                Ok(())
+            })
+        }
+        _ => json.value().map(drop),
+    })?;
+    Ok((object(json.since(start)), found))
+}
+
+/// The username of a UserInfo.
+fn username<'a>(json: &mut Reader<'a>) -> Result<Option<JsonStr<'a>>, Error> {
+    let mut found = None;
+    json.members_if_object(|json, name| {
+        match name {
+            b"username" => found = json.text_if_string()?,
+            _ => drop(json.value()?),
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// A text with something in it: the API leaves out what is empty.
+fn some<'a>(json: &mut Reader<'a>) -> Result<Option<JsonStr<'a>>, Error> {
+    Ok(json.text_if_string()?.filter(|text| !text.is_empty()))
+}
+
+fn object(value: &[u8]) -> Option<&[u8]> {
+    Some(value).filter(|value| value.starts_with(b"{"))
+}

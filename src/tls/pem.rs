@@ -1,0 +1,165 @@
+//! What a PEM file holds (RFC 7468): whole blocks, or the first thing in it that is wrong, by its line.
+//!
+//! Stricter than a decoder, which skips what it does not know: where one letter of a marker line is wrong, that would be a
+//! certificate. Text around the blocks is allowed, and so are blocks of other kinds.
+
+use std::fmt::Write as _;
+
+use super::certificate;
+use crate::files::watched::{Content, Error};
+
+/// A block from its BEGIN line to its END line.
+pub(super) struct Block<'f> {
+    /// What stands after BEGIN: `CERTIFICATE`, `EC PRIVATE KEY`.
+    pub(super) label: &'f str,
+    /// The BEGIN line's number, from 1.
+    pub(super) line: usize,
+    /// The lines between the markers.
+    body: &'f [u8],
+}
+
+/// What a line is, if it has to do with the blocks.
+enum Marker<'f> {
+    Begin(&'f str),
+    End(&'f str),
+    /// Meant as one of the two, and neither.
+    NotQuite,
+}
+
+/// The file's blocks in their order; none are an error as well.
+pub(super) fn blocks(content: &Content) -> Result<Vec<Block<'_>>, Error> {
+    let unusable = |why: String| content.unusable(why);
+    if let Some(what) = not_pem(&content.bytes) {
+        return Err(unusable(what.to_owned()));
+    }
+    let mut blocks = Vec::new();
+    let mut open: Option<Block<'_>> = None;
+    let mut position = 0;
+    for (line, text) in (1..).zip(content.bytes.split_inclusive(|&byte| byte == b'\n')) {
+        let start = position;
+        position += text.len();
+        let marker = marker(text.trim_ascii_end());
+        match (open.take(), marker) {
+            (None, Some(Marker::Begin(label))) => {
+                let body = content.bytes.get(position..).unwrap_or_default();
+                open = Some(Block { label, line, body });
+            }
+            (Some(block), Some(Marker::End(label))) if label == block.label => {
+                // The body reaches to the end of the file until here.
+                let length = block.body.len().saturating_sub(content.bytes.len() - start);
+                blocks.push(Block { body: block.body.get(..length).unwrap_or_default(), ..block });
+            }
+            (_, Some(Marker::NotQuite)) => {
+                return Err(unusable(format!(
+                    "line {line} is not quite a PEM marker (-----BEGIN or -----END, a label, five dashes, from the \
+                     line's beginning to its end)"
+                )));
+            }
+            (Some(block), Some(Marker::End(label))) => {
+                return Err(unusable(format!(
+                    "line {line}: END {label} after BEGIN {} of line {}",
+                    block.label, block.line
+                )));
+            }
+            (Some(block), Some(Marker::Begin(_))) => return Err(unusable(without_end(&block))),
+            (None, Some(Marker::End(label))) => {
+                return Err(unusable(format!("line {line}: END {label} without its BEGIN")));
+            }
+            (None, None) if is_base64(text.trim_ascii()) => {
+                return Err(unusable(format!("line {line}: base64 outside of a PEM block")));
+            }
+            (block, None) => open = block,
+        }
+    }
+    match (open, blocks.is_empty()) {
+        (Some(block), _) => Err(unusable(without_end(&block))),
+        (None, true) => Err(unusable("holds no PEM block".to_owned())),
+        (None, false) => Ok(blocks),
+    }
+}
+
+fn without_end(block: &Block<'_>) -> String {
+    format!("line {}: BEGIN {} without its END", block.line, block.label)
+}
+
+impl Block<'_> {
+    /// The block's bytes, or `None` where it holds something other than base64.
+    pub(super) fn der(&self) -> Option<Vec<u8>> {
+        // The decoder's error is not shown: it quotes the line.
+        let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
+        pem.extend_from_slice(self.body);
+        pem.extend_from_slice(b"-----END CERTIFICATE-----\n");
+        let der = rustls_pemfile::certs(&mut pem.as_slice()).next()?.ok()?;
+        Some(der.to_vec())
+    }
+
+    /// Whether it is encrypted, in the way of PKCS#8 or the older one of OpenSSL.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.label == "ENCRYPTED PRIVATE KEY" || self.body.trim_ascii_start().starts_with(b"Proc-Type: 4,ENCRYPTED")
+    }
+
+    /// Why the block is a certificate that goes by another label, if it is.
+    pub(super) fn mislabelled_certificate(&self) -> Option<String> {
+        let mut why = format!("line {}: a certificate under the label {}", self.line, self.label);
+        match self.label {
+            "CERTIFICATE" => return None,
+            "TRUSTED CERTIFICATE" => why.push_str(", OpenSSL's own; openssl x509 -in FILE writes a CERTIFICATE"),
+            _ => {
+                self.der().filter(|der| certificate::read(der).is_ok())?;
+                let _ = write!(why, " instead of CERTIFICATE");
+            }
+        }
+        Some(why)
+    }
+}
+
+/// What a file is that is no PEM, or at least not at its beginning.
+fn not_pem(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        _ if bytes.trim_ascii().is_empty() => Some("the file is empty"),
+        [0xef, 0xbb, 0xbf, ..] => Some("begins with a byte order mark (BOM), which is no part of PEM: save it without"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
+            Some("is UTF-16 text, not PEM: save it as ASCII or UTF-8")
+        }
+        // A SEQUENCE with a length of two bytes, and in it the version 3 of PKCS#12.
+        [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] | [0x30, 0x80, 0x02, 0x01, 0x03, ..] => {
+            Some("is PKCS#12 (.p12, .pfx), not PEM: openssl pkcs12 -in FILE -nodes converts it")
+        }
+        [0x30, 0x80..=0xff, ..] | [0x30, _, 0x02, ..] => {
+            Some("is DER, not PEM: openssl x509 or openssl pkey with -inform DER converts it")
+        }
+        _ if bytes.trim_ascii_start().starts_with(b"LS0tLS1CRUdJTi") => {
+            Some("is base64 of PEM, as in a Secret's data, not PEM: decode it once more")
+        }
+        _ => None,
+    }
+}
+
+fn marker(line: &[u8]) -> Option<Marker<'_>> {
+    let exact = |keyword: &str| {
+        let label = line.strip_prefix(keyword.as_bytes())?.strip_suffix(b"-----")?;
+        let plain = |byte: &u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ');
+        let clean = label.iter().all(plain) && label.trim_ascii().len() == label.len() && !label.is_empty();
+        str::from_utf8(label).ok().filter(|_| clean)
+    };
+    if let Some(label) = exact("-----BEGIN ") {
+        return Some(Marker::Begin(label));
+    }
+    if let Some(label) = exact("-----END ") {
+        return Some(Marker::End(label));
+    }
+    let holds = |word: &str| line.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
+    // Two dashes, or one of those that a word processor makes of them.
+    let dashes = ["--", "\u{2013}", "\u{2014}"].iter().any(|dashes| holds(dashes));
+    let words = ["BEGIN", "-END", "END ", "CERTIFICATE", " KEY"].iter().any(|word| holds(word));
+    let bare = ["BEGIN CERTIFICATE", "END CERTIFICATE"].iter().any(|bare| line.trim_ascii() == bare.as_bytes());
+    (dashes && words || bare).then_some(Marker::NotQuite)
+}
+
+/// Whether a line outside of all blocks is base64: long, and of nothing else. The lines of PEM have 64 characters but for
+/// the last.
+fn is_base64(line: &[u8]) -> bool {
+    let data = line.strip_suffix(b"=").unwrap_or(line);
+    let data = data.strip_suffix(b"=").unwrap_or(data);
+    data.len() >= 40 && data.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
