@@ -308,6 +308,30 @@ fn the_map_of_the_code_has_a_row_for_each_room_and_no_other() {
 }
 
 #[test]
+fn a_room_uses_only_rooms_that_stand_below_it_on_the_map() {
+    let rows = table(&read("src/README.md"), "| room | owns |");
+    let rooms: Vec<&str> = rows.iter().map(|row| quoted(&row[0]).trim_end_matches('/')).collect();
+    let mut wrong = Vec::new();
+    for (place, room) in rooms.iter().enumerate() {
+        for path in files(&root().join("src").join(room), "rs") {
+            // Unit tests may use what they like.
+            if path.file_stem().is_some_and(|stem| stem == "tests" || stem == "model") {
+                continue;
+            }
+            let code = fs::read_to_string(&path).unwrap();
+            let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for rest in code.split("crate::").skip(1) {
+                let used = rest.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_')).next().unwrap();
+                if rooms.iter().position(|room| *room == used).is_some_and(|below| below < place) {
+                    wrong.push(format!("{} uses {used}", path.display()));
+                }
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
 fn the_map_of_the_tests_has_a_row_for_each_test_file_and_no_other() {
     let rows = table(&read("tests/README.md"), "| file | holds |");
     let documented: BTreeSet<String> = rows.iter().map(|row| quoted(&row[0]).to_owned()).collect();

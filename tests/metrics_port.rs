@@ -60,22 +60,10 @@ fn the_counters_tell_what_happened() {
         ("connections_evicted_total{kind=\"idle\"}", 0.0),
         ("inflight_body_bytes", 0.0),
     ];
-    let mut wrong = Vec::new();
     // What is counted after the answer may come a moment late.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    eventually("the counts", || {
-        let page = server.metrics();
-        wrong = expected
-            .iter()
-            .map(|(series, value)| {
-                let found = page.get(&format!("kube_audit_rest_{series}")).copied();
-                (*series, *value, found)
-            })
-            .filter(|(_, value, found)| *found != Some(*value))
-            .collect();
-        (wrong.is_empty() || std::time::Instant::now() > deadline).then_some(())
-    });
-    assert!(wrong.is_empty(), "series, expected, found: {wrong:#?}");
+    for (series, value) in expected {
+        server.wait_for_metric(series, value);
+    }
 }
 
 #[test]

@@ -479,6 +479,19 @@ fn whoever_stops_reading_ends_it_without_a_word() {
     assert_eq!(messages(&output), "");
 }
 
+/// As process 1 of a container it would live through a signal that it does not ask for.
+#[test]
+fn sigterm_ends_it_even_in_a_write_that_nobody_takes() {
+    let directory = directory();
+    let log = write(&directory.path().join("audit.log"), &vec![line("a", 1); 10_000]);
+    let mut child = command(&["--follow"], &[&log]).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0]).unwrap();
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+}
+
 /// `read --follow`, and its lines as they come.
 struct Follower {
     child: Child,

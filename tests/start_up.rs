@@ -124,6 +124,35 @@ fn a_log_that_cannot_be_written_is_named_with_its_flag() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_written_is_named_with_the_uid() {
+    let setup = Setup::new();
+    let directory = setup.path("logs");
+    std::fs::create_dir(&directory).unwrap();
+    let permissions = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(&directory, permissions(0o555)).unwrap();
+    let log = directory.join("audit.log");
+    let setup = setup.flag("logger-filename", log.to_str().unwrap());
+    let mut command = setup.command();
+    let mut uid = rustix::process::geteuid().as_raw();
+    if uid == 0 {
+        // Root may write everywhere, so it has to be somebody else, who may read the certificate.
+        uid = 65_534;
+        std::fs::set_permissions(setup.path(""), permissions(0o755)).unwrap();
+        command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--clear-groups"]).arg(program()).args(setup.arguments());
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let error = said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).next_back().unwrap();
+    let error = error["error"].as_str().unwrap();
+    assert!(error.starts_with("--logger-filename /"), "{said}");
+    let expected = format!("Permission denied (os error 13) in the directory {} as uid {uid}", directory.display());
+    assert!(error.ends_with(&expected), "{error}");
+    assert_eq!(output.status.code(), Some(1));
+    std::fs::set_permissions(&directory, permissions(0o755)).unwrap();
+}
+
+#[test]
 fn a_second_process_on_the_same_log_refuses_to_start() {
     let first = Server::start();
     let log = first.log_path();
@@ -201,6 +230,27 @@ fn a_usage_error_is_one_plain_line_that_names_it_and_exit_2() {
         assert!(said.trim_end().ends_with("; see --help"), "{arguments:?}: {said}");
         assert!(said.contains(named), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn a_usage_error_names_the_flag_that_was_meant() {
+    let output = run(&["--log-filename=/x"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(said, "kube-audit-rest: --log-filename: no such flag (did you mean --logger-filename?); see --help\n");
+}
+
+#[test]
+fn what_the_original_takes_or_kubernetes_leaves_in_a_value_is_warned_of_and_no_reason_not_to_start() {
+    let setup = Setup::new();
+    let log = setup.path("$(POD_NAME).log");
+    let setup = setup.flag("logger-max-backups", "-1").flag("logger-filename", log.to_str().unwrap());
+    let server = setup.start();
+    for words in ["--logger-max-backups=-1 is taken as 0", "--logger-filename holds $(POD_NAME) as it stands"] {
+        let warning = server.wait_for_message(words, |message| message["msg"].as_str().unwrap().starts_with(words));
+        assert_eq!(warning["level"], "warn");
+    }
+    assert_eq!(server.connect().exchange(&post("/log-request", &corpus::review("u"))).status, 200);
 }
 
 #[test]

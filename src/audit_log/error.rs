@@ -1,7 +1,9 @@
 //! What can go wrong with the audit log, in words for an operator.
 
 use std::fmt;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::observe::labels::AppendFault;
@@ -102,9 +104,23 @@ impl fmt::Display for OpenError {
             Self::NoReader(path) => {
                 write!(f, "{}: nobody reads from this FIFO", path.display())
             }
-            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Io { path, error } => {
+                write!(f, "{}: {error}", path.display())?;
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => not_ours(f, path),
+                    _ => Ok(()),
+                }
+            }
         }
     }
+}
+
+/// Names the nearest directory that exists and the user that we are, which is all that an operator has to compare.
+fn not_ours(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    let directory = path.ancestors().find(|above| above.is_dir()).unwrap_or(path);
+    write!(f, " in the directory {}", directory.display())?;
+    // The owner of a process's own directory in /proc is its effective user.
+    fs::metadata("/proc/self").map_or(Ok(()), |process| write!(f, " as uid {}", process.uid()))
 }
 
 impl std::error::Error for OpenError {

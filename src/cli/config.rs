@@ -63,7 +63,8 @@ config! {
         /// In bytes.
         logger_max_size: u64 = 500 * MEGABYTE, "logger-max-size", kinds::MEGABYTES,
             "rotate before the file would grow past this; 0 never rotates";
-        logger_max_backups: usize = 1, "logger-max-backups", kinds::FILE_COUNT,
+        /// -1 keeps all, too.
+        logger_max_backups: i32 = 1, "logger-max-backups", kinds::FILE_COUNT,
             "rolled files kept; 0 keeps all";
         logger_max_age: Duration = Duration::ZERO, "logger-max-age", kinds::DAYS,
             "days after which a rolled file is deleted; 0 never";
@@ -128,7 +129,7 @@ impl Config {
         FLAGS.iter().map(|flag| (flag.name, (flag.show)(self))).collect()
     }
 
-    /// What an operator should know about this combination of flags, one sentence each, for warnings at the start.
+    /// What an operator should know about these flags, one sentence each, for warnings at the start.
     pub fn warnings(&self) -> Vec<&'static str> {
         let bare_http = self.http_port.is_some();
         let checks = [
@@ -146,6 +147,7 @@ impl Config {
                 bare_http && self.sources_filename.is_none(),
                 "--http-port without --sources-filename: whoever reaches the port can write to the audit log",
             ),
+            (self.logger_max_backups < 0, "--logger-max-backups=-1 is taken as 0, as the original does: all are kept"),
             (
                 self.max_inflight_size < self.max_request_size,
                 "--max-inflight-size is less than --max-request-size: a body larger than it is read alone, and memory \
@@ -154,4 +156,24 @@ impl Config {
         ];
         checks.into_iter().filter_map(|(applies, warning)| applies.then_some(warning)).collect()
     }
+
+    /// The values in which Kubernetes left a reference to an environment variable as it stood, one sentence each, for
+    /// warnings at the start.
+    pub fn unexpanded(&self) -> Vec<String> {
+        let settings = self.settings();
+        let sentences = settings.iter().filter_map(|(name, value)| {
+            let variable = reference(value)?;
+            Some(format!(
+                "--{name} holds {variable} as it stands: Kubernetes replaces it only where the container has an \
+                 environment variable of that name, defined before it is used"
+            ))
+        });
+        sentences.collect()
+    }
+}
+
+/// The first `$(NAME)` in a value: a reference to an environment variable that was not replaced.
+fn reference(value: &str) -> Option<&str> {
+    let from = value.get(value.find("$(")?..)?;
+    from.get(..=from.find(')')?)
 }

@@ -54,10 +54,14 @@ pub(super) const SOME_MEGABYTES: Kind<usize> = Kind {
     show: |bytes| (*bytes as u64 / MEGABYTE).to_string(),
 };
 
-pub(super) const FILE_COUNT: Kind<usize> = Kind {
+/// -1 is what users of the original write for all.
+pub(super) const FILE_COUNT: Kind<i32> = Kind {
     placeholder: "COUNT",
-    parse: |value| whole(value, 0..=1_000_000, "a number of files").map(to_usize),
-    show: usize::to_string,
+    parse: |value| match value.to_str() {
+        Some("-1") => Ok(-1),
+        _ => whole(value, 0..=1_000_000, "a number of files").map(|count| i32::try_from(count).unwrap_or(i32::MAX)),
+    },
+    show: i32::to_string,
 };
 
 pub(super) const CONNECTION_COUNT: Kind<usize> = Kind {

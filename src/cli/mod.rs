@@ -15,6 +15,7 @@ use lexopt::Arg;
 
 mod config;
 mod kinds;
+mod meant;
 mod usage;
 
 pub use config::Config;
@@ -92,21 +93,34 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageEr
                 let rest = parser.optional_value().unwrap_or_default();
                 let mut word = OsString::from(format!("-{letter}"));
                 word.push(rest);
-                return Err(UsageError::new(word, "no such flag (long flags begin with two dashes)"));
+                let name = word.to_string_lossy();
+                let hint = did_you_mean(name.trim_start_matches('-'));
+                let hint = hint.unwrap_or_else(|| " (long flags begin with two dashes)".to_owned());
+                return Err(UsageError::new(&word, format!("no such flag{hint}")));
             }
             Arg::Long(name) => {
                 let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
-                    return Err(UsageError::new(format!("--{name}"), "no such flag"));
+                    let hint = did_you_mean(name).unwrap_or_default();
+                    return Err(UsageError::new(format!("--{name}"), format!("no such flag{hint}")));
                 };
                 set(&mut config, flag, &mut parser)
                     .map_err(|problem| UsageError::new(format!("--{}", flag.name), problem))?;
             }
             Arg::Value(word) => {
-                return Err(UsageError::new(word, "not a flag, and no argument is expected"));
+                let name = word.to_string_lossy();
+                let hint = if name.starts_with('-') { None } else { did_you_mean(&name) };
+                let hint = hint.unwrap_or_default();
+                return Err(UsageError::new(&word, format!("not a flag, and no argument is expected{hint}")));
             }
         }
     }
     Ok(Action::Run(config))
+}
+
+/// ` (did you mean --flag?)`, for a word that is nearly a flag. What follows an equals sign is a value.
+fn did_you_mean(word: &str) -> Option<String> {
+    let name = word.split('=').next().unwrap_or_default();
+    meant::meant(name).map(|flag| format!(" (did you mean --{flag}?)"))
 }
 
 fn takes_no_value(error: &lexopt::Error) -> String {
@@ -129,10 +143,11 @@ fn set(config: &mut Config, flag: &Flag, parser: &mut lexopt::Parser) -> Result<
     (flag.set)(config, &value)
 }
 
-/// The value in an argument of its own. One that begins with a dash is far more often a forgotten value than meant.
+/// The value in an argument of its own. One that begins with a dash, and is no number, is far more often a forgotten value
+/// than meant.
 fn detached(parser: &mut lexopt::Parser) -> Result<OsString, String> {
     let value = parser.value().map_err(|_| "a value is missing")?;
-    if value.as_encoded_bytes().starts_with(b"-") {
+    if matches!(value.as_encoded_bytes(), [b'-', next, ..] if !next.is_ascii_digit()) {
         let next = printable(&value);
         return Err(format!("a value is missing before {next} (if that is the value, join them with =)"));
     }

@@ -106,10 +106,59 @@ fn a_switch_takes_true_or_false_only_joined_by_an_equals_sign() {
 
 #[test]
 fn an_unknown_flag_or_a_stray_argument_is_named() {
-    assert_eq!(problem(&["--serverport=1"]), "--serverport: no such flag");
+    assert_eq!(problem(&["--nonsense=1"]), "--nonsense: no such flag");
     assert_eq!(problem(&["serve"]), "serve: not a flag, and no argument is expected");
     assert_eq!(problem(&["--", "--server-port=1"]), "--server-port=1: not a flag, and no argument is expected");
-    assert_eq!(problem(&["-server-port=1"]), "-server-port=1: no such flag (long flags begin with two dashes)");
+    assert_eq!(problem(&["-x"]), "-x: no such flag (long flags begin with two dashes)");
+}
+
+#[test]
+fn a_near_miss_of_a_flag_names_the_flag_that_was_meant() {
+    for (word, flag) in [
+        ("--serverport=1", "--server-port"),
+        ("--server_port=1", "--server-port"),
+        ("--Server-Port=1", "--server-port"),
+        ("--logger-filname", "--logger-filename"),
+        ("--log-filename=/x", "--logger-filename"),
+        ("--logger-max-backup", "--logger-max-backups"),
+        ("--cert-keyfilename=/x", "--cert-key-filename"),
+        ("--cert-file=/x", "--cert-filename"),
+        ("--key-filename=/x", "--cert-key-filename"),
+        ("--verbose", "--verbosity"),
+        ("--audit-to-std", "--audit-to-std-log"),
+        ("--sources", "--sources-filename"),
+        ("--verison", "--version"),
+        ("-server-port=1", "--server-port"),
+        ("logger-filename=/x", "--logger-filename"),
+    ] {
+        let problem = problem(&[word]);
+        assert!(problem.ends_with(&format!(" (did you mean {flag}?)")), "{problem}");
+    }
+    for word in ["--port=1", "--x", "--nonsense", "--max", "serve", "--filename=/x"] {
+        let problem = problem(&[word]);
+        assert!(!problem.contains("did you mean"), "{problem}");
+    }
+}
+
+#[test]
+fn minus_one_backups_are_all_backups_with_a_warning() {
+    for words in [&["--logger-max-backups=-1"][..], &["--logger-max-backups", "-1"]] {
+        let config = config(words);
+        assert_eq!(config.logger_max_backups, -1);
+        assert_eq!(config.warnings(), ["--logger-max-backups=-1 is taken as 0, as the original does: all are kept"]);
+    }
+    assert_eq!(
+        problem(&["--logger-max-backups=-2"]),
+        "--logger-max-backups: -2 is not a number of files (0 to 1000000)"
+    );
+    assert_eq!(problem(&["--server-port", "-1"]), "--server-port: -1 is not a port (0 to 65535)");
+}
+
+#[test]
+fn a_variable_that_kubernetes_did_not_replace_is_warned_of() {
+    let warnings = config(&["--logger-filename=/var/log/$(POD_NAME).log", "--sources-filename=/x/$(A"]).unexpanded();
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("--logger-filename holds $(POD_NAME) as it stands: "), "{}", warnings[0]);
 }
 
 #[test]

@@ -354,6 +354,9 @@ fn say_settings(config: &Config, diagnostics: &Diagnostics) {
     for warning in config.warnings() {
         diagnostics.warn(warning, &[]);
     }
+    for warning in config.unexpanded() {
+        diagnostics.warn(&warning, &[]);
+    }
 }
 
 fn tls_settings(config: &Config) -> tls::Settings {
@@ -369,7 +372,7 @@ fn log_settings(config: &Config) -> audit_log::Settings {
     audit_log::Settings {
         target,
         max_size: config.logger_max_size,
-        max_backups: config.logger_max_backups,
+        max_backups: usize::try_from(config.logger_max_backups).unwrap_or(0),
         max_age: config.logger_max_age,
         sync: config.logger_sync,
         file_mode: config.logger_file_mode,

@@ -127,7 +127,7 @@ pub fn read(line: &[u8]) -> Result<Entry<'_>, NoEntry> {
     let mut kind = None;
     let mut review = Review::default();
     let mut event = Event::default();
-    let (mut received, mut staged, mut source) = (None, None, None);
+    let (mut received, mut staged, mut source, mut level) = (None, None, None, None);
     let mut json = Reader::new(line);
     json.members(|json, name| {
         match name {
@@ -136,7 +136,7 @@ pub fn read(line: &[u8]) -> Result<Entry<'_>, NoEntry> {
                 review = Review::default();
                 read_request(json, &mut review)?;
             }
-            b"level" => review.level = json.text_if_string()?,
+            b"level" => level = json.text_if_string()?,
             b"source" => source = json.text_if_string()?,
             b"requestReceivedTimestamp" => received = json.text_if_string()?,
             b"stageTimestamp" => staged = json.text_if_string()?,
@@ -160,7 +160,7 @@ pub fn read(line: &[u8]) -> Result<Entry<'_>, NoEntry> {
     })?;
     json.finish()?;
     match kind {
-        Some(kind) if kind.is("AdmissionReview") => Ok(Entry::Review(Review { received, source, ..review })),
+        Some(kind) if kind.is("AdmissionReview") => Ok(Entry::Review(Review { received, source, level, ..review })),
         Some(kind) if kind.is("Event") => Ok(Entry::Event(Event { received: received.or(staged), source, ..event })),
         _ => Err(NoEntry::OtherKind),
     }

@@ -340,3 +340,6 @@ fn write_time(out: &mut impl Write, name: &str, time: JsonStr<'_>) -> io::Result
     out.write_all(written.get(..RFC3339_LENGTH - 4).unwrap_or_default())?;
     out.write_all(b"Z\"")
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,9 @@ use super::certificate::{self, Validity};
 use super::pem::{self, Block};
 use crate::files::watched::{Content, Error};
 
+/// The labels of private keys: PKCS#8, PKCS#1, SEC1, and PKCS#8 with a passphrase.
+const KEYS: [&str; 4] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
+
 /// The files of `--cert-filename` and `--cert-key-filename`.
 #[derive(PartialEq, Eq)]
 pub(super) struct IdentityFiles {
@@ -133,10 +136,9 @@ fn certificates(content: &Content) -> Result<Vec<Located>, Error> {
         .map(|block| Ok(Located { line: block.line, der: der(content, block)?.into() }))
         .collect::<Result<_, Error>>()?;
     if certificates.is_empty() {
-        return Err(content.unusable(match blocks.iter().any(|block| block.label.ends_with("PRIVATE KEY")) {
-            true => "holds a private key and no certificate; is it the file of --cert-key-filename?".to_owned(),
-            false => format!("holds no certificate, but {}", labels(&blocks)),
-        }));
+        let swapped = blocks.iter().any(|block| KEYS.contains(&block.label));
+        let advice = if swapped { "; is it the file of --cert-key-filename?" } else { "" };
+        return Err(content.unusable(format!("holds no CERTIFICATE, but {}{advice}", labels(&blocks))));
     }
     Ok(certificates)
 }
@@ -144,12 +146,10 @@ fn certificates(content: &Content) -> Result<Vec<Located>, Error> {
 /// The file's first private key.
 fn private_key(content: &Content) -> Result<PrivateKeyDer<'static>, Error> {
     let blocks = pem::blocks(content)?;
-    let keys = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
-    let Some(block) = blocks.iter().find(|block| keys.contains(&block.label)) else {
-        return Err(content.unusable(match blocks.iter().any(|block| block.label == "CERTIFICATE") {
-            true => "holds a certificate and no private key; is it the file of --cert-filename?".to_owned(),
-            false => format!("holds no private key, but {}", labels(&blocks)),
-        }));
+    let Some(block) = blocks.iter().find(|block| KEYS.contains(&block.label)) else {
+        let swapped = blocks.iter().any(|block| block.label == "CERTIFICATE");
+        let advice = if swapped { "; is it the file of --cert-filename?" } else { "" };
+        return Err(content.unusable(format!("holds no PRIVATE KEY, but {}{advice}", labels(&blocks))));
     };
     if block.is_encrypted() {
         return Err(content.unusable("the private key is encrypted; it is needed without a passphrase"));

@@ -3,8 +3,6 @@
 //! Stricter than a decoder, which skips what it does not know: where one letter of a marker line is wrong, that would be a
 //! certificate. Text around the blocks is allowed, and so are blocks of other kinds.
 
-use std::fmt::Write as _;
-
 use super::certificate;
 use crate::files::watched::{Content, Error};
 
@@ -28,53 +26,47 @@ enum Marker<'f> {
 
 /// The file's blocks in their order; none are an error as well.
 pub(super) fn blocks(content: &Content) -> Result<Vec<Block<'_>>, Error> {
-    let unusable = |why: String| content.unusable(why);
     if let Some(what) = not_pem(&content.bytes) {
-        return Err(unusable(what.to_owned()));
+        return Err(content.unusable(what));
     }
     let mut blocks = Vec::new();
     let mut open: Option<Block<'_>> = None;
-    let mut position = 0;
+    let mut rest = content.bytes.as_slice();
     for (line, text) in (1..).zip(content.bytes.split_inclusive(|&byte| byte == b'\n')) {
-        let start = position;
-        position += text.len();
-        let marker = marker(text.trim_ascii_end());
-        match (open.take(), marker) {
+        let before = rest.len();
+        rest = rest.get(text.len()..).unwrap_or_default();
+        let fault = match (open.take(), marker(text.trim_ascii_end())) {
             (None, Some(Marker::Begin(label))) => {
-                let body = content.bytes.get(position..).unwrap_or_default();
-                open = Some(Block { label, line, body });
+                open = Some(Block { label, line, body: rest });
+                continue;
             }
             (Some(block), Some(Marker::End(label))) if label == block.label => {
-                // The body reaches to the end of the file until here.
-                let length = block.body.len().saturating_sub(content.bytes.len() - start);
+                // Until here the body was all that follows the BEGIN line.
+                let length = block.body.len().saturating_sub(before);
                 blocks.push(Block { body: block.body.get(..length).unwrap_or_default(), ..block });
+                continue;
             }
-            (_, Some(Marker::NotQuite)) => {
-                return Err(unusable(format!(
-                    "line {line} is not quite a PEM marker (-----BEGIN or -----END, a label, five dashes, from the \
-                     line's beginning to its end)"
-                )));
+            (block, None) if block.is_some() || !is_base64(text.trim_ascii()) => {
+                open = block;
+                continue;
             }
-            (Some(block), Some(Marker::End(label))) => {
-                return Err(unusable(format!(
-                    "line {line}: END {label} after BEGIN {} of line {}",
-                    block.label, block.line
-                )));
+            (_, None) => format!("line {line}: base64 outside of a PEM block"),
+            (_, Some(Marker::NotQuite)) => format!(
+                "line {line} is not quite a PEM marker (-----BEGIN or -----END, a label, five dashes, from the line's \
+                 beginning to its end)"
+            ),
+            (Some(block), Some(Marker::Begin(_))) => without_end(&block),
+            (Some(Block { label: begun, line: at, .. }), Some(Marker::End(label))) => {
+                format!("line {line}: END {label} after BEGIN {begun} of line {at}")
             }
-            (Some(block), Some(Marker::Begin(_))) => return Err(unusable(without_end(&block))),
-            (None, Some(Marker::End(label))) => {
-                return Err(unusable(format!("line {line}: END {label} without its BEGIN")));
-            }
-            (None, None) if is_base64(text.trim_ascii()) => {
-                return Err(unusable(format!("line {line}: base64 outside of a PEM block")));
-            }
-            (block, None) => open = block,
-        }
+            (None, Some(Marker::End(label))) => format!("line {line}: END {label} without its BEGIN"),
+        };
+        return Err(content.unusable(fault));
     }
-    match (open, blocks.is_empty()) {
-        (Some(block), _) => Err(unusable(without_end(&block))),
-        (None, true) => Err(unusable("holds no PEM block".to_owned())),
-        (None, false) => Ok(blocks),
+    match open {
+        Some(block) => Err(content.unusable(without_end(&block))),
+        None if blocks.is_empty() => Err(content.unusable("holds no PEM block")),
+        None => Ok(blocks),
     }
 }
 
@@ -100,16 +92,14 @@ impl Block<'_> {
 
     /// Why the block is a certificate that goes by another label, if it is.
     pub(super) fn mislabelled_certificate(&self) -> Option<String> {
-        let mut why = format!("line {}: a certificate under the label {}", self.line, self.label);
-        match self.label {
+        let Self { label, line, .. } = self;
+        let advice = match *label {
             "CERTIFICATE" => return None,
-            "TRUSTED CERTIFICATE" => why.push_str(", OpenSSL's own; openssl x509 -in FILE writes a CERTIFICATE"),
-            _ => {
-                self.der().filter(|der| certificate::read(der).is_ok())?;
-                let _ = write!(why, " instead of CERTIFICATE");
-            }
-        }
-        Some(why)
+            "TRUSTED CERTIFICATE" => ", OpenSSL's own; openssl x509 -in FILE writes a CERTIFICATE",
+            _ if self.der().is_some_and(|der| certificate::read(&der).is_ok()) => " instead of CERTIFICATE",
+            _ => return None,
+        };
+        Some(format!("line {line}: a certificate under the label {label}{advice}"))
     }
 }
 
@@ -148,12 +138,16 @@ fn marker(line: &[u8]) -> Option<Marker<'_>> {
     if let Some(label) = exact("-----END ") {
         return Some(Marker::End(label));
     }
+    let line = line.trim_ascii_start();
     let holds = |word: &str| line.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
     // Two dashes, or one of those that a word processor makes of them.
-    let dashes = ["--", "\u{2013}", "\u{2014}"].iter().any(|dashes| holds(dashes));
-    let words = ["BEGIN", "-END", "END ", "CERTIFICATE", " KEY"].iter().any(|word| holds(word));
-    let bare = ["BEGIN CERTIFICATE", "END CERTIFICATE"].iter().any(|bare| line.trim_ascii() == bare.as_bytes());
-    (dashes && words || bare).then_some(Marker::NotQuite)
+    let dashes = ["--", "\u{2013}", "\u{2014}"];
+    let before = dashes.iter().any(|dashes| line.starts_with(dashes.as_bytes()));
+    let behind = dashes.iter().any(|dashes| line.ends_with(dashes.as_bytes()));
+    let between = before && behind && (holds("CERTIFICATE") || holds(" KEY"));
+    let edged = (before || behind) && (holds("BEGIN ") || holds("END "));
+    let bare = ["BEGIN CERTIFICATE", "END CERTIFICATE"].iter().any(|bare| line == bare.as_bytes());
+    (between || edged || bare).then_some(Marker::NotQuite)
 }
 
 /// Whether a line outside of all blocks is base64: long, and of nothing else. The lines of PEM have 64 characters but for

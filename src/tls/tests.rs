@@ -17,9 +17,10 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::certificate::Validity;
-use super::identity::provider;
+use super::identity::{check_client_ca, provider};
 use super::reload::warnings_due;
 use super::*;
+use crate::files::watched::Content;
 use crate::files::watched::testing::Messages;
 use crate::observe::labels::{HandshakeFault, Reload};
 use crate::observe::metrics::Metrics;
@@ -380,9 +381,9 @@ fn every_file_that_cannot_be_used_is_named_with_its_flag_and_what_is_wrong() {
         (
             &*good.key,
             &*good.certificate,
-            "--cert-filename DIR/tls.crt: holds a private key and no certificate; is it the file of --cert-key-filename?",
+            "--cert-filename DIR/tls.crt: holds no CERTIFICATE, but PRIVATE KEY; is it the file of --cert-key-filename?",
         ),
-        (request, &*good.key, "--cert-filename DIR/tls.crt: holds no certificate, but CERTIFICATE REQUEST"),
+        (request, &*good.key, "--cert-filename DIR/tls.crt: holds no CERTIFICATE, but CERTIFICATE REQUEST"),
         (&*cut, &*good.key, "--cert-filename DIR/tls.crt: line 1: BEGIN CERTIFICATE without its END"),
         (&*no_base64, &*good.key, "--cert-filename DIR/tls.crt: line 1: the CERTIFICATE is not base64"),
         (no_certificate, &*good.key, "--cert-filename DIR/tls.crt: not a DER certificate: Certificate"),
@@ -395,9 +396,9 @@ fn every_file_that_cannot_be_used_is_named_with_its_flag_and_what_is_wrong() {
         (
             &*good.certificate,
             &*good.certificate,
-            "--cert-key-filename DIR/tls.key: holds a certificate and no private key; is it the file of --cert-filename?",
+            "--cert-key-filename DIR/tls.key: holds no PRIVATE KEY, but CERTIFICATE; is it the file of --cert-filename?",
         ),
-        (&*good.certificate, request, "--cert-key-filename DIR/tls.key: holds no private key, but CERTIFICATE REQUEST"),
+        (&*good.certificate, request, "--cert-key-filename DIR/tls.key: holds no PRIVATE KEY, but CERTIFICATE REQUEST"),
         (&*good.certificate, no_key, unsupported),
         (P521.0, P521.1, unsupported),
         (EC_CERTIFICATE, ENCRYPTED_KEYS[0], encrypted),
@@ -439,6 +440,7 @@ fn a_file_with_one_damaged_block_of_two_is_refused_by_the_line() {
         ("a small begin", first.replace("BEGIN", "begin"), not_quite(1)),
         ("no dashes", first.replace(begin, "BEGIN CERTIFICATE"), not_quite(1)),
         ("a dash of a word processor", first.replacen("-----", "\u{2014}-", 1), not_quite(1)),
+        ("a quoted marker", first.replace(begin, &format!("> {begin}")), not_quite(1)),
         ("text behind the marker", first.replace(begin, &format!("{begin} # mine")), not_quite(1)),
         ("no line end", first.replace(&format!("{begin}\n"), begin), not_quite(1)),
         ("a mistyped END", first.replace("END ", "EDN "), not_quite(last)),
@@ -473,6 +475,38 @@ fn a_file_with_one_damaged_block_of_two_is_refused_by_the_line() {
         assert_eq!(files.load_error(), format!("--client-ca-filename DIR/ca.crt: {expected}"), "{name}");
         let chain = Pair { certificate: both, key: pair.key.clone() };
         assert_eq!(Files::new(&chain).load_error(), format!("--cert-filename DIR/tls.crt: {expected}"), "{name}");
+    }
+}
+
+#[test]
+fn no_single_wrong_byte_in_a_marker_line_loses_a_certificate_in_silence() {
+    let first = Authority::new("ca").pem();
+    let second = Authority::new("other").pem();
+    let (begin, rest) = first.split_once('\n').unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.crt");
+    let loaded = |pem: &[u8]| {
+        fs::write(&path, pem).unwrap();
+        let content = Content::read("--client-ca-filename", &path).ok().unwrap();
+        check_client_ca(&content).map(|verifier| verifier.root_hint_subjects().len())
+    };
+    let both = format!("{first}{second}");
+    assert_eq!(loaded(both.as_bytes()).unwrap(), 2);
+    let end = begin.len() + rest.trim_end().rfind('\n').unwrap() + 2;
+    for position in (0..=begin.len()).chain(end..first.len()) {
+        for byte in [b' ', b'-', b'X', b'x', b'\n', b'\r', 0, 0xff] {
+            let mut changed = both.clone().into_bytes();
+            changed[position] = byte;
+            let mut longer = both.clone().into_bytes();
+            longer.insert(position, byte);
+            let mut shorter = both.clone().into_bytes();
+            shorter.remove(position);
+            for pem in [changed, longer, shorter] {
+                let result = loaded(&pem);
+                let text = String::from_utf8_lossy(&pem);
+                assert!(result.is_err() || result.is_ok_and(|number| number == 2), "{position} {byte}: {text}");
+            }
+        }
     }
 }
 
@@ -515,7 +549,7 @@ fn what_is_no_pem_at_all_is_named_as_what_it_is() {
 fn text_and_blocks_of_other_kinds_around_the_certificates_are_no_fault() {
     let authority = Authority::new("ca");
     let pair = authority.issue();
-    let others = "# \u{fc}ber CAs\n==================\n---\nCertificate chain\n\
+    let others = "# \u{fc}ber CAs: openssl x509 --text -in begin.pem\n-- certificate of the CA\n==================\n---\nCertificate chain\n\
         \x20   localKeyID: 54 69 6D 65\n-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n\
         -----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
     let certificate = format!("{others}{}{others}{}{others}", pair.certificate, authority.pem());

@@ -32,6 +32,8 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +41,8 @@ use merge::{Merge, Step};
 use options::{Action, DryRuns, Format, Options};
 use problems::{Problems, Reading, say};
 use row::Row;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use source::{Aliens, Line, Look, Part, Selection};
 use summary::Summary;
 use table::{Colour, Table, Width};
@@ -69,7 +73,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let mut problems = Problems::default();
-    let written = read(options, &mut problems);
+    let written = end_on_signals().and_then(|()| read(options, &mut problems));
     problems.sum_up();
     end(written, problems.reading())
 }
@@ -85,6 +89,15 @@ fn end(written: io::Result<()>, reading: Reading) -> ExitCode {
         }
         Ok(()) => ExitCode::FAILURE,
     }
+}
+
+/// As process 1 of a container it would not hear of signals that it does not ask for. They end it wherever it is, be it
+/// in a write that nobody takes. The codes are those that a shell gives a process that was ended by them.
+fn end_on_signals() -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::new(AtomicBool::new(true)))?;
+    }
+    Ok(())
 }
 
 fn read(options: Options, problems: &mut Problems) -> io::Result<()> {

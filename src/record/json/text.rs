@@ -18,27 +18,19 @@ impl<'a> Text<'a> {
         self.position
     }
 
-    /// Whether it stands for this text, however it is escaped.
-    pub fn is(&self, text: &str) -> bool {
-        let Some(([_], [inside @ .., _])) = self.quoted.split_at_checked(1) else {
-            return false;
-        };
-        if !inside.contains(&b'\\') {
-            return inside == text.as_bytes();
-        }
-        // An escape has at most six bytes, so a longer string cannot be this text and needs no decoding.
-        inside.len() <= 6 * text.len()
-            && serde_json::from_slice::<String>(self.quoted).is_ok_and(|decoded| decoded == text)
-    }
-
-    /// The one of `texts` that it stands for.
+    /// The one of `texts` that it stands for, however it is escaped.
     pub fn one_of(&self, texts: &[&'static str]) -> Option<&'static str> {
-        match self.quoted {
-            [_, inside @ .., _] if !inside.contains(&b'\\') => {
-                texts.iter().copied().find(|text| text.as_bytes() == inside)
-            }
-            _ => texts.iter().copied().find(|text| self.is(text)),
+        let among_texts = |bytes: &[u8]| texts.iter().copied().find(|text| text.as_bytes() == bytes);
+        let inside = self.quoted.get(1..self.quoted.len().saturating_sub(1)).unwrap_or_default();
+        if !inside.contains(&b'\\') {
+            return among_texts(inside);
         }
+        // An escape has at most six bytes, so a longer string is none of them and needs no decoding.
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or_default();
+        if inside.len() > 6 * longest {
+            return None;
+        }
+        serde_json::from_slice::<String>(self.quoted).ok().and_then(|decoded| among_texts(decoded.as_bytes()))
     }
 }
 
