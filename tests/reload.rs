@@ -383,7 +383,7 @@ fn a_hung_file_system_under_the_certificate_holds_up_neither_requests_nor_the_en
     ]);
     let traced = setup.command();
     command.arg(traced.get_program()).args(traced.get_args());
-    let mut server = setup.start_as(command);
+    let server = setup.start_as(command);
     server.signal(Signal::HUP);
     eventually("the reload", || (said(&server, "reloading") == 1).then_some(()));
     let request = post("/log-request", &corpus::review("meanwhile"));

@@ -20,7 +20,7 @@ mod usage;
 
 pub use config::Config;
 use config::{FLAGS, Flag};
-use kinds::printable;
+pub(crate) use kinds::printable;
 pub use usage::usage;
 
 /// What the command line asks for.

@@ -181,10 +181,11 @@ impl<'a> Compactor<'a> {
         self.kept + (self.read - self.run)
     }
 
-    /// The compacted text from an earlier [`Self::position`] up to here.
-    pub fn since(&mut self, position: usize) -> &[u8] {
+    /// The compacted text from an earlier [`Self::position`] up to here. It is not looked at again, so the caller may do
+    /// with it what it likes.
+    pub fn since(&mut self, position: usize) -> &mut [u8] {
         self.settle();
-        self.bytes.get(position..self.kept).unwrap_or_default()
+        self.bytes.get_mut(position..self.kept).unwrap_or_default()
     }
 
     /// An error if a string that was read since the last call is not UTF-8. The caller may go on reading all the same; the
