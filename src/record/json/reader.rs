@@ -23,7 +23,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an object: `member` is called for each member, with its name, and has to read the value. A name with
-    /// escapes is decoded if it has at most [`LONGEST_NAME`] bytes.
+    /// escapes is decoded if it has at most `LONGEST_NAME` bytes.
     pub fn members(&mut self, mut member: impl FnMut(&mut Self, &[u8]) -> Result<(), Error>) -> Result<(), Error> {
         self.expect(b'{', "an object was expected")?;
         if self.token()? == b'}' {
