@@ -6,3 +6,4 @@ mod reloader;
 pub mod serve;
 pub mod server;
 pub mod signals;
+pub mod start_error;

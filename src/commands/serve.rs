@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::VERSION;
 use crate::cli::{self, Action, Config, Exit};
 use crate::commands::read;
-use crate::commands::server::{Server, StartError};
+use crate::commands::server::Server;
 use crate::commands::signals::{Signal, Signals};
+use crate::commands::start_error::StartError;
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
 use crate::observe::outlet::Outlet;
@@ -69,6 +70,7 @@ fn run(config: &Config) -> Exit {
             cannot_start(&error)
         }
         Err(error) => {
+            outlet.flush_for(LAST_MESSAGES);
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
             outlet.flush_for(START_FAILURE);
             Exit::CannotStart
