@@ -29,7 +29,7 @@ pub use usage::usage;
 pub enum Action {
     /// Run with these settings.
     Run(Config),
-    /// `--help`, `-h`: [`usage`] on standard output, exit 0.
+    /// `--help`, `-h`: [`usage()`] on standard output, exit 0.
     ShowHelp,
     /// `--version`: the name and [`VERSION`](crate::VERSION) on standard output, exit 0.
     ShowVersion,

@@ -1,5 +1,5 @@
 //! One connection's life: handshake, then requests one after the other, each read from top to bottom in
-//! [`Handler::one_request`]: head -> body -> line -> append -> reply.
+//! `Handler::one_request`: head -> body -> line -> append -> reply.
 //!
 //! "Allowed" is written only after `AuditLog::append` returned `Ok`.
 
