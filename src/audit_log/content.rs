@@ -7,6 +7,7 @@ use std::path::Path;
 use super::fs::Fs;
 use super::open::Identity;
 
+/// What is read at once; on the heap, since the threads that append have small stacks.
 const CHUNK: usize = 64 << 10;
 
 /// How much of a log is looked through for NULs at the start, from its end. The kernel writes out what is older than 35 s, so
@@ -33,12 +34,17 @@ impl Scan {
 
 /// Where the last line that is whole before `end` ends: just behind its newline, 0 if there is none.
 pub(super) fn line_start(fs: &Fs, file: &File, end: u64) -> io::Result<u64> {
-    let mut chunk = [0; CHUNK];
-    let mut to = end;
+    let Some(last) = end.checked_sub(1) else {
+        return Ok(0);
+    };
+    // Most files end with a newline, and no more than that is read of them.
+    if read(fs, file, &mut [0], last, end)? == b"\n" {
+        return Ok(end);
+    }
+    let mut chunk = vec![0; CHUNK];
+    let mut to = last;
     while to > 0 {
-        // Most files end with a newline, and no more than that is read of them.
-        let longest = if to == end { 1 } else { CHUNK as u64 };
-        let from = to.saturating_sub(longest);
+        let from = to.saturating_sub(CHUNK as u64);
         let bytes = read(fs, file, &mut chunk, from, to)?;
         if let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') {
             return Ok(from + newline as u64 + 1);
@@ -58,7 +64,7 @@ fn read<'a>(fs: &Fs, file: &File, chunk: &'a mut [u8], from: u64, to: u64) -> io
 
 /// Whether exactly `bytes` stand at `at`.
 pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<bool> {
-    let mut chunk = [0; CHUNK];
+    let mut chunk = vec![0; CHUNK];
     let mut from = at;
     for part in bytes.chunks(CHUNK) {
         let to = from + part.len() as u64;
@@ -70,24 +76,29 @@ pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<b
     Ok(true)
 }
 
-/// Cuts off what was `written` to the end of a file `begin` bytes long, where a line ends. A file that is shorter than
-/// it should be was truncated meanwhile: what is left of `written` is cut off, with the torn line that the truncation
-/// may have left. No file is ever made longer, which would leave a hole of NULs. Returns the length that the file has
-/// then, by what the file system says.
+/// Cuts off what was written to the end of a file `begin` bytes long, where a line ends. `written` is all of that, and
+/// then what its second and later writes wrote: the endings that the file may have now. A file that is
+/// shorter than it should be was truncated meanwhile: what is left of `written` is cut off, with the torn line that the
+/// truncation may have left. No file is ever made longer, which would leave a hole of NULs. Returns the length that the
+/// file has then, by what the file system says.
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
-pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8]) -> io::Result<u64> {
+pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[&[u8]]) -> io::Result<u64> {
     let length = fs.metadata_of(file)?.len();
-    let whole = if length >= begin + written.len() as u64 {
-        begin
-    } else {
-        match length.checked_sub(written.len() as u64) {
-            // Truncated before the write.
-            Some(at) if holds(fs, file, written, at)? => line_start(fs, file, at)?,
-            _ => line_start(fs, file, length)?.min(begin),
+    let all = written.first().map_or(0, |all| all.len() as u64);
+    let mut whole = begin;
+    if length < begin + all {
+        whole = whole.min(line_start(fs, file, length)?);
+        for ending in written.iter().filter(|ending| !ending.is_empty()) {
+            if let Some(at) = length.checked_sub(ending.len() as u64)
+                && holds(fs, file, ending, at)?
+            {
+                whole = whole.min(line_start(fs, file, at)?);
+                break;
+            }
         }
-    };
+    }
     if whole < length {
         fs.set_len(file, whole)?;
         // If somebody truncated it just before, the cut has made it longer, and it ends in NULs.
@@ -116,7 +127,7 @@ pub(super) struct Mended {
 /// # Errors
 /// A file that does not begin, or end, as a log of ours is left as it is: the error says what was found.
 pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64) -> io::Result<Mended> {
-    let mut chunk = [0; CHUNK];
+    let mut chunk = vec![0; CHUNK];
     let first = read(fs, file, &mut chunk, 0, length.min(2))?;
     // The original program wrote empty lines now and then, and a single NUL is blanked to 0.
     if !matches!(first, [] | [b'{' | b'\n' | 0, ..] | [b'0'] | [b'0', b'\n']) {
@@ -187,7 +198,7 @@ fn blank(fs: &Fs, path: &Path, file: &File, start: u64, end: u64) -> io::Result<
     if Identity::of(&fs.metadata_of(&writable)?) != Identity::of(&fs.metadata_of(file)?) {
         return Err(io::Error::other("was replaced while it was being mended"));
     }
-    let blanks = [b' '; CHUNK];
+    let blanks = vec![b' '; CHUNK];
     let mut at = start;
     while at < end {
         let length = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
@@ -263,6 +274,9 @@ mod tests {
             ("a\nxx\nyy\n", 4, "a\n"),
             ("a\nxx\nyy\n", 40, "a\n"),
             ("a\nbxx\nyy\n", 40, "a\n"),
+            // Between two parts of it.
+            ("a\nyy\n", 4, "a\n"),
+            ("ayy\n", 4, ""),
             // And after it.
             ("a\nb\nxx\nyy", 4, "a\nb\n"),
             ("a\nb\nx", 4, "a\nb\n"),
@@ -271,7 +285,7 @@ mod tests {
         ] {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
-            let length = cut_back(&Fs::default(), file.as_file(), begin, b"xx\nyy\n").unwrap();
+            let length = cut_back(&Fs::default(), file.as_file(), begin, &[b"xx\nyy\n", b"yy\n"]).unwrap();
             assert_eq!(std::fs::read_to_string(file.path()).unwrap(), left, "{content:?} {begin}");
             assert_eq!(length, left.len() as u64);
         }

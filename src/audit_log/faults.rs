@@ -1,5 +1,5 @@
-//! Failures of system calls, for tests.
 #![cfg(test)]
+//! Failures of system calls, for tests.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -7,16 +7,15 @@
 //!   whose end is in doubt is neither written nor cut again, and gets a successor.
 //! - Nobody's file is overwritten: the log is renamed to a name that was just seen free.
 
+mod group;
 mod rotate;
 mod start;
 
 pub(super) use rotate::Look;
-use rotate::Place;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +29,7 @@ use super::guard::Guard;
 use super::open::Identity;
 use super::status::Status;
 use crate::observe::diagnostics::Latch;
+use group::{Fate, Group};
 
 /// How the file is to be kept.
 #[derive(Debug, Clone, Copy)]
@@ -112,64 +112,25 @@ impl Pause {
     fn is_over(&self) -> bool {
         Instant::now() >= self.until
     }
+
+    /// Whether it began so long ago.
+    fn has_lasted(&self, time: Duration) -> bool {
+        Instant::now() + self.length >= self.until + time
+    }
 }
 
-/// After a first sync that failed a new file is tried at once.
-const FIRST_SYNC_PAUSE: Duration = Duration::ZERO;
-const LONGEST_SYNC_PAUSE: Duration = Duration::from_secs(5);
+/// Between two tries to give a file that may not be written a successor: no append works meanwhile.
+const SPENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a group is written again because the file was deleted or truncated under it.
 const MOST_ATTEMPTS: u32 = 10;
-
-/// Lines on their way to the file, and what has to be undone if they do not all get there.
-struct Group<'a> {
-    lines: &'a [u8],
-    /// How many bytes of `lines` are written, whole lines.
-    done: usize,
-    /// Where in `lines` the part begins that is in the open file.
-    here: usize,
-    /// The length of the open file before that part.
-    begin: u64,
-    /// The parts in files rolled since.
-    earlier: Vec<Part>,
-    /// How often the open file's part had to be written anew.
-    attempts: u32,
-}
-
-/// What a group has written to a file that was rolled since.
-struct Part {
-    file: File,
-    place: Place,
-    /// Which of the group's bytes.
-    lines: Range<usize>,
-    /// The file's length before them.
-    begin: u64,
-}
-
-/// What has become of a group's part in the open file.
-#[derive(PartialEq, Eq)]
-enum Fate {
-    /// It is there, in a file with a name.
-    Stands,
-    /// It is gone, and has to be written again.
-    Gone,
-}
-
-impl Group<'_> {
-    /// The open file's part is not there any more, or belongs to a new file of this length.
-    fn begin_again(&mut self, length: u64) {
-        self.done = self.here;
-        self.begin = length;
-        self.attempts += 1;
-    }
-}
 
 impl LogFile {
     /// Appends whole lines, all of them or none.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
         self.make_ready()?;
         let begin = self.open.length;
-        let mut group = Group { lines, done: 0, here: 0, begin, earlier: Vec::new(), attempts: 0 };
+        let mut group = Group { lines, done: 0, here: 0, begin, earlier: Vec::new(), writes: Vec::new(), attempts: 0 };
         let outcome = self.write(&mut group);
         match &outcome {
             Ok(()) => {
@@ -200,7 +161,7 @@ impl LogFile {
             State::Writable => Ok(()),
             State::Spent(error) => {
                 let error = error.clone();
-                if self.rotation_pause.is_some_and(|pause| !pause.is_over()) {
+                if self.rotation_pause.is_some_and(|pause| !pause.has_lasted(SPENT_PAUSE)) {
                     return Err(error);
                 }
                 self.succeed().map(drop).map_err(|_| error)
@@ -224,13 +185,13 @@ impl LogFile {
                 continue;
             }
             let before = self.open.length;
-            match self.write_all(rest.get(..fitting).unwrap_or(rest)) {
+            match self.write_all(group, fitting) {
                 Ok(()) => group.done += fitting,
                 // The file-size limit of the process or of the file system. A new file has room up to it.
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge && before > 0 => {
                     let error = AppendError::write(&self.name, &error);
-                    let from = group.done..group.done + self.written_since(before);
-                    self.cut_back(before, group.lines.get(from).unwrap_or_default())?;
+                    let written = group.done..group.done + self.written_since(before);
+                    self.cut_back(before, &group.endings(written))?;
                     if self.settle(group)? == Fate::Stands {
                         self.roll(group).map_err(|_| error)?;
                     }
@@ -275,13 +236,19 @@ impl LogFile {
         }
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.fs.write(&self.open.file, bytes) {
+    /// Writes so many bytes of the group's rest.
+    fn write_all(&mut self, group: &mut Group<'_>, length: usize) -> io::Result<()> {
+        let end = group.done + length;
+        let mut at = group.done;
+        while at < end {
+            if at > group.here {
+                group.writes.push(at);
+            }
+            match self.fs.write(&self.open.file, group.lines.get(at..end).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.open.length += count as u64;
-                    bytes = bytes.get(count..).unwrap_or_default();
+                    at += count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -327,7 +294,7 @@ impl LogFile {
             (group.begin, self.open.length) = (begin, length);
             return Ok(Fate::Stands);
         }
-        self.cut_back(group.begin, part)?;
+        self.cut_back(group.begin, &group.endings(group.here..group.done))?;
         group.begin_again(self.open.length);
         Ok(Fate::Gone)
     }
@@ -347,64 +314,5 @@ impl LogFile {
         let outcome = self.fs.sync_data(&self.open.file);
         self.status.metrics.sync_duration.observe(began.elapsed());
         outcome.map_err(failed)
-    }
-
-    /// Takes back what a failed group has written.
-    fn take_back(&mut self, group: Group<'_>, error: &AppendError) {
-        let here = group.here..group.here.saturating_add(self.written_since(group.begin)).min(group.lines.len());
-        let written = group.lines.get(here).unwrap_or_default();
-        // Where an earlier cut has left the end in doubt there is none other.
-        if matches!(self.state, State::Writable) && self.cut_back(group.begin, written).is_ok() && error.is_sync() {
-            self.after_failed_sync(error);
-        }
-        for part in group.earlier.iter().rev() {
-            let written = group.lines.get(part.lines.clone()).unwrap_or_default();
-            match (content::cut_back(&self.fs, &part.file, part.begin, written), &part.place) {
-                // Nothing but the group was in it.
-                (Ok(0), Place::Rolled(rolled)) => drop(self.fs.remove(rolled)),
-                (Ok(_), _) => {}
-                (Err(error), _) => {
-                    let error = error.to_string();
-                    self.status.warn("a failed append has left lines in a rolled file", &self.name, &error);
-                }
-            }
-        }
-    }
-
-    /// Cuts off what was `written` to the open file since it was `begin` bytes long. If that cannot be seen to have
-    /// worked, the file is left.
-    fn cut_back(&mut self, begin: u64, written: &[u8]) -> Result<(), AppendError> {
-        match content::cut_back(&self.fs, &self.open.file, begin, written) {
-            Ok(length) => {
-                self.open.length = length;
-                Ok(())
-            }
-            Err(error) => {
-                let error = AppendError::doubtful(&self.name, &error);
-                self.spend(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// The kernel may have dropped what it could not write, and a second sync would succeed all the same: the file must
-    /// not be used any more. But an empty one has nothing to lose.
-    fn after_failed_sync(&mut self, error: &AppendError) {
-        let last = self.sync_pause.as_ref().map(|(pause, _)| *pause);
-        let pause = Pause::after(last, FIRST_SYNC_PAUSE, LONGEST_SYNC_PAUSE);
-        self.sync_pause = Some((pause, error.clone()));
-        if self.open.length > 0 {
-            self.spend(error);
-        }
-    }
-
-    fn spend(&mut self, error: &AppendError) {
-        self.state = State::Spent(error.clone());
-        if self.said_spent.fault(()) {
-            self.status.diagnostics.error(
-                "the audit log will not be written any more and is rolled",
-                &[("path", (&self.name).into()), ("error", (&error.to_string()).into())],
-            );
-        }
     }
 }

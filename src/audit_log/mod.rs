@@ -9,6 +9,7 @@
 //! | commit | who writes when: one writer at a time, and the lines of those who wait |
 //! | writer | what is written to, with its metrics and outages |
 //! | file | a regular file: whole lines or none |
+//! | file/group | lines on their way to it, and how they are taken back |
 //! | file/rotate | the file that comes after it |
 //! | file/start | what an earlier process or a power cut has left |
 //! | content | where whole lines end, and what is no log of ours |

@@ -89,6 +89,9 @@ config! {
             "who may write: lines of NAME TOKEN, # for comments; the token is a path segment after /log-request or \
              /audit-events (an audit webhook may send it as Bearer), the name goes into each line; read again when \
              it changes";
+        policy_filename: Option<PathBuf> = None, "policy-filename", kinds::OPTIONAL_FILE,
+            "what is recorded, and how much of it: an audit Policy (audit.k8s.io/v1), YAML or JSON, as kube-apiserver \
+             takes it; read again when it changes";
     }
     "Listening (port 0 picks a free one; the start message names it)" {
         server_address: Option<IpAddr> = None, "server-address", kinds::ADDRESS,

@@ -103,7 +103,7 @@ pub(super) const ADDRESS: Kind<Option<IpAddr>> = Kind {
 };
 
 /// On one line whatever it holds.
-pub(super) fn printable(text: &OsStr) -> String {
+pub(crate) fn printable(text: &OsStr) -> String {
     text.to_string_lossy().escape_debug().to_string()
 }
 

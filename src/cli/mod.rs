@@ -20,7 +20,7 @@ mod usage;
 
 pub use config::Config;
 use config::{FLAGS, Flag};
-use kinds::printable;
+pub(crate) use kinds::printable;
 pub use usage::usage;
 
 /// What the command line asks for.
@@ -29,7 +29,7 @@ pub use usage::usage;
 pub enum Action {
     /// Run with these settings.
     Run(Config),
-    /// `--help`, `-h`: [`usage`] on standard output, exit 0.
+    /// `--help`, `-h`: [`usage()`] on standard output, exit 0.
     ShowHelp,
     /// `--version`: the name and [`VERSION`](crate::VERSION) on standard output, exit 0.
     ShowVersion,

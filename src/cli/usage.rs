@@ -11,6 +11,7 @@ kube-audit-rest writes what a Kubernetes API server sends to webhooks into an
 audit log: one line of JSON for each AdmissionReview or audit event.
 
 Usage: kube-audit-rest [--flag=value | --flag value]...
+       kube-audit-rest policy ...   tries an audit Policy; see policy --help
        kube-audit-rest read ...     shows an audit log; see read --help
 
 Sizes are whole megabytes (1024 x 1024 bytes), times whole seconds unless said
@@ -25,7 +26,8 @@ Endpoints
   metrics port   GET /metrics, /healthz, /readyz
 
 Signals: SIGTERM ends it in order, SIGINT without the delay, a second one at
-once; SIGHUP opens the audit log anew and reads certificates and sources again.
+once; SIGHUP opens the audit log anew and reads certificates, sources and the
+policy again.
 Messages go to standard error as JSON lines.
 Exit codes: 0 ended as asked, 1 cannot start, 2 wrong flags.
 ";

@@ -1,6 +1,7 @@
 //! What the words of the command line do: everything is opened, wired, run and ended here. It must not know how any of it
 //! works.
 
+pub mod policy;
 pub mod read;
 mod reloader;
 pub mod serve;

@@ -1,4 +1,4 @@
-//! Certificates, client CA and sources are read again by a thread of their own, so that a file system that hangs holds up
+//! Certificates, client CA, sources and the policy are read again by a thread of their own, so that a file system that hangs holds up
 //! neither requests nor the end of the program.
 
 use std::io;
@@ -47,7 +47,7 @@ impl Reloader {
     pub(super) fn start(service: &Service) -> io::Result<Self> {
         let asked = Arc::new(Asked::default());
         let (orders, diagnostics) = (Arc::clone(&asked), Arc::clone(&service.diagnostics));
-        let (tls, sources) = (Arc::clone(&service.tls), service.sources.clone());
+        let (tls, sources, policy) = (Arc::clone(&service.tls), service.sources.clone(), service.policy.clone());
         let (memory, windows) = (Arc::clone(&service.memory), Arc::clone(&service.windows));
         let thread = thread::Builder::new().name("reloader".to_owned()).stack_size(STACK).spawn(move || {
             loop {
@@ -59,6 +59,9 @@ impl Reloader {
                 tls.reload();
                 if let Some(sources) = &sources {
                     sources.reload();
+                }
+                if let Some(policy) = &policy {
+                    policy.reload();
                 }
                 memory.trim();
                 windows.trim();

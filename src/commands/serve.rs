@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::VERSION;
 use crate::cli::{self, Action, Config, Exit};
-use crate::commands::read;
 use crate::commands::server::Server;
 use crate::commands::signals::{Signal, Signals};
 use crate::commands::start_error::StartError;
+use crate::commands::{policy, read};
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
 use crate::observe::outlet::Outlet;
@@ -32,6 +32,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let program = args.next();
     if args.next_if(|word| word == "read").is_some() {
         return read::main(args);
+    }
+    if args.next_if(|word| word == "policy").is_some() {
+        return policy::main(args);
     }
     let exit = match cli::parse(program.into_iter().chain(args)) {
         Ok(Action::Run(config)) => run(&config),
@@ -70,6 +73,7 @@ fn run(config: &Config) -> Exit {
             cannot_start(&error)
         }
         Err(error) => {
+            outlet.flush_for(LAST_MESSAGES);
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
             outlet.flush_for(START_FAILURE);
             Exit::CannotStart

@@ -12,6 +12,7 @@ use crate::cli::Config;
 use crate::commands::reloader::Reloader;
 use crate::commands::signals::Signal;
 use crate::commands::start_error::StartError;
+use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::net::accept::{self, Listener, Orders, Serving};
 use crate::net::roster::{LINGER, Roster};
@@ -71,7 +72,7 @@ struct Ports {
 }
 
 impl Server {
-    /// Opens certificates, sources, log and ports, in this order, then serves. Nothing listens if anything is amiss.
+    /// Opens certificates, sources, policy, log and ports, in this order, then serves. Nothing listens if anything is amiss.
     ///
     /// # Errors
     /// [`StartError`].
@@ -85,6 +86,11 @@ impl Server {
             SourcesFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
         });
         let sources = sources.transpose().map_err(StartError::Sources)?;
+        let policy = config.policy_filename.as_ref().map(|path| {
+            let (to_metrics, to_diagnostics) = shared();
+            PolicyFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
+        });
+        let policy = policy.transpose().map_err(StartError::Policy)?;
         let (to_metrics, to_diagnostics) = shared();
         let log = AuditLog::open(log_settings(config), to_metrics, to_diagnostics).map_err(StartError::Log)?;
         let listeners = Listeners::bind(config)?;
@@ -97,6 +103,7 @@ impl Server {
             diagnostics: Arc::clone(&diagnostics),
             tls: Arc::new(tls),
             sources,
+            policy,
             max_request: config.max_request_size,
             draining: AtomicBool::new(false),
             recorded_requests: Counter::default(),
@@ -129,7 +136,7 @@ impl Server {
         addresses.find(|(bound, _)| *bound == port).map(|(_, address)| *address)
     }
 
-    /// SIGHUP: the log is opened anew, certificates and sources are read again.
+    /// SIGHUP: the log is opened anew, certificates, sources and the policy are read again.
     pub fn reload(&self) {
         self.service.log.reopen();
         self.reloader.reload();

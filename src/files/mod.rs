@@ -2,5 +2,6 @@
 //!
 //! Owns the watching of any file, and the file of sources. Must not know certificates, requests, or what uses a file.
 
+pub mod policy_file;
 pub mod sources;
 pub mod watched;

@@ -71,8 +71,8 @@ impl Roster {
         (self.cap / 4).max(16)
     }
 
-    /// Lets a connection in. Where all places are taken another makes room, in the order of [`Turn`](super::connection::Turn); where none may
-    /// be evicted yet this waits. `None` when `give_up` says so meanwhile.
+    /// Lets a connection in. Where all places are taken another makes room, in the order of `Turn` in
+    /// [`connection`](super::connection); where none may be evicted yet this waits. `None` when `give_up` says so meanwhile.
     pub fn admit(&self, connection: Connection, give_up: impl Fn() -> bool) -> Option<Arc<Connection>> {
         let mut state = self.lock();
         loop {

@@ -132,6 +132,14 @@ labels! {
         Other = "other",
     }
 
+    /// How much of a request the policy lets be recorded.
+    PolicyLevel("level") {
+        None = "None",
+        Metadata = "Metadata",
+        Request = "Request",
+        RequestResponse = "RequestResponse",
+    }
+
     /// Whether a changed file came into use.
     Reload("result") {
         Success = "success",

@@ -6,7 +6,9 @@
 use std::fmt::Write as _;
 
 use super::instruments::{Counter, CounterBy, Elapsed, Gauge, GaugeBy, Histogram, Instrument};
-use super::labels::{AppendFault, Evicted, HandshakeFault, LineKind, Mended, Port, Reload, Status, TokenFault};
+use super::labels::{
+    AppendFault, Evicted, HandshakeFault, LineKind, Mended, PolicyLevel, Port, Reload, Status, TokenFault,
+};
 
 const PREFIX: &str = "kube_audit_rest_";
 
@@ -74,6 +76,9 @@ metrics! {
         "certificate_expiry_timestamp_seconds", "notAfter of the certificate in use, Unix time.";
     certificate_reloads: CounterBy<Reload> =
         "certificate_reloads_total", "Reloads of certificate, client CA and sources after a change.";
+    policy_decisions: CounterBy<PolicyLevel> =
+        "policy_decisions_total", "Reviews and Events by the level that the policy recorded them at.";
+    policy_reloads: CounterBy<Reload> = "policy_reloads_total", "Reloads of the policy after a change.";
     connections: GaugeBy<Port> = "connections", "Connections open.";
     connections_evicted: CounterBy<Evicted> =
         "connections_evicted_total", "Connections closed to make room for others, by what they were.";

@@ -2,8 +2,13 @@
 //!
 //! Of the list only `kind`, `apiVersion` and `items` are looked into, of an event only which members it has.
 
+use std::ops::Range;
+
 use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
+use crate::record::policy::cuts::{Cuts, Walk};
+use crate::record::policy::event_notes::{self, EventDecision, EventNotes, Lowered};
+use crate::record::policy::{Decision, Level, Policy, Tally};
 
 /// Lines may be this many bytes longer than twice their list. A batch of the API server has up to 400 events, to each of
 /// which up to 140 bytes are added (see [`ADDED`]; a source's name has at most 63 bytes).
@@ -29,12 +34,18 @@ const SOURCE: &str = "source";
 /// The lines that a list became.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Events {
-    /// Number of lines, one for each event.
+    /// Number of events.
     pub count: usize,
+    /// Number of lines: one for each event that the policy does not leave out.
+    pub lines: usize,
     /// Length of the longest of them in bytes, with its newline; 0 if there is none.
     pub longest: usize,
     /// Number of lines in which bytes that are not UTF-8 were replaced.
     pub mended: usize,
+    /// Number of events at each level, with a policy.
+    pub decisions: Tally,
+    /// What the policy says of the last event.
+    pub last: Option<Decision>,
 }
 
 /// Appends the audit lines of `body`, an EventList or a single Event of `audit.k8s.io/v1`, to `lines`.
@@ -46,15 +57,23 @@ pub struct Events {
 /// In an event's strings each run of bytes that are not UTF-8 becomes one U+FFFD: the API server copies the body of a
 /// PATCH into the event as it came, and a list with one such event must not be lost.
 ///
+/// With a policy an event has a line only if its level is not None; what the policy leaves out is left out, and `level`
+/// says so.
+///
 /// At most [`most_lines`] bytes are appended. After an error `lines` is as it was; `body` is of no use in either case.
-pub fn audit_lines(body: &mut [u8], source: Option<&str>, lines: &mut Vec<u8>) -> Result<Events, Invalid> {
+pub fn audit_lines(
+    body: &mut [u8],
+    source: Option<&str>,
+    policy: Option<&Policy>,
+    lines: &mut Vec<u8>,
+) -> Result<Events, Invalid> {
     if body.trim_ascii().is_empty() {
         return Err(Invalid::Empty);
     }
     let before = lines.len();
     lines.reserve(body.len() + body.len() / 8);
     let most = before.saturating_add(most_lines(body.len()));
-    let mut made = Lines { bytes: lines, source, most, events: Events::default() };
+    let mut made = Lines { bytes: lines, source, policy, most, events: Events::default() };
     match read(body, &mut made) {
         Ok(()) => Ok(made.events),
         Err(invalid) => {
@@ -79,14 +98,14 @@ fn read(body: &mut [u8], lines: &mut Lines<'_>) -> Result<(), Invalid> {
         json.finish()?;
         return Err(Invalid::NotAnEventList);
     }
-    json.members(&[KIND, API_VERSION, ITEMS, SOURCE], |json, name| -> Result<Fate, Invalid> {
+    json.members(&[KIND, API_VERSION, ITEMS], |json, name| -> Result<Fate, Invalid> {
         match name {
             Some(KIND) => once(KIND, &mut kind, read_kind(json)?)?,
             Some(API_VERSION) => once(API_VERSION, &mut version, read_version(json)?)?,
             Some(ITEMS) => once(ITEMS, &mut items, read_items(json, lines)?)?,
             _ => json.skip()?,
         }
-        Ok(lines.fate(name))
+        Ok(Fate::Keep)
     })?;
     let utf8 = json.check_utf8();
     let length = match (json.finish(), &kind) {
@@ -98,7 +117,8 @@ fn read(body: &mut [u8], lines: &mut Lines<'_>) -> Result<(), Invalid> {
     match (kind, items) {
         (Kind::EventList, Some(())) => Ok(utf8?),
         (Kind::EventList, None) => Err(Invalid::Items),
-        (Kind::Event, None) => lines.push(body.get(..length).unwrap_or_default(), ["", ""], utf8),
+        // The body itself is the item. That it is one was known only at its end.
+        (Kind::Event, None) => read_item(&mut Compactor::new(body.get_mut(..length).unwrap_or_default()), lines),
         (Kind::Event, Some(())) => Err(Invalid::NotAnEventList),
     }
 }
@@ -136,23 +156,92 @@ fn read_item(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Inva
     let start = json.position();
     let mut missing = ["\"kind\":\"Event\",", "\"apiVersion\":\"audit.k8s.io/v1\","];
     let [kind, version] = &mut missing;
-    json.members(&[KIND, API_VERSION, SOURCE], |json, name| -> Result<Fate, Invalid> {
-        json.skip()?;
+    let mut notes = lines.policy.map(|_| EventNotes::new(start + 1, Walk::Note(Cuts::new())));
+    let names = match lines.policy {
+        None => event_notes::NAMES.get(..3).unwrap_or_default(),
+        Some(_) => &event_notes::NAMES,
+    };
+    json.members(names, |json, name| -> Result<Fate, Invalid> {
         match name {
             Some(KIND) => *kind = "",
             Some(API_VERSION) => *version = "",
             _ => {}
         }
-        Ok(lines.fate(name))
+        if lines.source.is_some() && name == Some(SOURCE) {
+            json.skip()?;
+            return Ok(Fate::Drop);
+        }
+        match &mut notes {
+            None => json.skip()?,
+            Some(notes) => return Ok(notes.member(name, json)?),
+        }
+        Ok(Fate::Keep)
     })?;
+    if let Some(notes) = &mut notes {
+        notes.end();
+    }
     let utf8 = json.check_utf8();
-    lines.push(json.since(start), missing, utf8)
+    let event = json.since(start);
+    lines.events.count += 1;
+    let (Some(policy), Some(notes)) = (lines.policy, notes) else {
+        return lines.push([members_of(event), b"", b""], missing, utf8);
+    };
+    let decided = notes.decide(policy, event, start);
+    lines.events.decisions.count(decided.decision.level);
+    lines.events.last = Some(decided.decision);
+    if decided.decision.level == Level::None {
+        return Ok(());
+    }
+    let (length, level) = reduce(event, start, &notes, &decided)?;
+    let event = event.get(..length).unwrap_or_default();
+    let parts = match level {
+        None => [members_of(event), b"", b""],
+        Some(level) => [
+            event.get(1..level.start).unwrap_or_default(),
+            decided.decision.level.name().as_bytes(),
+            event.get(level.end..length - 1).unwrap_or_default(),
+        ],
+    };
+    lines.push(parts, missing, utf8)
+}
+
+/// What stands between the braces of an object.
+fn members_of(object: &[u8]) -> &[u8] {
+    object.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default()
+}
+
+/// Takes out of `event` what is left out. Returns its new length and, if its level is to say something else, where the
+/// old one stands then. `offset` is where the event stands in what was noted.
+fn reduce(
+    event: &mut [u8],
+    offset: usize,
+    notes: &EventNotes,
+    decided: &EventDecision,
+) -> Result<(usize, Option<Range<usize>>), Invalid> {
+    let reduction = decided.reduction;
+    if !reduction.is_any() {
+        return Ok((event.len(), None));
+    }
+    let Some(cuts) = notes.walk.noted() else {
+        let mut notes = EventNotes::new(1, Walk::Drop(reduction));
+        let mut json = Compactor::new(event);
+        json.members(&event_notes::NAMES, |json, name| -> Result<Fate, Invalid> { Ok(notes.member(name, json)?) })?;
+        let level = notes.level().filter(|_| decided.lowered == Lowered::Yes);
+        return Ok((json.finish()?, level));
+    };
+    let level = notes.level().filter(|_| decided.lowered == Lowered::Yes).map(|level| {
+        let gone = cuts.of(reduction).take_while(|range| range.end <= level.start);
+        let gone = offset + gone.map(|range| range.len()).sum::<usize>();
+        level.start - gone..level.end - gone
+    });
+    Ok((cuts.apply(reduction, event, offset), level))
 }
 
 /// Where an event's line goes.
 struct Lines<'a> {
     bytes: &'a mut Vec<u8>,
     source: Option<&'a str>,
+    policy: Option<&'a Policy>,
     /// Greatest length that `bytes` may reach.
     most: usize,
     /// What was appended.
@@ -160,13 +249,9 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Whether a top-level member of an event stays in its line.
-    fn fate(&self, name: Option<&str>) -> Fate {
-        if self.source.is_some() && name == Some(SOURCE) { Fate::Drop } else { Fate::Keep }
-    }
-
-    /// Appends the line of `event`, a compact object that lacks the members `missing`, mended if `utf8` is an error.
-    fn push(&mut self, event: &[u8], missing: [&str; 2], utf8: Result<(), json::Error>) -> Result<(), Invalid> {
+    /// Appends the line of an event whose members are `parts`, one behind the other, and which lacks the members
+    /// `missing`; mended if `utf8` is an error.
+    fn push(&mut self, parts: [&[u8]; 3], missing: [&str; 2], utf8: Result<(), json::Error>) -> Result<(), Invalid> {
         let start = self.bytes.len();
         let added = ADDED + MAX_ESCAPE * self.source.map_or(0, str::len);
         self.make_room(added)?;
@@ -174,22 +259,22 @@ impl Lines<'_> {
         for member in missing {
             self.bytes.extend_from_slice(member.as_bytes());
         }
-        let members = event.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default();
-        match utf8 {
-            Ok(()) => {
-                self.make_room(members.len() + added)?;
-                self.bytes.extend_from_slice(members);
-            }
-            Err(_) => {
-                for part in mended(members) {
+        // What is not UTF-8 may be gone by now.
+        let mends = utf8.is_err() && parts.iter().any(|part| str::from_utf8(part).is_err());
+        self.events.mended += usize::from(mends);
+        for part in parts {
+            if mends {
+                for part in mended(part) {
                     self.make_room(part.len() + added)?;
                     self.bytes.extend_from_slice(part);
                 }
-                self.events.mended += 1;
+            } else {
+                self.make_room(part.len() + added)?;
+                self.bytes.extend_from_slice(part);
             }
         }
-        if members.is_empty() {
-            // Takes the comma away that nothing follows.
+        if self.bytes.ends_with(b",") {
+            // Nothing follows it.
             self.bytes.pop();
         }
         if let Some(source) = self.source {
@@ -197,7 +282,7 @@ impl Lines<'_> {
             json::push_string(self.bytes, source);
         }
         self.bytes.extend_from_slice(b"}\n");
-        self.events.count += 1;
+        self.events.lines += 1;
         self.events.longest = self.events.longest.max(self.bytes.len() - start);
         Ok(())
     }

@@ -8,5 +8,6 @@ pub mod event;
 pub mod event_list;
 pub mod invalid;
 pub mod json;
+pub mod policy;
 pub mod review;
 pub mod timestamp;

@@ -1,16 +1,20 @@
 //! An AdmissionReview becomes its audit line and the reply that allows it.
 //!
-//! Only `kind`, `apiVersion` and `request.uid` are looked into; the rest is recorded as it is.
+//! Only `kind`, `apiVersion` and `request.uid` are looked into; the rest is recorded as it is. With a policy, what its
+//! rules ask about is looked into as well, and members are left out.
 
 use std::ops::Range;
 use std::time::SystemTime;
 
 use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
+use crate::record::policy::cuts::{Cuts, Reduction, Walk};
+use crate::record::policy::review_notes::{self, RequestNotes};
+use crate::record::policy::{Decision, Level, Policy};
 use crate::record::timestamp;
 
 /// Bytes that [`audit_line`] adds to a body at most. A source's name has at most 63 bytes.
-pub const ROOM: usize = 160;
+pub const ROOM: usize = 192;
 
 /// Longest uid in bytes, its escapes as they are written. The API server's have 36 bytes. Without a limit the reply,
 /// which repeats the uid, could be as large as the body.
@@ -22,6 +26,7 @@ const REQUEST: &str = "request";
 const UID: &str = "uid";
 const TIMESTAMP: &str = "requestReceivedTimestamp";
 const SOURCE: &str = "source";
+const LEVEL: &str = "level";
 
 /// Turns `body`, an AdmissionReview of `admission.k8s.io/v1` or `v1beta1`, into its audit line, in place, and appends the
 /// AdmissionReview that allows the request to `reply`.
@@ -30,20 +35,49 @@ const SOURCE: &str = "source";
 /// time `received`, and before it stands `"source"`, if one is given; the body's own top-level members of these names
 /// are left out. The line ends with `\n`. Nothing is allocated if `body` has [`ROOM`] bytes of spare capacity.
 ///
+/// With a policy `"level"` stands before `source`, a `level` of the body's own is left out, and so is what the policy
+/// leaves out. Returned is what the policy says; at level None `body` holds no line.
+///
 /// After an error `body` is of no use, and `reply` is as it was.
 pub fn audit_line(
     body: &mut Vec<u8>,
     received: SystemTime,
     source: Option<&str>,
+    policy: Option<&Policy>,
     reply: &mut Vec<u8>,
-) -> Result<(), Invalid> {
+) -> Result<Option<Decision>, Invalid> {
     if body.trim_ascii().is_empty() {
         return Err(Invalid::Empty);
     }
-    let review = read(body, source.is_some())?;
+    let with_source = source.is_some();
+    let mut notes = policy.map(|_| RequestNotes::new(Walk::Note(Cuts::new())));
+    let review = read(body, with_source, notes.as_mut())?;
+
+    reply.extend_from_slice(b"{\"apiVersion\":\"");
+    reply.extend_from_slice(review.version.as_bytes());
+    reply.extend_from_slice(b"\",\"kind\":\"AdmissionReview\",\"response\":{\"uid\":");
+    reply.extend_from_slice(body.get(review.uid).unwrap_or_default());
+    reply.extend_from_slice(b",\"allowed\":true}}");
+
+    let mut length = review.length;
+    let mut decision = None;
+    if let (Some(policy), Some(notes)) = (policy, &notes) {
+        let text = body.get_mut(..length).unwrap_or_default();
+        let (decided, reduction) = notes.decide(policy, text);
+        decision = Some(decided);
+        if decided.level == Level::None {
+            return Ok(decision);
+        }
+        length = reduce(text, with_source, notes, reduction)?;
+    }
 
     // Our members take the place of the closing brace. A comma precedes them, since `kind` at least stands before.
-    body.truncate(review.length - 1);
+    body.truncate(length - 1);
+    if let Some(decision) = decision {
+        body.extend_from_slice(b",\"level\":\"");
+        body.extend_from_slice(decision.level.name().as_bytes());
+        body.push(b'"');
+    }
     if let Some(source) = source {
         body.extend_from_slice(b",\"source\":");
         json::push_string(body, source);
@@ -51,14 +85,16 @@ pub fn audit_line(
     body.extend_from_slice(b",\"requestReceivedTimestamp\":\"");
     body.extend_from_slice(&timestamp::rfc3339(received));
     body.extend_from_slice(b"\"}\n");
+    Ok(decision)
+}
 
-    let uid = body.get(review.uid);
-    reply.extend_from_slice(b"{\"apiVersion\":\"");
-    reply.extend_from_slice(review.version.as_bytes());
-    reply.extend_from_slice(b"\",\"kind\":\"AdmissionReview\",\"response\":{\"uid\":");
-    reply.extend_from_slice(uid.unwrap_or_default());
-    reply.extend_from_slice(b",\"allowed\":true}}");
-    Ok(())
+/// Takes out of a compacted body what is left out, and returns its new length.
+fn reduce(text: &mut [u8], with_source: bool, notes: &RequestNotes, reduction: Reduction) -> Result<usize, Invalid> {
+    match notes.walk.noted() {
+        _ if !reduction.is_any() => Ok(text.len()),
+        Some(cuts) => Ok(cuts.apply(reduction, text, 0)),
+        None => Ok(read(text, with_source, Some(&mut RequestNotes::new(Walk::Drop(reduction))))?.length),
+    }
 }
 
 /// What was found in a body.
@@ -71,7 +107,7 @@ struct Review {
     uid: Range<usize>,
 }
 
-fn read(body: &mut [u8], with_source: bool) -> Result<Review, Invalid> {
+fn read(body: &mut [u8], with_source: bool, mut notes: Option<&mut RequestNotes>) -> Result<Review, Invalid> {
     let mut kind = None;
     let mut version = None;
     let mut request = None;
@@ -81,16 +117,18 @@ fn read(body: &mut [u8], with_source: bool) -> Result<Review, Invalid> {
         json.finish()?;
         return Err(Invalid::NotAReview);
     }
-    json.members(&[KIND, API_VERSION, REQUEST, TIMESTAMP, SOURCE], |json, name| -> Result<Fate, Invalid> {
+    let with_policy = notes.is_some();
+    json.members(&[KIND, API_VERSION, REQUEST, TIMESTAMP, SOURCE, LEVEL], |json, name| -> Result<Fate, Invalid> {
         match name {
             Some(KIND) => once(KIND, &mut kind, read_kind(json)?)?,
             Some(API_VERSION) => once(API_VERSION, &mut version, read_version(json)?)?,
-            Some(REQUEST) => once(REQUEST, &mut request, read_request(json)?)?,
+            Some(REQUEST) => once(REQUEST, &mut request, read_request(json, notes.as_deref_mut())?)?,
             _ => json.skip()?,
         }
         Ok(match name {
             Some(TIMESTAMP) => Fate::Drop,
             Some(SOURCE) if with_source => Fate::Drop,
+            Some(LEVEL) if with_policy => Fate::Drop,
             _ => Fate::Keep,
         })
     })?;
@@ -114,18 +152,28 @@ fn read_version(json: &mut Compactor<'_>) -> Result<&'static str, Invalid> {
 }
 
 /// Where `request.uid` stands in the compacted body.
-fn read_request(json: &mut Compactor<'_>) -> Result<Range<usize>, Invalid> {
+fn read_request(json: &mut Compactor<'_>, notes: Option<&mut RequestNotes>) -> Result<Range<usize>, Invalid> {
     if !json.next_is(b'{')? {
         return Err(Invalid::Request);
     }
     let mut uid = None;
-    json.members(&[UID], |json, name| -> Result<Fate, Invalid> {
-        match name {
-            Some(UID) => once("request.uid", &mut uid, read_uid(json)?)?,
-            _ => json.skip()?,
-        }
-        Ok(Fate::Keep)
-    })?;
+    match notes {
+        None => json.members(&[UID], |json, name| -> Result<Fate, Invalid> {
+            match name {
+                Some(_) => once("request.uid", &mut uid, read_uid(json)?)?,
+                None => json.skip()?,
+            }
+            Ok(Fate::Keep)
+        })?,
+        Some(notes) => json.members(&review_notes::NAMES, |json, name| -> Result<Fate, Invalid> {
+            match name {
+                Some(UID) => once("request.uid", &mut uid, read_uid(json)?)?,
+                Some(name) => notes.member(name, json)?,
+                None => json.skip()?,
+            }
+            Ok(Fate::Keep)
+        })?,
+    }
     uid.ok_or(Invalid::Uid)
 }
 

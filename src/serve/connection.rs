@@ -1,5 +1,5 @@
 //! One connection's life: handshake, then requests one after the other, each read from top to bottom in
-//! [`Handler::one_request`]: head -> body -> line -> append -> reply.
+//! `Handler::one_request`: head -> body -> line -> append -> reply.
 //!
 //! "Allowed" is written only after `AuditLog::append` returned `Ok`.
 
@@ -12,13 +12,15 @@ use super::report::without_body;
 use super::request::Request;
 use super::routes::{self, Port, Record, Refused, Route};
 use super::service::Service;
+use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::http::{self, Refusal, Status};
 use crate::net::connection::{Connection, Standing};
 use crate::net::roster::LINGER;
 use crate::net::transport::{Error, Progress, Transport};
-use crate::observe::labels::{LineKind, TokenFault};
+use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
 use crate::record::event_list::{self, Events};
+use crate::record::policy::{Decision, Level};
 use crate::record::review;
 
 /// For the first request and between requests: longer than the 90 s after which the API server's pool closes an idle
@@ -175,10 +177,14 @@ impl Handler<'_> {
         let metrics = &self.service.metrics;
         metrics.request_body_bytes.add(as_u64(body.bytes.len()));
         self.reply.clear();
+        let policy = self.service.policy.as_ref().map(|policy| PolicyFile::current(policy));
+        let policy = policy.as_ref().map(|in_use| &in_use.policy);
         let made = match record {
-            Record::EventList => event_list::audit_lines(&mut body.bytes, source, &mut body.lines),
-            Record::AdmissionReview => review::audit_line(&mut body.bytes, request.received, source, &mut self.reply)
-                .map(|()| Events { count: 1, longest: body.bytes.len(), mended: 0 }),
+            Record::EventList => event_list::audit_lines(&mut body.bytes, source, policy, &mut body.lines),
+            Record::AdmissionReview => {
+                review::audit_line(&mut body.bytes, request.received, source, policy, &mut self.reply)
+                    .map(|decision| of_review(decision, body.bytes.len()))
+            }
         };
         let events = match made {
             Ok(events) => events,
@@ -192,14 +198,17 @@ impl Handler<'_> {
             Record::EventList => (&body.lines, LineKind::Event),
             Record::AdmissionReview => (&body.bytes, LineKind::AdmissionReview),
         };
-        if events.count > 0
+        if events.lines > 0
             && let Err(error) = self.service.log.append(lines)
         {
             drop(body);
             let why = format!("not recorded: {error}");
             return self.answer(request, Reply::refusal(Status::Unavailable, &why).then(Next::Close));
         }
-        metrics.audit_lines.add(kind, as_u64(events.count));
+        metrics.audit_lines.add(kind, as_u64(events.lines));
+        for (level, count) in events.decisions.iter() {
+            metrics.policy_decisions.add(level_label(level), count);
+        }
         let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
         metrics.audit_line_bytes_max.raise_to(longest);
         if events.mended > 0 {
@@ -313,6 +322,27 @@ impl Handler<'_> {
             self.service.metrics.http_requests.increment();
         }
         self.service.metrics.listener_requests.increment(self.port);
+    }
+}
+
+/// What became of a review, whose line has this length if it has one.
+fn of_review(decision: Option<Decision>, length: usize) -> Events {
+    let mut events = Events { count: 1, ..Events::default() };
+    if let Some(decision) = decision {
+        events.decisions.count(decision.level);
+    }
+    if decision.is_none_or(|decision| decision.level > Level::None) {
+        (events.lines, events.longest) = (1, length);
+    }
+    events
+}
+
+fn level_label(level: Level) -> PolicyLevel {
+    match level {
+        Level::None => PolicyLevel::None,
+        Level::Metadata => PolicyLevel::Metadata,
+        Level::Request => PolicyLevel::Request,
+        Level::RequestResponse => PolicyLevel::RequestResponse,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use crate::audit_log::AuditLog;
+use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::net::transport::Windows;
 use crate::observe::diagnostics::{Diagnostics, RateLimit};
@@ -29,6 +30,8 @@ pub struct Service {
     pub tls: Arc<Tls>,
     /// Who may write; `None`: whoever can connect.
     pub sources: Option<Arc<SourcesFile>>,
+    /// What is recorded, and how much of it; `None`: everything.
+    pub policy: Option<Arc<PolicyFile>>,
     /// Bytes of the largest body.
     pub max_request: usize,
     /// Every reply says `Connection: close`, and the service is not ready.

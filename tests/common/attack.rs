@@ -54,7 +54,7 @@ pub fn start_measured(setup: Setup) -> Server {
 
 /// The README's bound on memory, in KiB, for these flags in MiB and connections.
 pub fn memory_bound(inflight: usize, request: usize, connections: usize) -> usize {
-    (inflight.max(request) + 2 * request + 8) * 1024 + connections * 5 / 4 * 200
+    (inflight.max(request) + 2 * request + 16) * 1024 + connections * 5 / 4 * 250
 }
 
 /// Runs `attack`, and meanwhile posts reviews: one after the other on a connection that is kept, and each time on a new

@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 use super::super::content;
 use super::super::error::AppendError;
 use super::super::open::{Identity, missing};
-use super::{Directory, Group, LogFile, OpenFile, Part, Pause, State};
+use super::group::{Group, Part};
+use super::start::make_directory;
+use super::{Directory, LogFile, OpenFile, Pause, State};
 
 /// Pause after a rotation that failed; doubled with each further one, up to the second.
 const FIRST_ROTATION_PAUSE: Duration = Duration::from_secs(1);
@@ -79,9 +81,7 @@ impl LogFile {
     }
 
     fn try_to_succeed(&mut self) -> io::Result<Predecessor> {
-        if !self.directory.is_dir() {
-            self.fs.make_directory(&self.directory)?;
-        }
+        make_directory(&self.fs, &self.directory, self.rules.sync)?;
         self.hold_lock()?;
         let place = match self.fs.metadata(&self.path) {
             Ok(metadata) if Identity::of(&metadata) == self.open.identity => Place::Rolled(self.archive()?),

@@ -154,7 +154,7 @@ fn say_mended(status: &Status, name: &str, mended: &Mended) {
 }
 
 /// Makes `directory` and what is missing above it, and with `sync` makes the new names durable.
-fn make_directory(fs: &Fs, directory: &Path, sync: bool) -> io::Result<()> {
+pub(super) fn make_directory(fs: &Fs, directory: &Path, sync: bool) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }

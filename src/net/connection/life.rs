@@ -98,7 +98,7 @@ pub enum Standing {
     GivingWay,
 }
 
-/// Whether [`Connection::close_if_waiting`] closed it.
+/// Whether `Connection::close_if_waiting` closed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
     /// It did.

@@ -181,14 +181,15 @@ impl<'a> Compactor<'a> {
         self.kept + (self.read - self.run)
     }
 
-    /// The compacted text from an earlier [`Self::position`] up to here.
-    pub fn since(&mut self, position: usize) -> &[u8] {
+    /// The compacted text from an earlier [`Self::position`] up to here. It is not looked at again, so the caller may do
+    /// with it what it likes.
+    pub fn since(&mut self, position: usize) -> &mut [u8] {
         self.settle();
-        self.bytes.get(position..self.kept).unwrap_or_default()
+        self.bytes.get_mut(position..self.kept).unwrap_or_default()
     }
 
-    /// An error if a string that was read since the last call is not UTF-8. Such bytes stay as they came, and the caller
-    /// may go on: nothing else can be wrong with them, since JSON's own characters are ASCII.
+    /// An error if a string that was read since the last call is not UTF-8. The caller may go on reading all the same; the
+    /// bytes stay in the compacted text as they came.
     pub fn check_utf8(&mut self) -> Result<(), Error> {
         self.not_utf8.take().map_or(Ok(()), |at| Err(Error { what: "not UTF-8", at }))
     }

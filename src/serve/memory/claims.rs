@@ -15,7 +15,7 @@ pub(super) struct State {
     next_ticket: u64,
     pub(super) small: Vec<Vec<u8>>,
     pub(super) large: Vec<Vec<u8>>,
-    /// Buffers handed out since the last [`Memory::trim`].
+    /// Buffers handed out since the last `Memory::trim`.
     pub(super) taken: usize,
 }
 

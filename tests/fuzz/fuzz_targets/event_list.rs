@@ -11,14 +11,14 @@ fuzz_target!(|body: &[u8]| {
     oracle::agrees(body);
     for source in [None, Some("source")] {
         let mut lines = Vec::new();
-        let Ok(events) = event_list::audit_lines(&mut body.to_vec(), source, &mut lines) else {
+        let Ok(events) = event_list::audit_lines(&mut body.to_vec(), source, None, &mut lines) else {
             assert!(lines.is_empty());
             continue;
         };
         // What is not UTF-8 within an event is replaced, and nothing else is forgiven.
         let mended = oracle::replaced(body);
         assert!(oracle::takes(&mended) && oracle::are_lines(&lines));
-        let Events { count, longest, mended: mended_events } = events;
+        let Events { count, longest, mended: mended_events, .. } = events;
         assert_eq!(mended_events > 0, mended != body);
         assert!(mended_events <= count);
         assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), count);

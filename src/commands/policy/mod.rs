@@ -1,0 +1,204 @@
+//! `kube-audit-rest policy`: owns a look at a policy before it counts, on lines that were recorded already. It must not
+//! know how a policy is read or applied: it runs the very code that the server runs, and changes nothing.
+
+mod report;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use lexopt::Arg;
+
+use crate::cli::printable;
+use crate::files::policy_file;
+use crate::record::invalid::Invalid;
+use crate::record::policy::{Decision, Level, Policy};
+use crate::record::{event_list, review};
+use report::Report;
+
+/// The longest line that is read. The largest that an API server was seen to send has 28 MB.
+const LONGEST: u64 = 64 * 1024 * 1024;
+
+/// So many lines that are no audit lines are named.
+const NAMED: u64 = 5;
+
+const USAGE: &str = "\
+kube-audit-rest policy checks an audit Policy, and tells what it would have made
+of lines that were recorded already. It changes nothing.
+
+Usage: kube-audit-rest policy FILE [LOG]...
+
+FILE   an audit Policy (audit.k8s.io/v1), YAML or JSON
+LOG    an audit log, rolled or not; - is standard input. Its lines are
+       AdmissionReviews or Events, best of all recorded without a policy: what was
+       left out of a line does not come back.
+
+For each rule it shows its level, how many lines it decided, and their bytes
+before and after. Of a review's request the verb is not known exactly: the rule
+that says most for a possible one decides, as when it is recorded.
+
+Exit codes: 0 the policy is valid, 1 it is not, 2 wrong words, 4 a log cannot be
+read.
+";
+
+/// How the command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Valid = 0,
+    Invalid = 1,
+    Usage = 2,
+    Unreadable = 4,
+}
+
+/// Runs the command with the words that follow it.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let exit = match parse(words) {
+        Ok(Action::ShowHelp) => print(USAGE, Exit::Valid),
+        Ok(Action::Try { policy, logs }) => try_out(&policy, &logs),
+        Err(problem) => {
+            say(&format!("{problem}; see kube-audit-rest policy --help"));
+            Exit::Usage
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+enum Action {
+    ShowHelp,
+    Try { policy: PathBuf, logs: Vec<PathBuf> },
+}
+
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
+    let mut paths = Vec::new();
+    let mut parser = lexopt::Parser::from_args(words);
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Action::ShowHelp),
+            Arg::Short(letter) => return Err(format!("-{}: no such flag", printable(letter.to_string().as_ref()))),
+            Arg::Long(name) => return Err(format!("--{}: no such flag", printable(name.as_ref()))),
+            Arg::Value(path) => paths.push(PathBuf::from(path)),
+        }
+    }
+    if paths.is_empty() {
+        return Err("a policy's file is missing".to_owned());
+    }
+    let logs = paths.split_off(1);
+    paths.pop().map(|policy| Action::Try { policy, logs }).ok_or_else(String::new)
+}
+
+fn try_out(policy_path: &PathBuf, logs: &[PathBuf]) -> Exit {
+    let loaded = match policy_file::read(policy_path) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            say(&error.to_string());
+            return Exit::Invalid;
+        }
+    };
+    let mut report = Report::new(&loaded.policy);
+    let mut exit = Exit::Valid;
+    let mut aliens = Aliens::default();
+    for path in logs {
+        let read = open(path).and_then(|log| read_lines(log, &loaded.policy, &mut report, path, &mut aliens));
+        if let Err(error) = read {
+            say(&format!("{}: {error}", printable(path.as_os_str())));
+            exit = Exit::Unreadable;
+        }
+    }
+    let rules = loaded.policy.rules.len();
+    let path = printable(policy_path.as_os_str());
+    let rules = if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
+    let mut text = format!("{path}: valid, {rules}, SHA-256 {}\n", loaded.sha256);
+    if !logs.is_empty() {
+        text.push('\n');
+        report.write(&mut text);
+    }
+    if aliens.count > 0 {
+        say(&format!("{} lines are no audit lines and were left out of this", aliens.count));
+    }
+    print(&text, exit)
+}
+
+fn open(path: &PathBuf) -> io::Result<Box<dyn Read>> {
+    Ok(if path.as_os_str() == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) })
+}
+
+/// Lines that are no audit lines.
+#[derive(Debug, Default)]
+struct Aliens {
+    count: u64,
+}
+
+impl Aliens {
+    fn add(&mut self, path: &PathBuf, number: u64, why: &str) {
+        self.count += 1;
+        if self.count <= NAMED {
+            say(&format!("{}:{number}: no audit line: {why}", printable(path.as_os_str())));
+        }
+    }
+}
+
+fn read_lines(
+    log: Box<dyn Read>,
+    policy: &Policy,
+    report: &mut Report<'_>,
+    path: &PathBuf,
+    aliens: &mut Aliens,
+) -> io::Result<()> {
+    let mut log = BufReader::with_capacity(256 * 1024, log);
+    let mut line = Vec::new();
+    let mut made = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if log.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        if line.last() != Some(&b'\n') && line.len() as u64 == LONGEST {
+            log.skip_until(b'\n')?;
+            aliens.add(path, number, "longer than 64 MiB");
+            continue;
+        }
+        match apply(policy, &line, &mut made) {
+            Ok((decision, after)) => report.count(&decision, line.len(), after),
+            Err(why) => aliens.add(path, number, &why.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// What the policy says of a line, and the length of the line that it would have become.
+fn apply(policy: &Policy, line: &[u8], made: &mut Vec<u8>) -> Result<(Decision, usize), Invalid> {
+    made.clear();
+    made.extend_from_slice(line);
+    let time = SystemTime::UNIX_EPOCH;
+    match review::audit_line(made, time, None, Some(policy), &mut Vec::new()) {
+        Ok(decision) => {
+            let decision = decision.unwrap_or(Decision::COMPLETE);
+            Ok((decision, if decision.level == Level::None { 0 } else { made.len() }))
+        }
+        Err(Invalid::EventListForReview | Invalid::NotAReview) => {
+            let mut event = line.to_vec();
+            made.clear();
+            let events = event_list::audit_lines(&mut event, None, Some(policy), made)?;
+            Ok((events.last.unwrap_or(Decision::COMPLETE), made.len()))
+        }
+        Err(invalid) => Err(invalid),
+    }
+}
+
+fn print(text: &str, exit: Exit) -> Exit {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever has seen enough is no error.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say(&format!("standard output: {error}"));
+            Exit::Unreadable
+        }
+        _ => exit,
+    }
+}
+
+fn say(problem: &str) {
+    let _ = writeln!(io::stderr(), "kube-audit-rest: {problem}");
+}

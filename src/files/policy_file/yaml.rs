@@ -1,0 +1,413 @@
+//! YAML text -> a tree of values that know their lines. JSON is YAML, so that it is read by the same code.
+//!
+//! This is the only place that knows the YAML parser. Plain values are told apart as Kubernetes' own parser does it
+//! (YAML 1.1), so that `users: [1234]` is not taken for a name here and for a number there.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+
+/// How deep lists and maps may stand in each other.
+const MAX_DEPTH: usize = 64;
+
+/// How many values there may be, counted after aliases are replaced by what they stand for: a few lines of aliases of
+/// aliases would be billions.
+const MAX_VALUES: usize = 100_000;
+
+/// A value and the line, from 1, on which it begins.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Node {
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// `true` or `false`, or one of YAML 1.1's other words for them.
+    Bool(bool),
+    /// Any number, as it was written.
+    Number(String),
+    /// Any other scalar, and whatever stands in quotes.
+    Text(String),
+    List(Vec<Node>),
+    /// No two members have the same name.
+    Map(Vec<Member>),
+}
+
+/// A member of a map, and the line of its name.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) line: usize,
+    pub(super) value: Node,
+}
+
+/// Text that cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Error {
+    /// From 1.
+    pub(super) line: usize,
+    pub(super) what: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.what)
+    }
+}
+
+/// Reads the one document of a YAML text.
+///
+/// # Errors
+/// What is no YAML; a second document, or none; a name twice in a map, or one that is no scalar; tags other than
+/// `!!str`; more than [`MAX_DEPTH`] and [`MAX_VALUES`] allow.
+pub(super) fn read(text: &str) -> Result<Node, Error> {
+    let mut builder = Builder { document: None, open: Vec::new(), anchors: HashMap::new(), values_left: MAX_VALUES };
+    for event in Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
+        let (event, span) = event.map_err(|error| {
+            // Where the text ends too early, the parser says the line behind the last.
+            let line = error.marker().line().min(text.lines().count().max(1));
+            Error { line, what: format!("not YAML: {}", error.info()) }
+        })?;
+        builder.take(event, span.start.line())?;
+    }
+    builder.document.ok_or_else(|| Error { line: 1, what: "the file is empty".to_owned() })
+}
+
+/// The tree as far as it has been read.
+struct Builder {
+    document: Option<Node>,
+    /// Lists and maps that have begun and not ended, the outermost first.
+    open: Vec<Open>,
+    /// Values that aliases may stand for, by the parser's number.
+    anchors: HashMap<usize, Node>,
+    values_left: usize,
+}
+
+/// A list or map that has begun.
+struct Open {
+    line: usize,
+    /// The parser's number of its anchor; 0 is none.
+    anchor: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map {
+        members: Vec<Member>,
+        names: HashSet<String>,
+        /// A name whose value has not come yet, and its line.
+        name: Option<(String, usize)>,
+    },
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), Error> {
+        match event {
+            Event::DocumentStart(_) if self.document.is_some() => {
+                Err(Error { line, what: "a second document begins, one is expected".to_owned() })
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text = style != ScalarStyle::Plain || is_tagged_text(tag.as_deref(), line)?;
+                let text = text.into_owned();
+                let value = if is_text { Value::Text(text) } else { plain(text) };
+                self.put(Node { line, value }, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                let content = Content::List(Vec::new());
+                self.begin(Open { line, anchor, content }, tag.as_deref())
+            }
+            Event::MappingStart(anchor, tag) => {
+                let content = Content::Map { members: Vec::new(), names: HashSet::new(), name: None };
+                self.begin(Open { line, anchor, content }, tag.as_deref())
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(Open { line, anchor, content: Content::List(list) }) => {
+                    self.put(Node { line, value: Value::List(list) }, anchor)
+                }
+                Some(Open { line, anchor, content: Content::Map { members, .. } }) => {
+                    self.put(Node { line, value: Value::Map(members) }, anchor)
+                }
+                None => Ok(()),
+            },
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                    return Err(Error { line, what: "an alias of what it stands in".to_owned() });
+                };
+                if self.open.len() + node.depth() > MAX_DEPTH {
+                    return Err(too_deep(line));
+                }
+                self.count(node.values(), line)?;
+                self.put(Node { line, ..node }, 0)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, open: Open, tag: Option<&Tag>) -> Result<(), Error> {
+        if let Some(tag) = tag {
+            return Err(unknown_tag(tag, open.line));
+        }
+        if self.open.len() == MAX_DEPTH {
+            return Err(too_deep(open.line));
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    /// Puts a complete value where it belongs.
+    fn put(&mut self, node: Node, anchor: usize) -> Result<(), Error> {
+        self.count(1, node.line)?;
+        if anchor != 0 {
+            self.count(node.values(), node.line)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.content) {
+            None => self.document = Some(node),
+            Some(Content::List(list)) => list.push(node),
+            Some(Content::Map { members, names, name }) => match name.take() {
+                Some((name, line)) => members.push(Member { name, line, value: node }),
+                None => {
+                    let line = node.line;
+                    let text = node.into_name()?;
+                    if !names.insert(text.clone()) {
+                        return Err(Error { line, what: format!("{} stands there twice", printable(&text)) });
+                    }
+                    *name = Some((text, line));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, values: usize, line: usize) -> Result<(), Error> {
+        self.values_left = self
+            .values_left
+            .checked_sub(values)
+            .ok_or_else(|| Error { line, what: format!("more than {MAX_VALUES} values, aliases replaced") })?;
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Lists and maps on the longest way inwards. No deeper than [`MAX_DEPTH`], so that recursion is bounded.
+    fn depth(&self) -> usize {
+        match &self.value {
+            Value::List(list) => 1 + list.iter().map(Self::depth).max().unwrap_or(0),
+            Value::Map(members) => 1 + members.iter().map(|member| member.value.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// How many values it is made of.
+    fn values(&self) -> usize {
+        match &self.value {
+            Value::List(list) => 1 + list.iter().map(Self::values).sum::<usize>(),
+            Value::Map(members) => 1 + members.iter().map(|member| member.value.values()).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    /// As the name of a map's member.
+    fn into_name(self) -> Result<String, Error> {
+        match self.value {
+            Value::Text(text) | Value::Number(text) => Ok(text),
+            Value::Bool(value) => Ok(value.to_string()),
+            Value::Null => Ok("null".to_owned()),
+            Value::List(_) | Value::Map(_) => {
+                Err(Error { line: self.line, what: "a list or map stands where a field's name is expected".to_owned() })
+            }
+        }
+    }
+}
+
+fn too_deep(line: usize) -> Error {
+    Error { line, what: format!("nested deeper than {MAX_DEPTH}") }
+}
+
+fn unknown_tag(tag: &Tag, line: usize) -> Error {
+    Error { line, what: format!("the tag {} is not known here", printable(&tag.to_string())) }
+}
+
+/// Whether a tag says that a plain scalar is text.
+fn is_tagged_text(tag: Option<&Tag>, line: usize) -> Result<bool, Error> {
+    match tag {
+        None => Ok(false),
+        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
+        Some(tag) => Err(unknown_tag(tag, line)),
+    }
+}
+
+/// What a scalar without quotes is in YAML 1.1.
+fn plain(text: String) -> Value {
+    match text.as_str() {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Value::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Value::Bool(false),
+        _ if is_number(&text) => Value::Number(text),
+        _ => Value::Text(text),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let digits = unsigned.replace('_', "");
+    for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+        if let Some(digits) = digits.strip_prefix(prefix) {
+            return !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
+        }
+    }
+    let special = [".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN"].contains(&unsigned);
+    // Rust's own words for infinity begin with a letter.
+    let begins = digits.starts_with(|first: char| first.is_ascii_digit() || first == '.');
+    special || begins && digits.parse::<f64>().is_ok()
+}
+
+/// On one line, and not too long for a message, whatever it holds.
+pub(super) fn printable(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        short.push_str("...");
+    }
+    format!("\"{short}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shape(node: &Node) -> String {
+        match &node.value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(value) => value.to_string(),
+            Value::Number(number) => format!("#{number}"),
+            Value::Text(text) => format!("{text:?}"),
+            Value::List(list) => format!("[{}]", list.iter().map(shape).collect::<Vec<_>>().join(",")),
+            Value::Map(members) => {
+                let members = members.iter().map(|member| format!("{}:{}", member.name, shape(&member.value)));
+                format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+
+    fn reads(text: &str) -> String {
+        match read(text) {
+            Ok(node) => shape(&node),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn yaml_and_json_give_the_same_tree() {
+        let wanted = r#"{a:["x","y z"],b:{c:null,d:true}}"#;
+        for text in [
+            "a:\n- x\n- y z\nb:\n  c:\n  d: true\n",
+            "\u{feff}a: [x, 'y z']\nb: {c: ~, d: true}",
+            "---\r\na:\r\n  - x # one\r\n  - \"y z\"\r\nb:\r\n  c: null\r\n  d: yes\r\n...\r\n",
+            "{\"a\":[\"x\",\"y z\"],\"b\":{\"c\":null,\"d\":true}}",
+            "{\n\t\"a\": [\"x\",\t\"y z\"],\n\t\"b\": {\"c\": null, \"d\": true}\n}\n",
+        ] {
+            assert_eq!(reads(text), wanted, "{text}");
+        }
+        assert_eq!(reads(r#"{"a\/b":"\u00e9\n"}"#), "{a/b:\"é\\n\"}");
+    }
+
+    #[test]
+    fn plain_values_are_what_kubernetes_takes_them_for_and_quotes_make_text() {
+        for (text, wanted) in [
+            ("- a\n- None\n- '1'\n- \"true\"\n- !!str 1\n- |-\n  1\n", r#"["a","None","1","true","1","1"]"#),
+            ("[~, null, Null, NULL]", "[null,null,null,null]"),
+            ("[true, yes, On, no, OFF, n]", "[true,true,true,false,false,false]"),
+        ] {
+            assert_eq!(reads(text), wanted);
+        }
+        let numbers = "1 -1 +1 1_000 0x1f 0o17 0b1 1.5 .5 1e3 -1.5e-3 .inf -.INF .nan 017";
+        for number in numbers.split(' ') {
+            assert_eq!(plain(number.to_owned()), Value::Number(number.to_owned()));
+        }
+        let texts = "inf nan infinity -inf e3 0x 0xg 1.2.3 10.0.0.0/8 1a - + . system:masters 12:30 -a None";
+        for text in texts.split(' ') {
+            assert_eq!(plain(text.to_owned()), Value::Text(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn lines_are_those_of_the_file() {
+        let Value::Map(members) = read("# one\na: x\n\nb:\n  - y\n  - z\n").unwrap().value else { panic!() };
+        assert_eq!((members[0].line, members[1].line), (2, 4));
+        let Value::List(list) = &members[1].value.value else { panic!() };
+        assert_eq!((list[0].line, list[1].line), (5, 6));
+    }
+
+    #[test]
+    fn aliases_stand_for_what_was_anchored() {
+        assert_eq!(reads("a: &who [x, z]\nb: *who\n"), r#"{a:["x","z"],b:["x","z"]}"#);
+        assert_eq!(reads("- &a x\n- &a z\n- *a\n"), r#"["x","z","z"]"#);
+        assert!(reads("a: *none\n").starts_with("line 1: not YAML: "));
+    }
+
+    #[test]
+    fn what_is_no_such_document_is_said_with_its_line() {
+        for (text, wanted) in [
+            ("", "line 1: the file is empty"),
+            ("# nothing\n", "line 1: the file is empty"),
+            ("a: 1\nb: 2\na: 3\n", "line 3: \"a\" stands there twice"),
+            ("{\"a\":1,\n\"\\u0061\":2}", "line 2: \"a\" stands there twice"),
+            ("a: 1\n---\nb: 2\n", "line 2: a second document begins, one is expected"),
+            ("? [a]\n: b\n", "line 1: a list or map stands where a field's name is expected"),
+            ("a: !secret b\n", "line 1: the tag \"!secret\" is not known here"),
+            ("a: !!map {}\n", "line 1: the tag \"tag:yaml.org,2002:!map\" is not known here"),
+            ("a: &a [*a]\n", "line 1: an alias of what it stands in"),
+        ] {
+            assert_eq!(reads(text), wanted, "{text}");
+        }
+        for text in ["a: [", "a: b: c", "a:\n\t- b", "\"", "{a", "a: \0", "- a\nb: c", "{---", "%YAML 9"] {
+            assert!(reads(text).contains("not YAML: "), "{text}: {}", reads(text));
+        }
+    }
+
+    #[test]
+    fn depth_and_number_are_bounded_with_aliases_and_without() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(reads(&nested(64)), nested(64));
+        assert_eq!(reads(&nested(65)), "line 1: nested deeper than 64");
+        assert_eq!(reads(&"- ".repeat(500_000)), "line 1: nested deeper than 64");
+        // The parser, which looks ahead here, has a limit of its own.
+        assert_eq!(reads(&"{a: ".repeat(100_000)), "line 1: not YAML: recursion limit exceeded");
+        // Each alias is one deeper than the last.
+        let tower: String =
+            (1..100).map(|n| format!("- &a{n} [*a{}]\n", n - 1)).fold("- &a0 []\n".to_owned(), |all, line| all + &line);
+        assert_eq!(reads(&tower), "line 64: nested deeper than 64");
+
+        let list = |length| format!("[{}]", "a,".repeat(length));
+        assert!(read(&list(MAX_VALUES - 1)).is_ok());
+        assert_eq!(reads(&list(MAX_VALUES)), "line 1: more than 100000 values, aliases replaced");
+        // A billion laughs.
+        let bomb: String = (1..10)
+            .map(|n| format!("- &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(",")))
+            .fold("- &a0 [lol]\n".to_owned(), |all, line| all + &line);
+        assert_eq!(reads(&bomb), "line 6: more than 100000 values, aliases replaced");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic_or_say_more_than_a_line(
+            text in prop_oneof![
+                any::<String>(),
+                "[-a:#&*!|>'\"%@{}\\[\\], \n\t?~.0]{0,60}",
+            ]
+        ) {
+            if let Err(error) = read(&text) {
+                prop_assert!(!error.to_string().contains(char::is_control), "{error:?}");
+            }
+        }
+    }
+}

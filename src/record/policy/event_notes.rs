@@ -1,0 +1,220 @@
+//! An Event, read for its policy: what rules ask about, and what may be left out.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::attributes::{Attributes, Groups, Resource, Target, decoded};
+use super::cuts::{Gaps, Part, Reduction, Walk};
+use super::noted::{Doubt, ResourceNotes, Spot, UserNotes, note, read_text};
+use super::{Decision, Level, Policy, Stage, objects};
+use crate::record::json::{Compactor, Error, Fate};
+
+/// The members of an event that are looked into: the first three always, the others for a policy.
+pub(crate) const NAMES: [&str; 11] = [
+    "kind",
+    "apiVersion",
+    "source",
+    "level",
+    "stage",
+    "requestURI",
+    "verb",
+    "user",
+    "objectRef",
+    "requestObject",
+    "responseObject",
+];
+
+/// Where in the compacted text that stands which rules ask about.
+pub(crate) struct EventNotes {
+    level: Option<Spot>,
+    stage: Option<Spot>,
+    request_uri: Option<Spot>,
+    verb: Option<Spot>,
+    user: Option<UserNotes>,
+    object_ref: Option<ResourceNotes>,
+    doubt: Doubt,
+    objects: Gaps,
+    response: Gaps,
+    /// What is done with members that may have to go.
+    pub(crate) walk: Walk,
+}
+
+/// What the policy says of an Event.
+pub(crate) struct EventDecision {
+    pub(crate) decision: Decision,
+    pub(crate) reduction: Reduction,
+    pub(crate) lowered: Lowered,
+}
+
+/// Whether the policy's level is lower than the one at which the API server recorded an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lowered {
+    /// The Event's `level` is to say the policy's.
+    Yes,
+    /// It stays as it is.
+    No,
+}
+
+impl EventNotes {
+    /// `start` is where the Event's opening brace ends, in the compacted text.
+    pub(crate) fn new(start: usize, walk: Walk) -> Self {
+        Self {
+            level: None,
+            stage: None,
+            request_uri: None,
+            verb: None,
+            user: None,
+            object_ref: None,
+            doubt: Doubt::None,
+            objects: Gaps::new(Part::EventObjects, start),
+            response: Gaps::new(Part::EventResponse, start),
+            walk,
+        }
+    }
+
+    /// Reads a member's value. `name` is the member's if it is one of [`NAMES`].
+    pub(crate) fn member(&mut self, name: Option<&'static str>, json: &mut Compactor<'_>) -> Result<Fate, Error> {
+        let response = (name == Some("responseObject")).then_some(Part::EventResponse);
+        let objects = matches!(name, Some("requestObject" | "responseObject")).then_some(Part::EventObjects);
+        let Self { doubt, walk, .. } = self;
+        self.objects.before_member(objects, walk);
+        self.response.before_member(response, walk);
+        match name {
+            Some("level") => note(&mut self.level, read_text(json)?, doubt),
+            Some("stage") => note(&mut self.stage, read_text(json)?, doubt),
+            Some("requestURI") => note(&mut self.request_uri, read_text(json)?, doubt),
+            Some("verb") => note(&mut self.verb, read_text(json)?, doubt),
+            Some("user") => note(&mut self.user, UserNotes::read(json, doubt)?, doubt),
+            Some("objectRef") if json.next_is(b'{')? => {
+                note(&mut self.object_ref, ResourceNotes::read_reference(json, doubt)?, doubt);
+            }
+            Some("requestObject") => objects::read(json, None, Part::ManagedFields, walk)?,
+            Some("responseObject") => objects::read(json, None, Part::OtherManagedFields, walk)?,
+            _ => json.skip()?,
+        }
+        let end = json.position();
+        let fates = [self.objects.after_member(objects, end, walk), self.response.after_member(response, end, walk)];
+        Ok(if fates.contains(&Fate::Drop) { Fate::Drop } else { Fate::Keep })
+    }
+
+    /// Takes note of the end of the Event.
+    pub(crate) fn end(&mut self) {
+        self.objects.end(&mut self.walk);
+        self.response.end(&mut self.walk);
+    }
+
+    /// What the policy says of the Event. `text` is its compacted text, which stands at `offset` of what was noted.
+    ///
+    /// The level is the lower of the policy's and the one at which the API server recorded it. An Event whose stage the
+    /// policy omits is at level None.
+    pub(crate) fn decide(&self, policy: &Policy, text: &[u8], offset: usize) -> EventDecision {
+        let complete = EventDecision {
+            decision: Decision::COMPLETE,
+            reduction: Reduction::of(&Decision::COMPLETE),
+            lowered: Lowered::No,
+        };
+        if self.doubt == Doubt::Some {
+            return complete;
+        }
+        let texts = Texts { text, offset };
+        let mut decision = policy.decide(&self.attributes(&texts));
+        let stage = Stage::from_name(&texts.at(&self.stage));
+        if stage.is_some_and(|stage| policy.omits(&decision, stage)) {
+            decision.level = Level::None;
+        }
+        let recorded = Level::from_name(&texts.at(&self.level));
+        let lowered = match recorded {
+            Some(recorded) if decision.level < recorded => Lowered::Yes,
+            Some(recorded) => {
+                decision.level = recorded;
+                Lowered::No
+            }
+            None => Lowered::No,
+        };
+        EventDecision { decision, reduction: Reduction::of(&decision), lowered }
+    }
+
+    /// Where the text of `level` stands, without its quotes.
+    pub(crate) fn level(&self) -> Option<Range<usize>> {
+        let quoted = self.level.as_ref()?.0.as_ref()?;
+        Some(quoted.start + 1..quoted.end - 1)
+    }
+
+    fn attributes<'t>(&self, texts: &Texts<'t>) -> Attributes<'t> {
+        let verb = texts.at(&self.verb);
+        let target = match &self.object_ref {
+            Some(object) => {
+                let subresource = texts.at(&object.subresource);
+                // Upstream decides before it reads the body, and fills in the new object's name afterwards.
+                let unnamed = verb == "create" && subresource.is_empty();
+                Target::Resource(Resource {
+                    group: texts.at(&object.group),
+                    resource: texts.at(&object.resource),
+                    subresource,
+                    namespace: texts.at(&object.namespace),
+                    name: if unnamed { Cow::Borrowed("") } else { texts.at(&object.name) },
+                })
+            }
+            None => Target::Path(path_of(texts.at(&self.request_uri))),
+        };
+        let user = self.user.as_ref();
+        Attributes {
+            user: user.map_or(Cow::Borrowed(""), |user| texts.at(&user.name)),
+            groups: user
+                .and_then(|user| user.groups.as_ref())
+                .and_then(|range| texts.get(range))
+                .map_or_else(Groups::default, Groups::new),
+            verb,
+            target,
+        }
+    }
+}
+
+/// The texts of one Event.
+struct Texts<'t> {
+    text: &'t [u8],
+    offset: usize,
+}
+
+impl<'t> Texts<'t> {
+    fn get(&self, range: &Range<usize>) -> Option<&'t [u8]> {
+        self.text.get(range.start.checked_sub(self.offset)?..range.end.checked_sub(self.offset)?)
+    }
+
+    /// "" where there is no string.
+    fn at(&self, spot: &Option<Spot>) -> Cow<'t, str> {
+        let range = spot.as_ref().and_then(|spot| spot.0.as_ref());
+        range.and_then(|range| self.get(range)).map_or(Cow::Borrowed(""), decoded)
+    }
+}
+
+/// The path of a request's URI: without its query, and percent-decoded (RFC 3986) as Go's `URL.Path` is. A `%` that
+/// begins no escape stays.
+fn path_of(uri: Cow<'_, str>) -> Cow<'_, str> {
+    if !uri.contains(['?', '%']) {
+        return uri;
+    }
+    let path = uri.split('?').next().unwrap_or_default();
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        match rest {
+            [b'%', high, low, behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                decoded.push(hex_digit(*high) << 4 | hex_digit(*low));
+                rest = behind;
+            }
+            _ => {
+                decoded.push(byte);
+                rest = behind;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+fn hex_digit(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => (digit | 0x20) - b'a' + 10,
+    }
+}

@@ -1,0 +1,125 @@
+//! Where the texts that rules ask about stand in compacted JSON, noted while it is read.
+
+use std::ops::Range;
+
+use crate::record::json::{Compactor, Error, Fate};
+
+/// Where a string stands in the compacted text, with its quotes. None: the value is no string, which is as good as none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spot(pub(super) Option<Range<usize>>);
+
+/// Whether what rules ask about can be read in one way only. No API server leaves a doubt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It can.
+    #[default]
+    None,
+    /// A member stands there twice, or a group is no string: it is recorded completely.
+    Some,
+}
+
+/// Puts what was read where it belongs. That something is there already leaves a doubt about which of the two counts.
+pub(super) fn note<T>(place: &mut Option<T>, value: T, doubt: &mut Doubt) {
+    if place.replace(value).is_some() {
+        *doubt = Doubt::Some;
+    }
+}
+
+/// Reads a value of any kind.
+pub(super) fn read_text(json: &mut Compactor<'_>) -> Result<Spot, Error> {
+    if !json.next_is(b'"')? {
+        json.skip()?;
+        return Ok(Spot(None));
+    }
+    let text = json.string()?;
+    let start = text.position();
+    let length = text.quoted().len();
+    Ok(Spot(Some(start..start + length)))
+}
+
+/// Where a user's name and groups stand.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UserNotes {
+    pub(super) name: Option<Spot>,
+    /// The whole array.
+    pub(super) groups: Option<Range<usize>>,
+}
+
+impl UserNotes {
+    /// Reads a UserInfo, or whatever stands in its place.
+    pub(super) fn read(json: &mut Compactor<'_>, doubt: &mut Doubt) -> Result<Self, Error> {
+        let mut user = Self::default();
+        if !json.next_is(b'{')? {
+            json.skip()?;
+            return Ok(user);
+        }
+        json.members(&["username", "groups"], |json, name| -> Result<Fate, Error> {
+            match name {
+                Some("username") => note(&mut user.name, read_text(json)?, doubt),
+                Some("groups") if json.next_is(b'[')? => note(&mut user.groups, read_groups(json, doubt)?, doubt),
+                _ => json.skip()?,
+            }
+            Ok(Fate::Keep)
+        })?;
+        Ok(user)
+    }
+}
+
+fn read_groups(json: &mut Compactor<'_>, doubt: &mut Doubt) -> Result<Range<usize>, Error> {
+    let start = json.position();
+    json.elements(|json| -> Result<(), Error> {
+        if read_text(json)?.0.is_none() {
+            *doubt = Doubt::Some;
+        }
+        Ok(())
+    })?;
+    Ok(start..json.position())
+}
+
+/// Where the names of a resource stand.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ResourceNotes {
+    pub(super) group: Option<Spot>,
+    pub(super) resource: Option<Spot>,
+    pub(super) subresource: Option<Spot>,
+    pub(super) namespace: Option<Spot>,
+    pub(super) name: Option<Spot>,
+}
+
+impl ResourceNotes {
+    /// Reads a GroupVersionResource, or whatever stands in its place.
+    pub(super) fn read_gvr(json: &mut Compactor<'_>, doubt: &mut Doubt) -> Result<Self, Error> {
+        let mut resource = Self::default();
+        if !json.next_is(b'{')? {
+            json.skip()?;
+            return Ok(resource);
+        }
+        json.members(&["group", "resource"], |json, name| -> Result<Fate, Error> {
+            match name {
+                Some("group") => note(&mut resource.group, read_text(json)?, doubt),
+                Some("resource") => note(&mut resource.resource, read_text(json)?, doubt),
+                _ => json.skip()?,
+            }
+            Ok(Fate::Keep)
+        })?;
+        Ok(resource)
+    }
+
+    /// Reads an Event's ObjectReference, which is an object.
+    pub(super) fn read_reference(json: &mut Compactor<'_>, doubt: &mut Doubt) -> Result<Self, Error> {
+        let mut resource = Self::default();
+        let names = ["resource", "namespace", "name", "apiGroup", "subresource"];
+        json.members(&names, |json, name| -> Result<Fate, Error> {
+            match name {
+                Some("resource") => note(&mut resource.resource, read_text(json)?, doubt),
+                Some("namespace") => note(&mut resource.namespace, read_text(json)?, doubt),
+                Some("name") => note(&mut resource.name, read_text(json)?, doubt),
+                Some("apiGroup") => note(&mut resource.group, read_text(json)?, doubt),
+                Some("subresource") => note(&mut resource.subresource, read_text(json)?, doubt),
+                _ => json.skip()?,
+            }
+            Ok(Fate::Keep)
+        })?;
+        Ok(resource)
+    }
+}

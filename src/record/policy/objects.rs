@@ -1,0 +1,90 @@
+//! Where in an object that was sent the members stand that a level leaves out.
+
+use super::cuts::{Gaps, Part, Walk};
+use crate::record::json::{Compactor, Error, Fate};
+
+const KIND: &str = "kind";
+const API_VERSION: &str = "apiVersion";
+const METADATA: &str = "metadata";
+const ITEMS: &str = "items";
+const MANAGED_FIELDS: &str = "managedFields";
+/// What stays of `metadata` at level Metadata: which object it is.
+const IDENTITY: [&str; 5] = ["name", "generateName", "namespace", "uid", "resourceVersion"];
+
+/// Reads an object of the cluster. `rest` is all but its identity, `managed_fields` are its own, or those of its items if
+/// it is a list. What is no object, such as null, has nothing that could be left out.
+pub(super) fn read(
+    json: &mut Compactor<'_>,
+    rest: Option<Part>,
+    managed_fields: Part,
+    walk: &mut Walk,
+) -> Result<(), Error> {
+    if !json.next_is(b'{')? {
+        return json.skip();
+    }
+    // Where nothing is to be noted of the rest, a part that no member belongs to.
+    let mut gaps = Gaps::new(rest.unwrap_or(managed_fields), json.position() + 1);
+    json.members(&[METADATA, KIND, API_VERSION, ITEMS], |json, name| -> Result<Fate, Error> {
+        let part = match name {
+            Some(METADATA | KIND | API_VERSION) => None,
+            _ => rest,
+        };
+        gaps.before_member(part, walk);
+        match name {
+            Some(METADATA) => read_metadata(json, rest, managed_fields, walk)?,
+            Some(ITEMS) => read_items(json, managed_fields, walk)?,
+            _ => json.skip()?,
+        }
+        Ok(gaps.after_member(part, json.position(), walk))
+    })?;
+    gaps.end(walk);
+    Ok(())
+}
+
+fn read_metadata(
+    json: &mut Compactor<'_>,
+    rest: Option<Part>,
+    managed_fields: Part,
+    walk: &mut Walk,
+) -> Result<(), Error> {
+    if !json.next_is(b'{')? {
+        return json.skip();
+    }
+    let start = json.position() + 1;
+    let mut managed_gaps = Gaps::new(managed_fields, start);
+    let mut rest_gaps = Gaps::new(rest.unwrap_or(managed_fields), start);
+    let [name, generate_name, namespace, uid, resource_version] = IDENTITY;
+    let names = [MANAGED_FIELDS, name, generate_name, namespace, uid, resource_version];
+    json.members(&names, |json, name| -> Result<Fate, Error> {
+        let managed = (name == Some(MANAGED_FIELDS)).then_some(managed_fields);
+        let of_rest = rest.filter(|_| name.is_none_or(|name| name == MANAGED_FIELDS));
+        managed_gaps.before_member(managed, walk);
+        rest_gaps.before_member(of_rest, walk);
+        json.skip()?;
+        let end = json.position();
+        let fates = [managed_gaps.after_member(managed, end, walk), rest_gaps.after_member(of_rest, end, walk)];
+        Ok(if fates.contains(&Fate::Drop) { Fate::Drop } else { Fate::Keep })
+    })?;
+    managed_gaps.end(walk);
+    rest_gaps.end(walk);
+    Ok(())
+}
+
+/// Reads the items of a list.
+fn read_items(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -> Result<(), Error> {
+    if !json.next_is(b'[')? {
+        return json.skip();
+    }
+    json.elements(|json| -> Result<(), Error> {
+        if !json.next_is(b'{')? {
+            return json.skip();
+        }
+        json.members(&[METADATA], |json, name| -> Result<Fate, Error> {
+            match name {
+                Some(METADATA) => read_metadata(json, None, managed_fields, walk)?,
+                _ => json.skip()?,
+            }
+            Ok(Fate::Keep)
+        })
+    })
+}
