@@ -46,6 +46,20 @@ fn plain_http_on_the_tls_port_is_told_so() {
     });
 }
 
+/// Under TLS 1.3 a ServerHello is queued before the alert.
+#[test]
+fn a_client_without_a_common_protocol_is_told_so_by_an_alert_in_both_versions_of_tls() {
+    let server = Server::start();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let trust = server.setup().authority().trust_with(&[version], &[b"h2"]);
+        let error = Client::try_tls(server.https(), &trust).err().expect("no connection");
+        let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
+        assert_eq!(error, Some(&alert), "{version:?}");
+    }
+    server.wait_for_metric("tls_handshake_failures_total{reason=\"no_application_protocol\"}", 2.0);
+}
+
 #[test]
 fn every_prefix_of_a_client_hello_leaves_the_server_well() {
     let server = Server::start();

@@ -247,6 +247,8 @@ fn a_request_that_comes_right_after_its_connection_made_room_is_recorded_though_
     evicted.expect_end();
     common::eventually("the request to be recorded", || (recorded(&server, "on its way") == 1).then_some(()));
     use_it(&mut successor);
+    // What could not be answered does not count as processed.
+    server.wait_for_metric("valid_requests_processed_total", 3.0);
 }
 
 #[test]

@@ -292,6 +292,10 @@ fn relative_links_and_paths_in_the_documents_exist() {
             if ours && !path.contains([' ', '*', '\n']) {
                 assert!(root().join(path).exists(), "{}: {path}", document.display());
             }
+            // The map of the code names files as its rooms have them.
+            if folder == root().join("src") && path.contains('/') && path.ends_with(".rs") && !ours {
+                assert!(folder.join(path).exists(), "{}: {path}", document.display());
+            }
         }
     }
 }

@@ -482,6 +482,17 @@ fn complaints(server: &Server, msg: &str) -> usize {
 }
 
 #[test]
+fn a_limit_on_descriptors_that_is_too_low_is_said_at_the_start_with_both_numbers() {
+    let server = limited(Setup::new(), "--nofile=300:300");
+    let message = server.wait_for_message("the warning", |message| message["needed"].is_number());
+    assert_eq!((message["level"].as_str(), message["limit"].as_u64()), (Some("warn"), Some(300)), "{message}");
+    assert!(message["needed"].as_u64() > Some(512), "{message}");
+    let server = limited(Setup::new().flag("max-connections", "8"), "--nofile=300:300");
+    use_it(&server);
+    assert!(server.messages().iter().all(|line| !line.contains("open files")), "{:?}", server.messages());
+}
+
+#[test]
 fn without_descriptors_it_says_so_goes_on_and_serves_a_client_in_good_order() {
     attack::raise_descriptor_limit();
     let server = limited(Setup::new(), "--nofile=64:64");

@@ -114,7 +114,7 @@ fn be_served_until(server: &Server, until: Instant) -> Vec<Duration> {
             _ => 0,
         }];
         let start = Instant::now();
-        let reused = kept.take().filter(|_| number % 2 == 0).and_then(|mut client| {
+        let reused = kept.take().filter(|_| number.is_multiple_of(2)).and_then(|mut client| {
             client.try_send(request).and_then(|()| client.try_response()).ok().map(|response| (client, response))
         });
         let (client, response) = reused.unwrap_or_else(|| {

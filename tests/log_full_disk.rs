@@ -41,6 +41,7 @@ fn open(path: &Path, max_size: u64, sync: bool) -> AuditLog {
         max_size,
         max_backups: 0,
         max_age: Duration::ZERO,
+        max_total_size: 0,
         sync,
         file_mode: 0o600,
     };

@@ -191,3 +191,51 @@ fn a_slow_sender_cannot_hold_the_budget_past_its_deadline() {
     assert!((25.0..34.0).contains(&took), "{took}");
     assert_eq!(slow.response().status, 408);
 }
+
+/// A list of about `size` bytes whose events grow to several times their length, as no API server's do.
+fn list_that_grows(size: usize) -> Vec<u8> {
+    let events = vec![r#"{"a":12345678}"#; size / 15].join(",");
+    format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{events}]}}"#).into_bytes()
+}
+
+/// The log is a pipe that nobody reads: whatever a request takes it keeps.
+#[test]
+fn with_a_log_that_stands_still_all_connections_at_their_busiest_stay_under_the_bound() {
+    let setup = setup();
+    let fifo = setup.path("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let _reader = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let server = start_measured(setup.flag("logger-filename", fifo.to_str().unwrap()));
+    let requests = [
+        post("/audit-events", &list_that_grows(16 * 1024 - 100)),
+        post("/log-request", &corpus::large_review("small", 64_000)),
+        post("/audit-events", &large_event_list(60_000)),
+    ];
+    let giant = post("/audit-events", &large_event_list(31 * MIB));
+    let mut clients: Vec<Client> = Vec::new();
+    for number in 0..250 {
+        let mut client = server.connect();
+        let _ = client.try_send(&requests[number % 3]);
+        clients.push(client);
+    }
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            let (server, giant) = (&server, &giant);
+            scope.spawn(move || {
+                let mut client = server.connect();
+                let _ = client.try_send(giant);
+                thread::sleep(Duration::from_secs(3));
+            });
+        }
+    });
+    let peak = kilobytes(&server, "VmHWM:");
+    let inflight = server.metrics()["kube_audit_rest_inflight_body_bytes"] as usize;
+    println!(
+        "250 connections and 3 giants: {} MiB charged, peak RSS {} MiB, bound {} MiB",
+        inflight / MIB,
+        peak / 1024,
+        memory_bound(64, 32, 256) / 1024
+    );
+    assert!(peak <= memory_bound(64, 32, 256), "{peak} KiB");
+    drop(clients);
+}

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::stage::{HOST, assert_refusal};
-use common::{Server, Setup, corpus, eventually, get, post, request};
+use common::{Server, Setup, corpus, get, post, request};
 
 #[test]
 fn the_counters_tell_what_happened() {
@@ -257,4 +257,41 @@ fn hostile_bytes_on_the_metrics_port_are_refused_as_on_any_other() {
     let response = client.response();
     assert!(matches!(response.status, 200 | 400 | 413), "{response:?}");
     assert_eq!(server.connect_metrics().exchange(&get("/healthz")).status, 200);
+}
+
+#[test]
+fn a_probe_that_announces_a_body_is_answered_at_once_and_its_connection_closed() {
+    let server = Server::start();
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let mut client = server.connect_metrics();
+        client.send(&request("GET", "/healthz", &[HOST, ("Content-Length", "100")], b"x"));
+        let response = client.response();
+        assert_eq!(response.status, 200);
+        assert!(response.closes());
+        held.push(client);
+    }
+    assert_eq!(server.connect_metrics().exchange(&get("/healthz")).status, 200);
+}
+
+#[test]
+fn clients_that_read_no_answers_do_not_shut_a_probe_out() {
+    use std::io::Write as _;
+    let server = Server::start();
+    let many = get("/metrics").repeat(2_000);
+    let held: Vec<_> = (0..100)
+        .map(|_| {
+            let mut tcp = std::net::TcpStream::connect(server.metrics_address()).unwrap();
+            tcp.set_nonblocking(true).unwrap();
+            let _ = tcp.write(&many);
+            tcp
+        })
+        .collect();
+    let start = std::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(server.connect_metrics().exchange(&get("/readyz")).status, 200);
+    }
+    // Each answer would have ten seconds if its reader could not be made to give way.
+    assert!(start.elapsed() < std::time::Duration::from_secs(8), "{:?}", start.elapsed());
+    drop(held);
 }

@@ -253,7 +253,7 @@ fn rules() -> Vec<Rule> {
     let binding = json!({"roleRef": {"name": "cluster-admin"}, "subjects": [{"name": "mallory"}]});
 
     let mut rules = vec![
-        rule("Disallowed K8s User", review("CREATE", "/pods", json!({})), &[user.clone()]),
+        rule("Disallowed K8s User", review("CREATE", "/pods", json!({})), std::slice::from_ref(&user)),
         new_pod("Create Disallowed Pod", with_containers("x", json!(1)), &[]),
         new_pod(
             "Create Privileged Pod",

@@ -329,3 +329,67 @@ fn a_sources_token_is_rotated_without_a_request_refused() {
     let messages = server.messages().join("\n");
     assert!(!messages.contains(&old) && !messages.contains(&new), "{messages}");
 }
+
+#[test]
+fn files_are_read_again_during_the_shutdown_delay_and_sighup_works_there() {
+    let old = Authority::new();
+    let setup = Setup::new();
+    let volume = setup.path("volume");
+    publish_pair(&volume, &old.server());
+    let (certificate, key) = (volume.join("tls.crt"), volume.join("tls.key"));
+    let mut server = setup
+        .flag("cert-filename", certificate.to_str().unwrap())
+        .flag("cert-key-filename", key.to_str().unwrap())
+        .flag("shutdown-delay", "30")
+        .start();
+    server.signal(Signal::TERM);
+    server.wait_for_message("the shutdown", |message| message["msg"] == "shutdown begun");
+    let new = Authority::new();
+    publish_pair(&volume, &new.server());
+    server.signal(Signal::HUP);
+    eventually("the new certificate", || is_served(&server, &new.trust()).then_some(()));
+    assert!(!server.has_ended());
+    assert!(said(&server, "reloading") >= 1);
+    // A second order to end ends the delay.
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_storm_of_sighups_is_folded() {
+    let server = Server::start();
+    for _ in 0..2_000 {
+        server.signal(Signal::HUP);
+    }
+    let request = post("/log-request", &corpus::review("afterwards"));
+    assert_eq!(server.connect().exchange(&request).status, 200);
+    let reloads = said(&server, "reloading");
+    assert!((1..500).contains(&reloads), "{reloads}");
+}
+
+/// Every look at the certificate but the first hangs, as on a file system whose server is gone.
+#[test]
+#[ignore = "needs strace; .ci/run installs it and runs this"]
+fn a_hung_file_system_under_the_certificate_holds_up_neither_requests_nor_the_end() {
+    let setup = Setup::new();
+    let certificate = setup.path("tls.crt");
+    let mut command = std::process::Command::new("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", certificate.to_str().unwrap()]).args([
+        "-e",
+        "trace=statx,openat",
+        "-e",
+        "inject=statx,openat:delay_enter=60s:when=3+",
+        "--",
+    ]);
+    let traced = setup.command();
+    command.arg(traced.get_program()).args(traced.get_args());
+    let mut server = setup.start_as(command);
+    server.signal(Signal::HUP);
+    eventually("the reload", || (said(&server, "reloading") == 1).then_some(()));
+    let request = post("/log-request", &corpus::review("meanwhile"));
+    assert_eq!(server.connect().exchange(&request).status, 200);
+    let ordered = Instant::now();
+    server.signal(Signal::TERM);
+    server.wait_for_message("the end", |message| message["msg"] == "shutdown ended");
+    assert!(ordered.elapsed() < Duration::from_secs(10), "{:?}", ordered.elapsed());
+}

@@ -1,13 +1,12 @@
 //! Rolled files: which there are, a name for the next, and which may go.
 
-use std::fs::{DirEntry, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirEntry, File};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::fs::Fs;
-use super::names::{Names, Stamp};
+use super::names::{Names, STAMP_LENGTH, Stamp, parse_time};
 
 /// The rolled files of one log.
 #[derive(Debug, Clone)]
@@ -19,15 +18,10 @@ pub(super) struct Backups {
 }
 
 impl Backups {
-    /// Those that are there. A file without content is what a crash has left between the reservation of its name and
-    /// the rename; it is removed, which is safe while nobody else may write to the log.
-    pub(super) fn find(fs: &Fs, directory: &Path, names: Names) -> io::Result<Self> {
+    /// Those that are there.
+    pub(super) fn find(directory: &Path, names: Names) -> io::Result<Self> {
         let mut found = Self { directory: directory.to_owned(), names, newest: Stamp::default() };
-        for backup in found.list()? {
-            if !backup.empty || fs.remove(&backup.path).is_err() {
-                found.newest = found.newest.max(backup.stamp);
-            }
-        }
+        found.newest = found.list()?.last().map(|backup| backup.stamp).unwrap_or_default();
         Ok(found)
     }
 
@@ -45,19 +39,18 @@ impl Backups {
         Ok(backups)
     }
 
-    /// Makes an empty file of a name that nobody has, for a rename to put the log in its place.
-    pub(super) fn reserve(&mut self, fs: &Fs, mode: u32, now: SystemTime) -> io::Result<PathBuf> {
+    /// A name that nobody has, and that comes behind all others. Nobody else makes names of this pattern in the
+    /// directory of a log that is locked, so it stays free until the log is renamed to it.
+    pub(super) fn free_name(&mut self, fs: &Fs, now: SystemTime) -> io::Result<PathBuf> {
         let mut stamp = Stamp::of(now).max(self.newest.next());
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(mode);
         loop {
             let path = self.directory.join(self.names.name(stamp));
-            match fs.open(&options, &path) {
-                Ok(_) => {
+            match fs.metadata(&path) {
+                Ok(_) => stamp = stamp.next(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.newest = stamp;
                     return Ok(path);
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => stamp = stamp.next(),
                 Err(error) => return Err(error),
             }
         }
@@ -69,86 +62,109 @@ impl Backups {
 pub(super) struct Backup {
     pub(super) stamp: Stamp,
     pub(super) path: PathBuf,
-    /// Without content: a name reserved for a rotation that is under way, or that a crash cut short.
-    pub(super) empty: bool,
+    /// In bytes.
+    pub(super) length: u64,
+    modified: SystemTime,
 }
 
 fn backup(entry: &DirEntry, names: &Names) -> Option<Backup> {
     let stamp = names.parse(&entry.file_name())?;
     // What vanishes between the listing and this look is no backup any more.
     let metadata = entry.metadata().ok()?;
-    metadata.is_file().then(|| Backup { stamp, path: entry.path(), empty: metadata.len() == 0 })
+    let modified = metadata.modified().unwrap_or_else(|_| stamp.time());
+    metadata.is_file().then(|| Backup { stamp, path: entry.path(), length: metadata.len(), modified })
 }
 
-/// How many rolled files are kept, and how long.
+/// How many rolled files are kept, how long, and how much of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retention {
     /// 0 keeps all.
     pub(super) max_backups: usize,
-    /// 0 never.
+    /// 0 never deletes one for its age.
     pub(super) max_age: Duration,
-}
-
-/// What a round of deletions came to.
-#[derive(Debug, Default)]
-pub(super) struct Pruned {
-    /// Rolled files that are left.
-    pub(super) left: usize,
-    /// Those that could not be deleted, and why.
-    pub(super) failed: Vec<(PathBuf, io::Error)>,
+    /// Bytes of all together; 0 for no limit.
+    pub(super) max_total_size: u64,
 }
 
 impl Retention {
-    /// Deletes the rolled files that are too many or too old at `now`. A file without content is not counted, and not
-    /// touched: it may be the name that a rotation has just reserved.
-    pub(super) fn enforce(self, fs: &Fs, mut backups: Vec<Backup>, now: SystemTime) -> Pruned {
-        backups.retain(|backup| !backup.empty);
+    /// Parts rolled files, oldest first, into those that are too many, too old or too much at `now`, and those that stay.
+    pub(super) fn part(self, backups: Vec<Backup>, now: SystemTime) -> (Vec<Backup>, Vec<Backup>) {
         let too_many = match self.max_backups {
             0 => 0,
             max => backups.len().saturating_sub(max),
         };
-        let mut pruned = Pruned::default();
-        for (index, backup) in backups.into_iter().enumerate() {
-            if index >= too_many && !self.too_old(backup.stamp, now) {
-                pruned.left += 1;
-                continue;
-            }
-            match fs.remove(&backup.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    pruned.left += 1;
-                    pruned.failed.push((backup.path, error));
-                }
-                _ => {}
-            }
-        }
-        pruned
+        let first = too_many.max(self.too_much(&backups));
+        let mut index = 0;
+        backups.into_iter().partition(|backup| {
+            index += 1;
+            index <= first || self.is_too_old(backup, now)
+        })
     }
 
-    fn too_old(self, stamp: Stamp, now: SystemTime) -> bool {
-        !self.max_age.is_zero() && now.duration_since(stamp.time()).is_ok_and(|age| age > self.max_age)
+    /// A file's age is what the older of its name and its last change says: a name may be of a clock that was wrong.
+    fn is_too_old(self, backup: &Backup, now: SystemTime) -> bool {
+        let written = backup.stamp.time().min(backup.modified);
+        !self.max_age.is_zero() && now.duration_since(written).is_ok_and(|age| age > self.max_age)
     }
+
+    fn too_much(self, backups: &[Backup]) -> usize {
+        if self.max_total_size == 0 {
+            return 0;
+        }
+        let mut total = 0_u64;
+        let within = |backup: &&Backup| {
+            total = total.saturating_add(backup.length);
+            total <= self.max_total_size
+        };
+        backups.len() - backups.iter().rev().take_while(within).count()
+    }
+}
+
+/// When the first line of a file was received, in seconds since the Unix epoch: by its last `requestReceivedTimestamp`,
+/// which both kinds of lines have.
+pub(super) fn first_timestamp(path: &Path) -> io::Result<Option<u64>> {
+    /// Longer lines are not read to their ends.
+    const LONGEST: u64 = 64 << 20;
+    const MEMBER: &[u8] = b"\"requestReceivedTimestamp\":\"";
+    let mut line = Vec::new();
+    BufReader::new(File::open(path)?.take(LONGEST)).read_until(b'\n', &mut line)?;
+    let member = line.windows(MEMBER.len()).rposition(|window| window == MEMBER);
+    let text = member.and_then(|at| line.get(at + MEMBER.len()..)?.get(..STAMP_LENGTH));
+    let stamp = text.map(|text| text.iter().map(|byte| if *byte == b':' { b'-' } else { *byte }).collect::<Vec<u8>>());
+    Ok(stamp.and_then(|stamp| parse_time(&stamp)).map(|milliseconds| milliseconds / 1000))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn seconds(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn backup(named: u64, modified: u64, length: u64) -> Backup {
+        Backup { stamp: Stamp::of(seconds(named)), path: PathBuf::new(), length, modified: seconds(modified) }
+    }
+
+    const ALL: Retention = Retention { max_backups: 0, max_age: Duration::ZERO, max_total_size: 0 };
+
     #[test]
-    fn names_reserved_in_one_millisecond_or_after_the_clock_was_set_back_are_new_and_in_order() {
+    fn names_made_in_one_millisecond_or_after_the_clock_was_set_back_are_new_and_in_order() {
         let directory = tempfile::tempdir().unwrap();
         let fs = Fs::default();
         let names = Names::of_log("audit.log".as_ref());
-        let mut backups = Backups::find(&fs, directory.path(), names).unwrap();
+        let mut backups = Backups::find(directory.path(), names).unwrap();
         let time = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
         // Somebody has the second name already.
         let taken = directory.path().join("audit-1970-01-01T00-00-05.000-1.log");
         std::fs::write(taken, "taken").unwrap();
-        let reserved = [5000, 5000, 5000, 1000, 6000].map(|now| {
-            let path = backups.reserve(&fs, 0o600, time(now)).unwrap();
+        let made = [5000, 5000, 5000, 1000, 6000].map(|now| {
+            let path = backups.free_name(&fs, time(now)).unwrap();
+            std::fs::write(&path, "").unwrap();
             path.file_name().unwrap().to_str().unwrap().to_owned()
         });
         assert_eq!(
-            reserved,
+            made,
             [
                 "audit-1970-01-01T00-00-05.000.log",
                 "audit-1970-01-01T00-00-05.000-2.log",
@@ -162,5 +178,48 @@ mod tests {
         assert_eq!(listed.len(), 6);
         assert_eq!(listed[1], "audit-1970-01-01T00-00-05.000-1.log");
         assert_eq!(listed[5], "audit-1970-01-01T00-00-06.000.log");
+    }
+
+    #[test]
+    fn a_backup_is_as_old_as_the_older_of_its_name_and_its_last_change_says() {
+        let day = Retention { max_age: Duration::from_secs(86_400), ..ALL };
+        let now = 1_000_000;
+        for (named, modified, goes) in
+            [(now, now, 0), (0, now, 1), (2 * now, 0, 1), (2 * now, now, 0), (now - 86_401, now, 1)]
+        {
+            // Beside one that is younger, whatever its name.
+            let (gone, kept) = day.part(vec![backup(1, now, 1), backup(named, modified, 1)], seconds(now));
+            assert_eq!((gone.len(), kept.len()), (1 + goes, 1 - goes), "{named} {modified}");
+        }
+        assert_eq!(ALL.part(vec![backup(0, 0, 1)], seconds(now)).0.len(), 0);
+    }
+
+    #[test]
+    fn the_oldest_go_first_until_the_rest_is_no_more_than_all_may_be() {
+        let backups = || vec![backup(1, 1, 10), backup(2, 2, 0), backup(3, 3, 20), backup(4, 4, 30)];
+        for (max_total_size, goes) in [(0, 0), (60, 0), (59, 1), (50, 1), (49, 3), (30, 3), (29, 4), (1, 4)] {
+            let limited = Retention { max_total_size, ..ALL };
+            assert_eq!(limited.part(backups(), seconds(5)).0.len(), goes, "{max_total_size}");
+        }
+        // An empty one counts.
+        assert_eq!(Retention { max_backups: 3, ..ALL }.part(backups(), seconds(5)).0.len(), 1);
+    }
+
+    #[test]
+    fn the_first_line_tells_when_it_was_received() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (content, expected) in [
+            ("", None),
+            ("{\"a\":1}\n", None),
+            ("{\"a\":1,\"requestReceivedTimestamp\":\"1970-01-01T00:01:40.123456789Z\"}\n{}", Some(100)),
+            (
+                "{\"requestReceivedTimestamp\":\"x\",\"requestReceivedTimestamp\":\"1970-01-01T00:01:40.123456Z\"}",
+                Some(100),
+            ),
+            ("{\"requestReceivedTimestamp\":\"1970-01-01T", None),
+        ] {
+            std::fs::write(file.path(), content).unwrap();
+            assert_eq!(first_timestamp(file.path()).unwrap(), expected, "{content}");
+        }
     }
 }

@@ -25,6 +25,10 @@ impl AppendError {
         Self { reason: fault(error), message: format!("cannot write to {target}: {error}") }
     }
 
+    pub(super) fn is_sync(&self) -> bool {
+        self.reason == AppendFault::Sync
+    }
+
     pub(super) fn sync(target: &str, error: &io::Error) -> Self {
         Self { reason: AppendFault::Sync, message: format!("cannot sync {target} to its disk: {error}") }
     }
@@ -33,13 +37,17 @@ impl AppendError {
         Self { reason: AppendFault::Open, message: format!("cannot open {target}: {error}") }
     }
 
-    pub(super) fn spoiled(target: &str) -> Self {
+    pub(super) fn lock(target: &str, error: &io::Error) -> Self {
+        Self {
+            reason: AppendFault::Lock,
+            message: format!("the lock is lost: {target} is not written until it is ours again: {error}"),
+        }
+    }
+
+    pub(super) fn doubtful(target: &str, error: &io::Error) -> Self {
         Self {
             reason: AppendFault::Io,
-            message: format!(
-                "{target} could not be brought back to its last whole line and could not be rolled, so nothing may be \
-                 appended to it"
-            ),
+            message: format!("the end of {target} is in doubt, and it has no successor yet: {error}"),
         }
     }
 }
@@ -70,15 +78,17 @@ impl std::error::Error for AppendError {}
 /// Why the audit log could not be opened at start. Its text names the path.
 #[derive(Debug)]
 pub enum OpenError {
-    /// Another process writes to this log: it holds the lock file's lock.
+    /// Another process writes to this log.
     InUse {
         /// The audit log.
         log: PathBuf,
-        /// The lock file that the other process holds.
+        /// What the other process has locked: the lock file, or the log itself by another name.
         lock: PathBuf,
     },
     /// The log is a FIFO that nobody has opened for reading.
     NoReader(PathBuf),
+    /// Standard output is closed, leads nowhere, or would not keep lines whole.
+    Stdout(&'static str),
     /// A system call failed.
     Io {
         /// What it was called for: the log, its lock file, its directory.
@@ -104,6 +114,7 @@ impl fmt::Display for OpenError {
             Self::NoReader(path) => {
                 write!(f, "{}: nobody reads from this FIFO", path.display())
             }
+            Self::Stdout(why) => write!(f, "standard output {why}"),
             Self::Io { path, error } => {
                 write!(f, "{}: {error}", path.display())?;
                 match error.kind() {
@@ -127,7 +138,7 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { error, .. } => Some(error),
-            Self::InUse { .. } | Self::NoReader(_) => None,
+            Self::InUse { .. } | Self::NoReader(_) | Self::Stdout(_) => None,
         }
     }
 }

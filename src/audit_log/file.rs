@@ -1,38 +1,44 @@
 //! The log as a regular file: appending whole lines or none.
 //!
 //! Invariants, whatever fails:
-//! - what was acknowledged is in a file, whole and once;
-//! - nothing is written behind a torn line: a failed write is cut off before anything else is written, and a file where
-//!   that does not work is rolled and not written any more;
-//! - nobody's file is overwritten: a rolled file gets a name that was reserved for it.
+//! - What was acknowledged is in a file, whole and once, and that file had a name when it was written: the link count is
+//!   looked at after the write.
+//! - A group of lines knows the length that each file had before it. What fails is cut back to that length, once; a file
+//!   whose end is in doubt is neither written nor cut again, and gets a successor.
+//! - Nobody's file is overwritten: the log is renamed to a name that was just seen free.
 
-mod succession;
+mod group;
+mod rotate;
+mod start;
+
+pub(super) use rotate::Look;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backups::Backups;
-use super::error::{AppendError, OpenError};
+use super::content;
+use super::error::AppendError;
 use super::fs::Fs;
 use super::guard::Guard;
-use super::names::Names;
-use super::place::{Identity, open_or_make};
+use super::open::Identity;
 use super::status::Status;
-use super::tail;
-use crate::observe::diagnostics::Value;
+use crate::observe::diagnostics::Latch;
+use group::{Fate, Group};
 
 /// How the file is to be kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    /// In bytes; 0 never rolls the file.
+    /// The file is rolled before it would grow past so many bytes; 0 never rolls it.
     pub(super) max_size: u64,
     /// Whether an append ends with fdatasync.
     pub(super) sync: bool,
-    /// Of new files.
+    /// Permissions of newly created files.
     pub(super) mode: u32,
 }
 
@@ -48,138 +54,154 @@ pub(super) struct LogFile {
     directory: PathBuf,
     backups: Backups,
     guard: Guard,
+    open: OpenFile,
+    state: State,
+    /// Set while another process has, or may have, the lock: appends are refused with this error.
+    unlocked: Option<AppendError>,
+    /// Set while rotation fails: no other try before its end.
+    rotation_pause: Option<Pause>,
+    /// Set while syncs fail: appends are refused with this error until the pause ends.
+    sync_pause: Option<(Pause, AppendError)>,
+    /// Whether it was said that the file has no successor.
+    said_no_successor: Latch<()>,
+    /// Whether it was said that the file is not written any more.
+    said_spent: Latch<()>,
+}
+
+/// The file that takes the lines.
+#[derive(Debug)]
+struct OpenFile {
+    /// Locked, where the file system is no other machine's.
     file: File,
     identity: Identity,
-    /// Of the file. Too large after somebody has truncated it, until the next look; never used to cut the file.
+    /// In bytes: what it was after the last append, and what has been written since.
     length: u64,
-    /// Length at the last look that found the file at its path: what lies behind may have been written after somebody
-    /// deleted the file, and is rescued then.
-    length_at_path: u64,
-    fitness: Fitness,
-    deleted: Vec<DeletedFile>,
-    /// New names in the directory are not known to be on the disk.
-    directory_unsynced: bool,
-    /// After a rotation that failed: no other before then, and how long that was put off.
-    rotation_pause: Option<(Instant, Duration)>,
-    said: Said,
+    directory: Directory,
+}
+
+/// Whether the names in the log's directory are known to be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Directory {
+    Synced,
+    Unsynced,
 }
 
 /// Whether the open file may be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fitness {
-    Good,
-    /// It was deleted, and a new one could not be made yet.
-    Deleted,
-    /// Its end could not be cut off or synced. Only a new file helps. So many bytes at its end are not ours to keep.
-    Spoiled {
-        uncut: u64,
-    },
-}
-
-/// A deleted file that is still open, with lines that were acknowledged and are to be written again.
 #[derive(Debug)]
-struct DeletedFile {
-    file: File,
-    from: u64,
-    to: u64,
+enum State {
+    Writable,
+    /// Its end is in doubt, or its last sync failed. It is to have a successor; until then appends are refused with this.
+    Spent(AppendError),
 }
 
-/// What one append has written so far, to be taken back if the rest fails.
-#[derive(Debug, Default)]
-struct Batch {
-    /// Bytes at the end of the open file.
-    here: u64,
-    /// Bytes at the end of files rolled since.
-    earlier: Vec<(File, u64)>,
+/// A time in which something that failed is not tried again.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    until: Instant,
+    length: Duration,
 }
 
-/// What has been said, and is not to be said again until it works.
-#[derive(Debug, Default)]
-struct Said {
-    cannot_roll: bool,
-    cannot_reopen: bool,
-    cannot_lock: bool,
+impl Pause {
+    /// The first, or, after `last`, one of twice its length: a second at least, `longest` at most.
+    fn after(last: Option<Self>, first: Duration, longest: Duration) -> Self {
+        let doubled = |last: Self| last.length.saturating_mul(2).clamp(Duration::from_secs(1), longest);
+        let length = last.map_or(first, doubled);
+        Self { until: Instant::now() + length, length }
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// Whether it began so long ago.
+    fn has_lasted(&self, time: Duration) -> bool {
+        Instant::now() + self.length >= self.until + time
+    }
 }
+
+/// Between two tries to give a file that may not be written a successor: no append works meanwhile.
+const SPENT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a group is written again because the file was deleted or truncated under it.
+const MOST_ATTEMPTS: u32 = 10;
 
 impl LogFile {
-    /// Opens the log at `path`, whose directory is made where missing: locks it, cuts off a torn tail, rolls the file if
-    /// it is full.
-    pub(super) fn open(fs: Fs, path: PathBuf, rules: Rules, status: Arc<Status>) -> Result<Self, OpenError> {
-        let Some(file_name) = path.file_name() else {
-            return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
-        };
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let in_directory = |error| OpenError::io(&directory, error);
-        if !directory.is_dir() {
-            fs.make_directory(&directory).map_err(in_directory)?;
-        }
-        let guard = Guard::take(&fs, &directory, file_name).map_err(|error| {
-            let lock = Guard::path(&directory, file_name);
-            match error.kind() {
-                io::ErrorKind::ResourceBusy => OpenError::InUse { log: path.clone(), lock },
-                _ => OpenError::io(&lock, error),
-            }
-        })?;
-        if guard.unsupported() {
-            status.diagnostics.warn(
-                "the audit log's file system has no locks: nothing keeps a second process from writing to it",
-                &[("path", (&path.display().to_string()).into())],
-            );
-        }
-        let names = Names::of_log(file_name);
-        let backups = Backups::find(&fs, &directory, names).map_err(in_directory)?;
-        let at_path = |error| OpenError::io(&path, error);
-        let opened = open_or_make(&fs, &path, rules.mode).map_err(at_path)?;
-        let torn = tail::cut(&fs, &opened.file, opened.length).map_err(at_path)?;
-        let length = opened.length - torn;
-        let mut log = Self {
-            name: path.display().to_string(),
-            identity: opened.identity,
-            length,
-            length_at_path: length,
-            file: opened.file,
-            fitness: Fitness::Good,
-            deleted: Vec::new(),
-            directory_unsynced: opened.created,
-            rotation_pause: None,
-            said: Said::default(),
-            fs,
-            rules,
-            status,
-            path,
-            directory,
-            backups,
-            guard,
-        };
-        log.say_torn(torn);
-        if log.rules.max_size > 0 && log.length >= log.rules.max_size {
-            // If that fails it has been said, and the first append goes on with it.
-            let _ = log.rotate(&mut Batch::default());
-        }
-        log.status.ask_prune();
-        Ok(log)
-    }
-
     /// Appends whole lines, all of them or none.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
-        if self.fitness != Fitness::Good || !self.deleted.is_empty() {
-            self.repair()?;
+        self.make_ready()?;
+        let begin = self.open.length;
+        let mut group = Group { lines, done: 0, here: 0, begin, earlier: Vec::new(), writes: Vec::new(), attempts: 0 };
+        let outcome = self.write(&mut group);
+        match &outcome {
+            Ok(()) => {
+                self.sync_pause = None;
+                self.said_spent.well();
+            }
+            Err(error) => self.take_back(group, error),
         }
-        self.append_here(lines)
+        outcome
     }
 
+    /// The length of the open file.
     pub(super) fn length(&self) -> u64 {
-        self.length
+        self.open.length
     }
 
-    pub(super) fn backups(&self) -> &Backups {
-        &self.backups
+    /// Fails where it is known that an append would.
+    pub(super) fn make_ready(&mut self) -> Result<(), AppendError> {
+        if let Some((pause, error)) = &self.sync_pause
+            && !pause.is_over()
+        {
+            return Err(error.clone());
+        }
+        if let Some(error) = &self.unlocked {
+            return Err(error.clone());
+        }
+        match &self.state {
+            State::Writable => Ok(()),
+            State::Spent(error) => {
+                let error = error.clone();
+                if self.rotation_pause.is_some_and(|pause| !pause.has_lasted(SPENT_PAUSE)) {
+                    return Err(error);
+                }
+                self.succeed().map(drop).map_err(|_| error)
+            }
+        }
     }
 
-    /// Of a file that nothing else uses, hidden from shippers.
+    fn write(&mut self, group: &mut Group<'_>) -> Result<(), AppendError> {
+        loop {
+            let rest = group.lines.get(group.done..).unwrap_or_default();
+            let fitting = self.fitting(rest);
+            if fitting == 0 {
+                if self.settle(group)? == Fate::Gone {
+                    continue;
+                }
+                if rest.is_empty() {
+                    return Ok(());
+                }
+                // If it fails the pause has begun, and the file takes what does not fit.
+                let _ = self.roll(group);
+                continue;
+            }
+            let before = self.open.length;
+            match self.write_all(group, fitting) {
+                Ok(()) => group.done += fitting,
+                // The file-size limit of the process or of the file system. A new file has room up to it.
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge && before > 0 => {
+                    let error = AppendError::write(&self.name, &error);
+                    let written = group.done..group.done + self.written_since(before);
+                    self.cut_back(before, &group.endings(written))?;
+                    if self.settle(group)? == Fate::Stands {
+                        self.roll(group).map_err(|_| error)?;
+                    }
+                }
+                Err(error) => return Err(AppendError::write(&self.name, &error)),
+            }
+        }
+    }
+
+    /// A file that nothing else uses, hidden from shippers.
     pub(super) fn scratch_path(&self) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
@@ -187,135 +209,110 @@ impl LogFile {
         self.directory.join(name)
     }
 
-    fn append_here(&mut self, lines: &[u8]) -> Result<(), AppendError> {
-        let mut batch = Batch::default();
-        let outcome = self.write(lines, &mut batch).and_then(|()| self.sync());
-        if outcome.is_err() {
-            self.roll_back(batch);
-        }
-        outcome
+    pub(super) fn backups(&self) -> &Backups {
+        &self.backups
     }
 
-    fn write(&mut self, mut lines: &[u8], batch: &mut Batch) -> Result<(), AppendError> {
-        while !lines.is_empty() {
-            let (mut now, later) = lines.split_at_checked(self.fitting(lines)).unwrap_or((lines, &[]));
-            if now.is_empty() {
-                self.rotate(batch)?;
-                continue;
-            }
-            while !now.is_empty() {
-                match self.fs.write(&self.file, now) {
-                    Ok(count) if count > 0 => {
-                        batch.here += count as u64;
-                        self.length += count as u64;
-                        now = now.get(count..).unwrap_or_default();
-                    }
-                    Ok(_) => {
-                        let error = io::ErrorKind::WriteZero.into();
-                        return Err(AppendError::write(&self.name, &error));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(AppendError::write(&self.name, &error)),
-                }
-            }
-            lines = later;
-        }
-        Ok(())
+    /// The log's path, with links at its end followed.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// How many bytes of `lines` go to the open file: whole lines up to the maximum size, or a single larger one if the
-    /// file is empty. 0 means that the file must be rolled first.
+    /// How many bytes of `lines` go to the open file now: whole lines up to the maximum size, or a single larger one if
+    /// the file is empty. 0 if there are none, or the file must be rolled first.
     fn fitting(&self, lines: &[u8]) -> usize {
         let max = self.rules.max_size;
-        if max == 0 || self.length.saturating_add(lines.len() as u64) <= max || self.rotation_paused() {
+        let length = self.open.length;
+        let paused = || self.rotation_pause.is_some_and(|pause| !pause.is_over());
+        if max == 0 || length.saturating_add(lines.len() as u64) <= max || paused() {
             return lines.len();
         }
-        let room = usize::try_from(max.saturating_sub(self.length)).unwrap_or(usize::MAX);
+        let room = usize::try_from(max.saturating_sub(length)).unwrap_or(usize::MAX);
         let within = lines.get(..room).unwrap_or(lines);
         match within.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => end + 1,
-            None if self.length > 0 => 0,
+            None if length > 0 => 0,
             None => lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1),
         }
     }
 
-    fn sync(&mut self) -> Result<(), AppendError> {
-        if !self.rules.sync {
-            return Ok(());
+    /// Writes so many bytes of the group's rest.
+    fn write_all(&mut self, group: &mut Group<'_>, length: usize) -> io::Result<()> {
+        let end = group.done + length;
+        let mut at = group.done;
+        while at < end {
+            if at > group.here {
+                group.writes.push(at);
+            }
+            match self.fs.write(&self.open.file, group.lines.get(at..end).unwrap_or_default()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.open.length += count as u64;
+                    at += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-        if self.directory_unsynced {
-            self.fs.sync_directory(&self.directory).map_err(|error| AppendError::sync(&self.name, &error))?;
-            self.directory_unsynced = false;
+        Ok(())
+    }
+
+    /// Makes sure of what the group has written to the open file: syncs it, and looks whether the file still has a name
+    /// and its length.
+    fn settle(&mut self, group: &mut Group<'_>) -> Result<Fate, AppendError> {
+        if self.rules.sync && group.done > group.here {
+            self.sync()?;
+        }
+        let metadata = self.fs.metadata_of(&self.open.file).map_err(|error| AppendError::write(&self.name, &error))?;
+        // Some file systems count no links.
+        let deleted = metadata.nlink() == 0 && !self.is_at_path();
+        if !deleted && metadata.len() >= self.open.length {
+            self.open.length = metadata.len();
+            return Ok(Fate::Stands);
+        }
+        if group.attempts == MOST_ATTEMPTS {
+            let error = io::Error::other("is deleted or truncated again and again");
+            return Err(AppendError::open(&self.name, &error));
+        }
+        if deleted {
+            self.succeed().map_err(|error| AppendError::open(&self.name, &error))?;
+            group.begin_again(self.open.length);
+            return Ok(Fate::Gone);
+        }
+        self.settle_truncated(group, metadata.len())
+    }
+
+    /// Somebody has truncated the file to less than it should have: before the group was written, which then stands at
+    /// its end, or after that.
+    fn settle_truncated(&mut self, group: &mut Group<'_>, length: u64) -> Result<Fate, AppendError> {
+        let part = group.lines.get(group.here..group.done).unwrap_or_default();
+        let failed = |error| AppendError::write(&self.name, &error);
+        if let Some(begin) = length.checked_sub(part.len() as u64)
+            && content::line_start(&self.fs, &self.open.file, begin).map_err(failed)? == begin
+            && content::holds(&self.fs, &self.open.file, part, begin).map_err(failed)?
+        {
+            (group.begin, self.open.length) = (begin, length);
+            return Ok(Fate::Stands);
+        }
+        self.cut_back(group.begin, &group.endings(group.here..group.done))?;
+        group.begin_again(self.open.length);
+        Ok(Fate::Gone)
+    }
+
+    /// How many bytes were written to the open file since it was `length` bytes long.
+    fn written_since(&self, length: u64) -> usize {
+        usize::try_from(self.open.length.saturating_sub(length)).unwrap_or(usize::MAX)
+    }
+
+    fn sync(&mut self) -> Result<(), AppendError> {
+        let failed = |error| AppendError::sync(&self.name, &error);
+        if self.open.directory == Directory::Unsynced {
+            self.fs.sync_directory(&self.directory).map_err(failed)?;
+            self.open.directory = Directory::Synced;
         }
         let began = Instant::now();
-        let outcome = self.fs.sync_data(&self.file);
+        let outcome = self.fs.sync_data(&self.open.file);
         self.status.metrics.sync_duration.observe(began.elapsed());
-        outcome.map_err(|error| self.sync_failed(&error))
+        outcome.map_err(failed)
     }
-
-    /// After a failed sync the kernel may have dropped what it could not write, and a second sync would succeed all the
-    /// same: the file must not be used any more.
-    fn sync_failed(&mut self, error: &io::Error) -> AppendError {
-        self.fitness = Fitness::Spoiled { uncut: 0 };
-        let error = AppendError::sync(&self.name, error);
-        self.say_spoiled(&error.to_string());
-        error
-    }
-
-    /// Takes back what a failed append has written.
-    fn roll_back(&mut self, batch: Batch) {
-        match cut_off(&self.fs, &self.file, batch.here) {
-            Ok(length) => self.length = length,
-            Err(error) => {
-                self.fitness = Fitness::Spoiled { uncut: batch.here };
-                self.say_spoiled(&format!("cannot cut off a failed write: {error}"));
-            }
-        }
-        if let Fitness::Spoiled { .. } = self.fitness {
-            self.close_off();
-        }
-        for (file, written) in batch.earlier {
-            if let Err(error) = cut_off(&self.fs, &file, written) {
-                self.warn("a failed append has left whole lines in a rolled file", &error);
-            }
-        }
-    }
-
-    fn say_torn(&self, bytes: u64) {
-        if bytes > 0 {
-            self.status.diagnostics.warn(
-                "a torn line was cut off the audit log's end",
-                &[("path", (&self.name).into()), ("bytes", bytes.into())],
-            );
-        }
-    }
-
-    fn say_spoiled(&self, error: &str) {
-        self.status.diagnostics.error(
-            "the audit log will not be written any more and is rolled",
-            &[("path", (&self.name).into()), ("error", error.into())],
-        );
-    }
-
-    fn warn(&self, msg: &str, error: &io::Error) {
-        self.status.diagnostics.warn(msg, &[("path", (&self.name).into()), ("error", (&error.to_string()).into())]);
-    }
-
-    fn info(&self, msg: &str, fields: &[(&str, Value<'_>)]) {
-        let mut all = vec![("path", Value::from(&self.name))];
-        all.extend_from_slice(fields);
-        self.status.diagnostics.info(msg, &all);
-    }
-}
-
-/// Cuts the `written` bytes of a failed append off the file's end, and returns the length that is left. Goes by the
-/// length that the file has now: a length remembered could be larger if somebody has truncated the file meanwhile, and
-/// "cutting" to it would make a hole of NULs.
-fn cut_off(fs: &Fs, file: &File, written: u64) -> io::Result<u64> {
-    let length = fs.metadata_of(file)?.len();
-    let whole = length.saturating_sub(written);
-    if whole < length {
-        fs.set_len(file, whole)?;
-    }
-    Ok(whole - tail::cut(fs, file, whole)?)
 }

@@ -1,9 +1,9 @@
-//! The system calls on the audit log and its directory, one method each. In the program this is nothing but a list of
-//! what the log may do to the file system; in tests each call can be made to fail (see `faults`).
+//! The system calls on the audit log and its directory, one method each. In the program each is the plain call of the
+//! standard library; in tests each can be made to fail (see `faults`).
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::Path;
 
 /// The file system. Holds nothing, except in tests.
@@ -17,6 +17,7 @@ pub(super) struct Fs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {
     Open,
+    Lock,
     Write,
     Sync,
     SetLen,
@@ -42,7 +43,24 @@ impl Fs {
 
     pub(super) fn open(&self, options: &OpenOptions, path: &Path) -> io::Result<File> {
         self.may(Call::Open)?;
-        options.open(path)
+        #[cfg(test)]
+        let new = !path.exists();
+        let file = options.open(path)?;
+        #[cfg(test)]
+        if new {
+            self.faults.named(super::faults::Name::Made(path.to_owned()));
+        }
+        Ok(file)
+    }
+
+    /// Takes the lock of the file's inode (flock(2)) for this open file. Fails with `ResourceBusy` if another open file
+    /// has it, and with `Unsupported` where the file system has no locks.
+    pub(super) fn lock(&self, file: &File) -> io::Result<()> {
+        self.may(Call::Lock)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::ErrorKind::ResourceBusy.into(),
+            TryLockError::Error(error) => error,
+        })
     }
 
     pub(super) fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
@@ -53,14 +71,26 @@ impl Fs {
         file.write(bytes)
     }
 
+    /// `file` must not be open for appending: Linux would append.
+    pub(super) fn write_all_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.may(Call::Write)?;
+        file.write_all_at(bytes, at)
+    }
+
     pub(super) fn sync_data(&self, file: &File) -> io::Result<()> {
         self.may(Call::Sync)?;
-        file.sync_data()
+        file.sync_data()?;
+        #[cfg(test)]
+        self.faults.synced(file);
+        Ok(())
     }
 
     pub(super) fn sync_all(&self, file: &File) -> io::Result<()> {
         self.may(Call::Sync)?;
-        file.sync_all()
+        file.sync_all()?;
+        #[cfg(test)]
+        self.faults.synced(file);
+        Ok(())
     }
 
     /// Makes the names in `directory` durable.
@@ -74,9 +104,17 @@ impl Fs {
         file.set_len(length)
     }
 
+    /// The umask may have taken permissions away. A file system without modes refuses, and the file is as good as can be.
+    pub(super) fn set_mode(&self, file: &File, mode: u32) {
+        let _ = file.set_permissions(Permissions::from_mode(mode));
+    }
+
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.may(Call::Rename)?;
-        std::fs::rename(from, to)
+        std::fs::rename(from, to)?;
+        #[cfg(test)]
+        self.faults.named(super::faults::Name::Renamed(from.to_owned(), to.to_owned()));
+        Ok(())
     }
 
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
@@ -84,9 +122,10 @@ impl Fs {
         std::fs::remove_file(path)
     }
 
+    /// Of what `path` names, a symbolic link included.
     pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.may(Call::Stat)?;
-        std::fs::metadata(path)
+        std::fs::symlink_metadata(path)
     }
 
     pub(super) fn metadata_of(&self, file: &File) -> io::Result<Metadata> {

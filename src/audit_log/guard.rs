@@ -1,23 +1,31 @@
-//! The lock that keeps a second process off the log: on a hidden file beside it, which is never renamed. A shipper's
-//! `*.log` does not match it.
+//! The lock of the log's name: on a hidden file beside it, which is never renamed. A shipper's `*.log` does not match
+//! it. (The log file itself is locked too, by whoever opens it.)
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::fs::Fs;
-use super::place::Identity;
+use super::open::{Identity, missing, open_or_make};
 
 /// Held as long as the log is open.
 #[derive(Debug)]
 pub(super) struct Guard {
     path: PathBuf,
-    /// Open, because closing it would give up the lock.
-    _file: File,
-    identity: Identity,
-    unsupported: bool,
+    /// Permissions of a lock file that is made: whoever may write the log must be able to lock it.
+    mode: u32,
+    lock: Lock,
+}
+
+#[derive(Debug)]
+enum Lock {
+    /// The lock is ours as long as the file is open and has its name.
+    Held { _file: File, identity: Identity },
+    /// The file system has no locks.
+    Unsupported,
+    /// The lock file was deleted or replaced, and the lock could not be taken again yet.
+    Lost,
 }
 
 impl Guard {
@@ -29,38 +37,45 @@ impl Guard {
     }
 
     /// Fails with `ResourceBusy` if another process has it.
-    pub(super) fn take(fs: &Fs, directory: &Path, log: &OsStr) -> io::Result<Self> {
-        Self::take_at(fs, Self::path(directory, log))
-    }
-
-    fn take_at(fs: &Fs, path: PathBuf) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        // Never truncated or written: it is only there to be locked.
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let file = fs.open(&options, &path)?;
-        let unsupported = match file.try_lock() {
-            Ok(()) => false,
-            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => true,
-            Err(TryLockError::Error(error)) => return Err(error),
-        };
-        let identity = Identity::of(&fs.metadata_of(&file)?);
-        Ok(Self { path, _file: file, identity, unsupported })
+    pub(super) fn take(fs: &Fs, path: &Path, mode: u32) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), mode, lock: Lock::take(fs, path, mode)? })
     }
 
     /// Whether the file system has no locks.
-    pub(super) fn unsupported(&self) -> bool {
-        self.unsupported
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self.lock, Lock::Unsupported)
     }
 
-    /// Takes the lock again if its file was deleted, with its directory or alone.
-    pub(super) fn renew(&mut self, fs: &Fs) -> io::Result<()> {
-        match fs.metadata(&self.path) {
-            Ok(metadata) if Identity::of(&metadata) == self.identity => return Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    /// Makes sure that the lock is ours: takes it again if its file was deleted, alone or with its directory.
+    pub(super) fn hold(&mut self, fs: &Fs) -> io::Result<()> {
+        match &self.lock {
+            Lock::Unsupported => return Ok(()),
+            Lock::Held { identity, .. } => match fs.metadata(&self.path) {
+                Ok(metadata) if Identity::of(&metadata) == *identity => return Ok(()),
+                // It cannot be told, and the lock is the open file's.
+                Err(error) if !missing(&error) => return Ok(()),
+                _ => self.lock = Lock::Lost,
+            },
+            Lock::Lost => {}
         }
-        *self = Self::take_at(fs, self.path.clone())?;
+        self.lock = Lock::take(fs, &self.path, self.mode)?;
         Ok(())
+    }
+}
+
+impl Lock {
+    fn take(fs: &Fs, path: &Path, mode: u32) -> io::Result<Self> {
+        let opened = open_or_make(fs, path, mode)?;
+        // Made by an earlier start with another mode, perhaps; if it is not ours to change, it can be opened all the same.
+        fs.set_mode(&opened.file, mode);
+        match fs.lock(&opened.file) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(Self::Unsupported),
+            Err(error) => return Err(error),
+        }
+        if Identity::of(&fs.metadata(path)?) != opened.identity {
+            return Err(io::Error::other("was replaced while it was being locked"));
+        }
+        Ok(Self::Held { _file: opened.file, identity: opened.identity })
     }
 }

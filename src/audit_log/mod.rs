@@ -1,23 +1,30 @@
 //! The audit log: whole lines appended, all or nothing, to a file that is rolled as it grows.
 //!
-//! | file | owns | must not know |
-//! |---|---|---|
-//! | mod | the interface | how lines are written |
-//! | commit | one writer at a time, and the lines of those who wait | what lines are written to |
-//! | writer | metrics and outages of what is written | who waits |
-//! | file | a regular file: whole lines or none | threads |
-//! | file/succession | the file that comes after it: rolled, moved, deleted | who appends |
-//! | place | what kind of thing a path names | what it is for |
-//! | tail | where whole lines end | whose file it is |
-//! | guard | the lock against a second process | the log's content |
-//! | names, backups | rolled files: their names, and which may go | the file being written |
-//! | stream | FIFOs, devices, standard output | files |
-//! | watcher | the thread that looks after the path, deletes, and probes | how lines are written |
-//! | status | what these tell each other and `/readyz` | files |
-//! | fs | the system calls | everything |
+//! This room owns the log's files and threads. It must not know what a request is, or what stands in a line beyond its
+//! first two bytes, its newline and its `requestReceivedTimestamp`.
+//!
+//! | file | owns |
+//! |---|---|
+//! | mod | the interface |
+//! | commit | who writes when: one writer at a time, and the lines of those who wait |
+//! | writer | what is written to, with its metrics and outages |
+//! | file | a regular file: whole lines or none |
+//! | file/group | lines on their way to it, and how they are taken back |
+//! | file/rotate | the file that comes after it |
+//! | file/start | what an earlier process or a power cut has left |
+//! | content | where whole lines end, and what is no log of ours |
+//! | open | opening files that are ours, and no others |
+//! | guard | the lock against a second process |
+//! | names, backups | rolled files: their names, and which may go |
+//! | stream | FIFOs, devices, standard output |
+//! | watcher | the threads that look after the path, probe, and delete |
+//! | status | whether appends work, for `/readyz` and for messages |
+//! | proc | what /proc says of users and mounts |
+//! | fs | the system calls |
 
 mod backups;
 mod commit;
+mod content;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -27,18 +34,21 @@ mod guard;
 #[cfg(test)]
 mod model;
 mod names;
-mod place;
+mod open;
+mod proc;
+#[cfg(test)]
+mod random_faults;
 mod status;
 mod stream;
-mod tail;
 #[cfg(test)]
 mod tests;
 mod watcher;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 pub use error::{AppendError, OpenError};
@@ -51,10 +61,10 @@ use backups::Retention;
 use commit::GroupCommit;
 use file::{LogFile, Rules};
 use fs::Fs;
-use place::{is_stream, resolve};
-use status::{Look, Status};
+use open::{is_stream, resolve};
+use status::Status;
 use stream::Stream;
-use watcher::Watcher;
+use watcher::{Kind, Pruner, Watcher};
 use writer::{Sink, Writer};
 
 /// Where audit lines go.
@@ -77,25 +87,35 @@ pub struct Settings {
     pub max_backups: usize,
     /// Rolled files that are older are deleted; zero never deletes one for its age.
     pub max_age: Duration,
+    /// Bytes of all rolled files together, of which the oldest are deleted; 0 for no limit.
+    pub max_total_size: u64,
     /// Whether an append returns only when its lines are on the disk (fdatasync).
     pub sync: bool,
     /// Permissions of new files.
     pub file_mode: u32,
 }
 
-/// The open audit log. Shared by reference; dropping it ends its thread.
+impl Settings {
+    fn retention(&self) -> Retention {
+        Retention { max_backups: self.max_backups, max_age: self.max_age, max_total_size: self.max_total_size }
+    }
+}
+
+/// The open audit log. Shared by reference; dropping it ends its threads.
 #[derive(Debug)]
 pub struct AuditLog {
     commit: Arc<GroupCommit>,
     status: Arc<Status>,
-    watcher: Option<JoinHandle<()>>,
+    /// The watcher, and for a file the thread that deletes rolled files.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl AuditLog {
-    /// Opens the log, with a torn tail cut off, and starts the thread that looks after it.
+    /// Opens the log, with a torn tail cut off, and starts the threads that look after it.
     ///
     /// # Errors
-    /// The path cannot be opened or locked, another process has it, or nobody reads from it within 30 s (a FIFO).
+    /// The path cannot be opened or locked, another process has it, what is there is no log of ours, nobody reads from it
+    /// within 30 s (a FIFO), or it leads nowhere (standard output).
     pub fn open(settings: Settings, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, OpenError> {
         Self::open_with(Fs::default(), settings, metrics, diagnostics)
     }
@@ -107,36 +127,51 @@ impl AuditLog {
         diagnostics: Arc<Diagnostics>,
     ) -> Result<Self, OpenError> {
         let status = Arc::new(Status::new(metrics, diagnostics));
-        let rules = Rules { max_size: settings.max_size, sync: settings.sync, mode: settings.file_mode };
-        let sink = match settings.target {
-            Target::Stdout => Sink::Stream(Stream::stdout(fs.clone())?),
+        let mut pruner = None;
+        let sink = match &settings.target {
+            Target::Stdout => Sink::Stream(Stream::stdout(fs.clone(), Arc::clone(&status))?),
             Target::File(path) => {
-                let failed = |error| OpenError::io(&path, error);
-                let resolved = resolve(&path).map_err(failed)?;
-                if is_stream(&fs, &resolved).map_err(failed)? {
-                    Sink::Stream(Stream::open(fs.clone(), &resolved, &status.diagnostics)?)
+                let failed = |error| OpenError::io(path, error);
+                let resolved = resolve(path).map_err(failed)?;
+                if is_stream(&resolved).map_err(failed)? {
+                    Sink::Stream(Stream::open(fs.clone(), &resolved, Arc::clone(&status))?)
                 } else {
+                    let rules = Rules { max_size: settings.max_size, sync: settings.sync, mode: settings.file_mode };
                     let file = LogFile::open(fs.clone(), resolved, rules, Arc::clone(&status))?;
+                    pruner = Some(Pruner {
+                        fs: fs.clone(),
+                        status: Arc::clone(&status),
+                        backups: file.backups().clone(),
+                        retention: settings.retention(),
+                        log: file.path().to_owned(),
+                    });
                     Sink::File(Box::new(file))
                 }
             }
         };
+        let kind = if pruner.is_some() { Kind::File } else { Kind::Stream };
         let writer = Writer::new(sink, Arc::clone(&status));
-        let backups = writer.backups();
         let commit = Arc::new(GroupCommit::new(writer, settings.sync));
-        let watcher = Watcher {
-            fs,
-            commit: Arc::clone(&commit),
-            status: Arc::clone(&status),
-            backups,
-            retention: Retention { max_backups: settings.max_backups, max_age: settings.max_age },
-            sync: settings.sync,
-        };
-        let watcher = std::thread::Builder::new()
-            .name("audit-log".to_owned())
-            .spawn(move || watcher.run())
+        let mut log = Self { commit: Arc::clone(&commit), status: Arc::clone(&status), threads: Vec::new() };
+        let watcher = Watcher { fs, commit, status: Arc::clone(&status), kind, sync: settings.sync };
+        log.spawn("audit-log", move || watcher.run())?;
+        if let Some(pruner) = pruner {
+            let thread = log.spawn("audit-log-prune", move || pruner.run())?;
+            // Not set before: there is one.
+            let _ = status.retention.set(thread);
+        }
+        Ok(log)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<Thread, OpenError> {
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(256 << 10)
+            .spawn(run)
             .map_err(|error| OpenError::io(Path::new("the audit log's thread"), error))?;
-        Ok(Self { commit, status, watcher: Some(watcher) })
+        let thread = handle.thread().clone();
+        self.threads.push(handle);
+        Ok(thread)
     }
 
     /// Appends `lines`, one or more, each ending in `\n`: all of them or none. Returns when they have been given to the
@@ -160,21 +195,27 @@ impl AuditLog {
 
     /// Opens the file at the log's path anew (SIGHUP), before the next line is written and within milliseconds.
     pub fn reopen(&self) {
-        self.status.ask_look(Look::Reopen);
+        self.status.reopen.store(true, Relaxed);
+        self.wake_threads();
     }
 
-    /// One line that says why appends fail, from the first that does to the first that would work again.
+    /// One line that says why appends fail, or would.
     pub fn failing(&self) -> Option<String> {
         self.status.failing()
+    }
+
+    fn wake_threads(&self) {
+        self.threads.iter().for_each(|thread| thread.thread().unpark());
     }
 }
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        self.status.ask_stop();
-        if let Some(watcher) = self.watcher.take() {
+        self.status.stop.store(true, Relaxed);
+        self.wake_threads();
+        for thread in self.threads.drain(..) {
             // Its panic has been said by the panic hook.
-            let _ = watcher.join();
+            let _ = thread.join();
         }
     }
 }

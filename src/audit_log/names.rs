@@ -47,7 +47,7 @@ impl Stamp {
 }
 
 /// Length of `2026-11-20T21-34-38.123`.
-const STAMP_LENGTH: usize = 23;
+pub(super) const STAMP_LENGTH: usize = 23;
 
 impl Names {
     pub(crate) fn of_log(name: &OsStr) -> Self {
@@ -91,7 +91,7 @@ impl Names {
 }
 
 /// `2026-11-20T21-34-38.123` in milliseconds since the epoch, if there is such a time.
-fn parse_time(text: &[u8]) -> Option<u64> {
+pub(super) fn parse_time(text: &[u8]) -> Option<u64> {
     let shape = b"dddd-dd-ddTdd-dd-dd.ddd";
     let fits = |(byte, shape): (&u8, &u8)| match shape {
         b'd' => byte.is_ascii_digit(),

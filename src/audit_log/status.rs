@@ -1,30 +1,39 @@
-//! What the audit log's threads tell each other and the outside: is it failing, and what is due.
+//! How the log is doing, for `/readyz` and for messages: the outage, if appends fail, and what else stands in their way.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::error::AppendError;
 use super::lock;
-use crate::observe::diagnostics::{Diagnostics, RateLimit};
+use crate::observe::diagnostics::{Diagnostics, RateLimit, Value};
 use crate::observe::metrics::Metrics;
 
-/// Shared by the writer and the watcher.
+/// Shared by the writer and the log's threads.
 #[derive(Debug)]
 pub(super) struct Status {
     pub(super) metrics: Arc<Metrics>,
     pub(super) diagnostics: Arc<Diagnostics>,
+    /// SIGHUP came: whoever has the writer next opens the log anew.
+    pub(super) reopen: AtomicBool,
+    /// The log is being dropped, and its threads are to end.
+    pub(super) stop: AtomicBool,
+    /// The thread that deletes rolled files, to be woken by a rotation.
+    pub(super) retention: OnceLock<Thread>,
     /// Whether `outage` holds one: read on every append, so it costs no lock.
     failing: AtomicBool,
     outage: Mutex<Option<Outage>>,
     /// On a full disk small lines may still fit where large ones do not, and one outage follows the other.
     outage_messages: RateLimit,
+    /// What stands in the way of appends without an append having failed.
+    obstacle: Mutex<Option<String>>,
+    /// When the log was opened.
+    opened: Instant,
+    /// When the write began that a stream's reader has not taken yet: nanoseconds after `opened`, 0 for none.
+    waiting_since: AtomicU64,
     /// Bytes appended when [`Status::note_appends`] was last called.
     noted: AtomicU64,
-    due: Mutex<Due>,
-    changed: Condvar,
-    /// Whether `due.look` or `due.reopen` is set: read on every append.
-    look_due: AtomicBool,
 }
 
 /// From the first append that failed to the first that works again.
@@ -41,47 +50,21 @@ struct Outage {
     bytes: usize,
 }
 
-/// What somebody has asked for and nobody has done yet.
-#[derive(Debug, Default)]
-struct Due {
-    stop: bool,
-    prune: bool,
-    look: bool,
-    reopen: bool,
-    /// Wakes the watcher, once.
-    hurry: bool,
-}
-
-/// What woke the watcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wake {
-    /// The log is being dropped.
-    pub(super) stop: bool,
-    /// A rotation has left a rolled file more.
-    pub(super) prune: bool,
-}
-
-/// Whether the look that is due is to end in a reopened file in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    /// Reopen if the path names another file, or none.
-    IfMoved,
-    /// SIGHUP.
-    Reopen,
-}
-
 impl Status {
     pub(super) fn new(metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
         Self {
             metrics,
             diagnostics,
+            reopen: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            retention: OnceLock::new(),
             failing: AtomicBool::new(false),
             outage: Mutex::default(),
             outage_messages: RateLimit::new(),
+            obstacle: Mutex::default(),
+            opened: Instant::now(),
+            waiting_since: AtomicU64::new(0),
             noted: AtomicU64::new(0),
-            due: Mutex::default(),
-            changed: Condvar::new(),
-            look_due: AtomicBool::new(false),
         }
     }
 
@@ -144,9 +127,42 @@ impl Status {
         lock(&self.outage).as_ref().map(|outage| (outage.failures, outage.bytes))
     }
 
-    /// The last append's error while appends fail.
+    /// Sets what stands in the way of appends, or that nothing does. Said when it comes, and when it is gone.
+    pub(super) fn set_obstacle(&self, obstacle: Option<String>) {
+        let mut slot = lock(&self.obstacle);
+        match (&*slot, &obstacle) {
+            (None, Some(what)) => self.diagnostics.error("the audit log cannot be written", &[("error", what.into())]),
+            (Some(what), None) => {
+                self.diagnostics.info("the audit log can be written again", &[("after", what.into())]);
+            }
+            _ => {}
+        }
+        *slot = obstacle;
+    }
+
+    /// Why appends fail, or would.
     pub(super) fn failing(&self) -> Option<String> {
-        lock(&self.outage).as_ref().map(|outage| outage.error.clone())
+        let outage = lock(&self.outage).as_ref().map(|outage| outage.error.clone());
+        outage.or_else(|| lock(&self.obstacle).clone())
+    }
+
+    /// A write to a stream begins, and may wait for the reader.
+    pub(super) fn stream_waits(&self) {
+        let nanos = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.waiting_since.store(nanos.max(1), Relaxed);
+    }
+
+    /// The write has returned.
+    pub(super) fn stream_goes_on(&self) {
+        self.waiting_since.store(0, Relaxed);
+    }
+
+    /// How long the write to a stream has been waiting that is under way.
+    pub(super) fn stream_waited(&self) -> Option<Duration> {
+        match self.waiting_since.load(Relaxed) {
+            0 => None,
+            nanos => Some(self.opened.elapsed().saturating_sub(Duration::from_nanos(nanos))),
+        }
     }
 
     /// Marks the time of the last append, if there was one since the last call: often enough for a metric in seconds,
@@ -158,58 +174,22 @@ impl Status {
         }
     }
 
-    /// Asks the watcher to delete rolled files over the limits.
+    /// Has the rolled files over the limits deleted.
     pub(super) fn ask_prune(&self) {
-        lock(&self.due).prune = true;
-        self.changed.notify_all();
-    }
-
-    /// Asks whoever writes next, or the watcher, to look whether the path still names the open file.
-    pub(super) fn ask_look(&self, look: Look) {
-        let mut due = lock(&self.due);
-        match look {
-            Look::IfMoved => due.look = true,
-            Look::Reopen => (due.reopen, due.hurry) = (true, true),
+        if let Some(thread) = self.retention.get() {
+            thread.unpark();
         }
-        self.look_due.store(true, Relaxed);
-        drop(due);
-        self.changed.notify_all();
     }
 
-    /// Takes the look that is due, if one is.
-    #[inline]
-    pub(super) fn take_look(&self) -> Option<Look> {
-        if !self.look_due.load(Relaxed) {
-            return None;
-        }
-        let mut due = lock(&self.due);
-        self.look_due.store(false, Relaxed);
-        let look = std::mem::take(&mut due.look);
-        if std::mem::take(&mut due.reopen) {
-            return Some(Look::Reopen);
-        }
-        look.then_some(Look::IfMoved)
+    /// Something for daylight about the log at `path`.
+    pub(super) fn warn(&self, msg: &str, path: &str, error: &str) {
+        self.diagnostics.warn(msg, &[("path", path.into()), ("error", error.into())]);
     }
 
-    /// Whether a look is due that nobody has done yet.
-    pub(super) fn look_is_due(&self) -> bool {
-        self.look_due.load(Relaxed)
-    }
-
-    /// Asks the watcher to end.
-    pub(super) fn ask_stop(&self) {
-        lock(&self.due).stop = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits until something other than a plain look is due, `timeout` at most.
-    pub(super) fn wait(&self, timeout: Duration) -> Wake {
-        let due = lock(&self.due);
-        let (mut due, _) = self
-            .changed
-            .wait_timeout_while(due, timeout, |due| !due.stop && !due.prune && !due.hurry)
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        due.hurry = false;
-        Wake { stop: due.stop, prune: std::mem::take(&mut due.prune) }
+    /// Something of normal life about the log at `path`.
+    pub(super) fn info(&self, msg: &str, path: &str, fields: &[(&str, Value<'_>)]) {
+        let mut all = vec![("path", Value::from(path))];
+        all.extend_from_slice(fields);
+        self.diagnostics.info(msg, &all);
     }
 }

@@ -1,15 +1,18 @@
 //! A log that is no regular file: a FIFO, a device, standard output. It is written, and never rotated, locked,
 //! truncated or synced.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
+use super::open::Identity;
+use super::status::Status;
 use crate::observe::diagnostics::Diagnostics;
 
 const O_NONBLOCK: i32 = 0o4000;
@@ -25,6 +28,9 @@ const READER_POLL: Duration = Duration::from_millis(50);
 const FULL_TIMEOUT: Duration = Duration::from_secs(1);
 const FULL_POLL: Duration = Duration::from_millis(1);
 
+/// What one write hands over: as much as a pipe holds by default, so that a reader's progress shows.
+const PIECE: usize = 64 << 10;
+
 /// A log that cannot be cut back.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -32,36 +38,47 @@ pub(super) struct Stream {
     file: File,
     /// For messages.
     name: String,
-    /// Of a FIFO: where to look whether it has a reader again.
+    /// The path of a FIFO: where to look whether it has a reader again.
     fifo: Option<PathBuf>,
+    status: Arc<Status>,
     /// The end of a line whose beginning was written before a failure. It goes out before anything else, so that no
     /// line is ever glued to a torn one.
     rest: Vec<u8>,
 }
 
 impl Stream {
-    pub(super) fn stdout(fs: Fs) -> Result<Self, OpenError> {
+    pub(super) fn stdout(fs: Fs, status: Arc<Status>) -> Result<Self, OpenError> {
         let name = "standard output";
-        let file =
-            std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| OpenError::io(Path::new(name), error))?;
-        Ok(Self { fs, file: File::from(file), name: name.to_owned(), fifo: None, rest: Vec::new() })
+        let failed = |error| OpenError::io(Path::new(name), error);
+        let inherited = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+        let inherited = File::from(inherited);
+        let metadata = inherited.metadata().map_err(failed)?;
+        let file = if leads_nowhere(&metadata) {
+            return Err(OpenError::Stdout("is closed or /dev/null: audit lines would be lost"));
+        } else if metadata.is_file() && !is_appending().map_err(failed)? {
+            // Written at an offset of its own it would have a hole of NULs after somebody truncated it.
+            let messages = std::io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
+            let messages = File::from(messages).metadata().map_err(failed)?;
+            if Identity::of(&messages) == Identity::of(&metadata) {
+                return Err(OpenError::Stdout("is the same file as standard error: redirect with >> instead of >"));
+            }
+            fs.open(OpenOptions::new().append(true), Path::new("/proc/self/fd/1")).map_err(failed)?
+        } else {
+            inherited
+        };
+        Ok(Self { fs, file, name: name.to_owned(), fifo: None, status, rest: Vec::new() })
     }
 
     /// Opens what `path` names. A FIFO without a reader is waited for, with a word, and then given up.
-    pub(super) fn open(fs: Fs, path: &Path, diagnostics: &Diagnostics) -> Result<Self, OpenError> {
+    pub(super) fn open(fs: Fs, path: &Path, status: Arc<Status>) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
-        let is_fifo = fs.metadata(path).map_err(failed)?.file_type().is_fifo();
+        let is_fifo = std::fs::metadata(path).map_err(failed)?.file_type().is_fifo();
         // Held until the FIFO is open for good: a reader that saw its only writer go would take it for the end.
-        let _writer = if is_fifo { Some(await_reader(&fs, path, diagnostics, READER_TIMEOUT)?) } else { None };
+        let _writer = if is_fifo { Some(await_reader(&fs, path, &status.diagnostics, READER_TIMEOUT)?) } else { None };
         // Opening for append matters where /dev/stdout is a regular file.
         let file = fs.open(OpenOptions::new().append(true), path).map_err(failed)?;
-        Ok(Self {
-            fs,
-            file,
-            name: path.display().to_string(),
-            fifo: is_fifo.then(|| path.to_owned()),
-            rest: Vec::new(),
-        })
+        let fifo = is_fifo.then(|| path.to_owned());
+        Ok(Self { fs, file, name: path.display().to_string(), fifo, status, rest: Vec::new() })
     }
 
     /// Writes whole lines. What had gone out before a failure cannot be taken back; if that ends within a line, the
@@ -84,7 +101,10 @@ impl Stream {
         let mut written = 0;
         let mut full_since = None;
         while let Some(left) = bytes.get(written..).filter(|left| !left.is_empty()) {
-            let error = match self.fs.write(&self.file, left) {
+            self.status.stream_waits();
+            let outcome = self.fs.write(&self.file, left.get(..PIECE).unwrap_or(left));
+            self.status.stream_goes_on();
+            let error = match outcome {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(count) => {
                     written += count;
@@ -112,6 +132,20 @@ impl Stream {
             None => !failed_with_broken_pipe,
         }
     }
+}
+
+/// Whether this is /dev/null. The standard library opens it in the place of a standard output that is closed.
+fn leads_nowhere(output: &Metadata) -> bool {
+    std::fs::metadata("/dev/null").is_ok_and(|null| output.file_type().is_char_device() && output.rdev() == null.rdev())
+}
+
+/// Whether standard output is open for appending (proc_pid_fdinfo(5): flags, octal).
+fn is_appending() -> io::Result<bool> {
+    const O_APPEND: u32 = 0o2000;
+    let text = std::fs::read_to_string("/proc/self/fdinfo/1")?;
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    Ok(flags.is_some_and(|flags| flags & O_APPEND != 0))
 }
 
 /// What of the line that `written` bytes of `lines` end in is still to be written: nothing if they end with a line.
@@ -164,10 +198,14 @@ mod tests {
     use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
+    use crate::observe::diagnostics::Format;
     use crate::observe::labels::AppendFault;
 
     fn stream_to(file: OwnedFd) -> Stream {
-        Stream { fs: Fs::default(), file: File::from(file), name: "a pipe".to_owned(), fifo: None, rest: Vec::new() }
+        let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(io::sink()));
+        let status = Arc::new(Status::new(Arc::default(), Arc::new(diagnostics)));
+        let (fs, file, name) = (Fs::default(), File::from(file), "a pipe".to_owned());
+        Stream { fs, file, name, fifo: None, status, rest: Vec::new() }
     }
 
     /// What comes through, up to its end.

@@ -1,37 +1,46 @@
-//! The thread beside the appends: notices when the log was moved, deletes rolled files, and finds out when appends
-//! would work again. It never waits for the writer.
+//! The two threads beside the appends. The watcher notices when the log was moved or its lock is lost, and finds out
+//! when appends would work again. The other deletes rolled files, which may take long, and nobody waits for it.
 
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::backups::{Backups, Retention};
+use super::backups::{Backups, Retention, first_timestamp};
 use super::commit::GroupCommit;
 use super::fs::Fs;
-use super::status::{Look, Status};
+use super::status::Status;
 use super::writer::Probe;
 
-/// Between two looks at the log's path.
+/// Between two looks at the log's path and its lock.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// While a look is due that somebody who is writing is to do.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Between two probes while appends fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How often rolled files are looked through for those that have become too old.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// Between two tries to learn the oldest line's time, while there was none yet.
+const OLDEST_EVERY: Duration = Duration::from_secs(1);
 /// Written to find out whether there is room again.
 const PROBE_BYTES: usize = 64 << 10;
+/// A stream's reader that takes nothing for so long stands still. Shorter than the time-out of most webhooks.
+const STANDS_STILL: Duration = Duration::from_secs(2);
+
+/// What the log is, for those who look after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Stream,
+}
 
 pub(super) struct Watcher {
     pub(super) fs: Fs,
     pub(super) commit: Arc<GroupCommit>,
     pub(super) status: Arc<Status>,
-    /// `None` if the log is never rolled.
-    pub(super) backups: Option<Backups>,
-    pub(super) retention: Retention,
+    pub(super) kind: Kind,
     /// Whether a probe must reach the disk.
     pub(super) sync: bool,
 }
@@ -41,29 +50,14 @@ impl Watcher {
     pub(super) fn run(self) {
         let mut looked = Instant::now();
         let mut probed = Instant::now();
-        let mut pruned = Instant::now();
-        loop {
-            let pause =
-                if self.status.look_is_due() { LOOK_AGAIN } else { LOOK_EVERY.saturating_sub(looked.elapsed()) };
-            let wake = self.status.wait(pause);
-            if wake.stop {
-                return;
-            }
-            if looked.elapsed() >= LOOK_EVERY {
-                looked = Instant::now();
-                self.status.note_appends();
-                self.status.ask_look(Look::IfMoved);
-            }
-            if self.backups.is_none() {
-                // A stream is not looked at.
-                let _ = self.status.take_look();
-            } else if let Some(mut turn) = self.commit.try_turn() {
-                // Whoever writes does it otherwise, before the next line.
-                turn.look_if_due();
-            }
-            if wake.prune || pruned.elapsed() >= PRUNE_EVERY {
-                pruned = Instant::now();
-                self.prune();
+        while !self.status.stop.load(Relaxed) {
+            thread::park_timeout(LOOK_EVERY.saturating_sub(looked.elapsed()));
+            looked = Instant::now();
+            self.status.note_appends();
+            match self.kind {
+                Kind::File => self.commit.with_writer(|writer| writer.look()),
+                // Its writer may wait for the reader, and must not be waited for.
+                Kind::Stream => self.look_at_reader(),
             }
             if probed.elapsed() >= PROBE_EVERY {
                 probed = Instant::now();
@@ -72,25 +66,9 @@ impl Watcher {
         }
     }
 
-    fn prune(&self) {
-        let Some(backups) = &self.backups else {
-            return;
-        };
-        let metrics = &self.status.metrics;
-        let list = match backups.list() {
-            Ok(list) => list,
-            Err(error) => {
-                metrics.log_retention_errors.increment();
-                self.warn("cannot list rolled files", backups.directory(), &error);
-                return;
-            }
-        };
-        let pruned = self.retention.enforce(&self.fs, list, SystemTime::now());
-        metrics.log_backups.set(i64::try_from(pruned.left).unwrap_or(i64::MAX));
-        for (path, error) in pruned.failed {
-            metrics.log_retention_errors.increment();
-            self.warn("cannot delete a rolled file", &path, &error);
-        }
+    fn look_at_reader(&self) {
+        let waited = self.status.stream_waited().filter(|waited| *waited >= STANDS_STILL);
+        self.status.set_obstacle(waited.map(|_| "the reader of the audit log stands still".to_owned()));
     }
 
     /// A pod that is not ready gets no traffic, and without traffic no append would ever find out that it may be ready
@@ -99,33 +77,84 @@ impl Watcher {
         let Some((failures, bytes)) = self.status.failures() else {
             return;
         };
-        let Some(probe) = self.commit.try_turn().and_then(|mut turn| turn.probe()) else {
-            return;
-        };
-        let works = match probe {
+        let works = match self.commit.with_writer(|writer| writer.probe()) {
+            Probe::Fails => false,
             Probe::Hope => true,
             // As much as failed, so that a disk that has room only for small lines is not taken for mended.
-            Probe::Scratch { path, length } => self.try_writing(&path, length, bytes.max(PROBE_BYTES)).is_ok(),
+            Probe::Scratch(path) => self.try_writing(&path, bytes.max(PROBE_BYTES)).is_ok(),
         };
         if works {
             self.status.would_succeed(failures);
         }
     }
 
-    fn try_writing(&self, scratch: &Path, length: u64, bytes: usize) -> io::Result<()> {
+    fn try_writing(&self, scratch: &Path, bytes: usize) -> io::Result<()> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let file = self.fs.open(&options, scratch)?;
+        options.write(true).create_new(true).mode(0o600);
+        let file = match self.fs.open(&options, scratch) {
+            // What a crash has left, or somebody has put there; it is not written to.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(scratch)?;
+                self.fs.open(&options, scratch)?
+            }
+            file => file?,
+        };
         let outcome = file
-            .write_all_at(&vec![b'\n'; bytes], length)
+            .write_all_at(&vec![b'\n'; bytes], 0)
             .and_then(|()| if self.sync { self.fs.sync_data(&file) } else { Ok(()) });
-        let removed = std::fs::remove_file(scratch);
-        outcome.and(removed)
+        outcome.and(std::fs::remove_file(scratch))
+    }
+}
+
+/// Deletes rolled files over the limits, and knows how far back the log reaches.
+pub(super) struct Pruner {
+    pub(super) fs: Fs,
+    pub(super) status: Arc<Status>,
+    pub(super) backups: Backups,
+    pub(super) retention: Retention,
+    /// The audit log.
+    pub(super) log: PathBuf,
+}
+
+impl Pruner {
+    /// Until the log is dropped; then a deletion that is under way is the last.
+    pub(super) fn run(self) {
+        while !self.status.stop.load(Relaxed) {
+            self.prune();
+            let known = self.status.metrics.log_oldest_timestamp.value() > 0;
+            thread::park_timeout(if known { PRUNE_EVERY } else { OLDEST_EVERY });
+        }
     }
 
-    fn warn(&self, msg: &str, path: &Path, error: &io::Error) {
-        self.status
-            .diagnostics
-            .warn(msg, &[("path", (&path.display().to_string()).into()), ("error", (&error.to_string()).into())]);
+    fn prune(&self) {
+        let metrics = &self.status.metrics;
+        let backups = match self.backups.list() {
+            Ok(backups) => backups,
+            Err(error) => return self.say_failed("cannot list rolled files", self.backups.directory(), &error),
+        };
+        let (surplus, kept) = self.retention.part(backups, SystemTime::now());
+        let mut left = kept.len();
+        for backup in &surplus {
+            if self.status.stop.load(Relaxed) {
+                return;
+            }
+            match self.fs.remove(&backup.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    left += 1;
+                    self.say_failed("cannot delete a rolled file", &backup.path, &error);
+                }
+                _ => {}
+            }
+        }
+        metrics.log_backups.set(i64::try_from(left).unwrap_or(i64::MAX));
+        let files = kept.iter().map(|backup| backup.path.as_path()).chain([self.log.as_path()]);
+        // A file that cannot be read, or has no such line, tells nothing; the next one may.
+        let oldest = files.filter_map(|path| first_timestamp(path).ok().flatten()).next();
+        metrics.log_oldest_timestamp.set(i64::try_from(oldest.unwrap_or(0)).unwrap_or(i64::MAX));
+    }
+
+    fn say_failed(&self, msg: &str, path: &Path, error: &io::Error) {
+        self.status.metrics.log_retention_errors.increment();
+        self.status.warn(msg, &path.display().to_string(), &error.to_string());
     }
 }

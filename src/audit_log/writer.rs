@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::backups::Backups;
 use super::error::AppendError;
-use super::file::LogFile;
-use super::status::{Look, Status};
+use super::file::{LogFile, Look};
+use super::status::Status;
 use super::stream::Stream;
 use crate::observe::labels::AppendFault;
 
@@ -28,15 +28,12 @@ pub(super) enum Sink {
 /// How to find out, without the writer, whether an append would succeed again.
 #[derive(Debug)]
 pub(super) enum Probe {
+    /// It is known that it would fail.
+    Fails,
     /// Nothing is known to stand against it.
     Hope,
-    /// Write a scratch file in this directory, as far out as the log would be written.
-    Scratch {
-        /// Where.
-        path: PathBuf,
-        /// The log's length.
-        length: u64,
-    },
+    /// By writing this file, which nothing else uses.
+    Scratch(PathBuf),
 }
 
 impl Writer {
@@ -47,15 +44,17 @@ impl Writer {
     }
 
     /// Writes the lines of `appends` calls, all or none.
-    pub(super) fn append(&mut self, lines: &[u8], appends: u32) -> Result<(), AppendError> {
-        self.look_if_due();
+    pub(super) fn append(&mut self, lines: &[u8], appends: usize) -> Result<(), AppendError> {
+        if self.status.reopen.load(Relaxed) {
+            self.look();
+        }
         let outcome = match &mut self.sink {
             Sink::File(file) => file.append(lines),
             Sink::Stream(stream) => stream.append(lines),
         };
         let metrics = &self.status.metrics;
         metrics.append_groups.increment();
-        metrics.append_group_lines.add(u64::from(appends));
+        metrics.append_group_lines.add(appends as u64);
         self.show_length();
         match &outcome {
             Ok(()) => {
@@ -70,16 +69,10 @@ impl Writer {
         outcome
     }
 
-    /// Does the look at the log's path that somebody has asked for.
-    #[inline]
-    pub(super) fn look_if_due(&mut self) {
-        if let Some(look) = self.status.take_look() {
-            self.look(look);
-        }
-    }
-
+    /// Looks at the log's path and its lock, and opens the file anew if SIGHUP came.
     #[cold]
-    fn look(&mut self, look: Look) {
+    pub(super) fn look(&mut self) {
+        let look = if self.status.reopen.swap(false, Relaxed) { Look::Reopen } else { Look::Regular };
         if let Sink::File(file) = &mut self.sink {
             file.look(look);
             self.show_length();
@@ -94,23 +87,15 @@ impl Writer {
     }
 
     /// After a failed append: makes good what can be made good without lines to write, and says how to find out the
-    /// rest. `None` if it is known that an append would fail.
-    pub(super) fn probe(&mut self) -> Option<Probe> {
+    /// rest.
+    pub(super) fn probe(&mut self) -> Probe {
         match &mut self.sink {
-            Sink::File(file) => {
-                file.look(Look::IfMoved);
-                file.repair().ok()?;
-                Some(Probe::Scratch { path: file.scratch_path(), length: file.length() })
-            }
-            Sink::Stream(stream) => stream.may_work(self.broken_pipe).then_some(Probe::Hope),
-        }
-    }
-
-    /// `None` if the log is never rolled.
-    pub(super) fn backups(&self) -> Option<Backups> {
-        match &self.sink {
-            Sink::File(file) => Some(file.backups().clone()),
-            Sink::Stream(_) => None,
+            Sink::File(file) => match file.make_ready() {
+                Ok(()) => Probe::Scratch(file.scratch_path()),
+                Err(_) => Probe::Fails,
+            },
+            Sink::Stream(stream) if stream.may_work(self.broken_pipe) => Probe::Hope,
+            Sink::Stream(_) => Probe::Fails,
         }
     }
 }

@@ -68,6 +68,9 @@ config! {
             "rolled files kept; 0 keeps all";
         logger_max_age: Duration = Duration::ZERO, "logger-max-age", kinds::DAYS,
             "days after which a rolled file is deleted; 0 never";
+        /// In bytes.
+        logger_max_total_size: u64 = 0, "logger-max-total-size", kinds::MEGABYTES,
+            "all rolled files together; the oldest are deleted first; 0 for no limit";
         /// True for `always`.
         logger_sync: bool = false, "logger-sync", kinds::ALWAYS_OR_NEVER,
             "always: reply only once the line is on the disk (fdatasync, shared by the requests that wait); never: \

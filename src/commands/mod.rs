@@ -7,3 +7,4 @@ mod reloader;
 pub mod serve;
 pub mod server;
 pub mod signals;
+pub mod start_error;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::VERSION;
 use crate::cli::{self, Action, Config, Exit};
-use crate::commands::server::{Server, StartError};
+use crate::commands::server::Server;
 use crate::commands::signals::{Signal, Signals};
+use crate::commands::start_error::StartError;
 use crate::commands::{policy, read};
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
@@ -72,6 +73,7 @@ fn run(config: &Config) -> Exit {
             cannot_start(&error)
         }
         Err(error) => {
+            outlet.flush_for(LAST_MESSAGES);
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
             outlet.flush_for(START_FAILURE);
             Exit::CannotStart

@@ -1,7 +1,5 @@
 //! A server: opened, running, drained.
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +11,9 @@ use crate::audit_log::{self, AuditLog, Target};
 use crate::cli::Config;
 use crate::commands::reloader::Reloader;
 use crate::commands::signals::Signal;
+use crate::commands::start_error::StartError;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
-use crate::files::watched;
 use crate::net::accept::{self, Listener, Orders, Serving};
 use crate::net::roster::{LINGER, Roster};
 use crate::net::transport::Windows;
@@ -52,51 +50,6 @@ const OTHER_DESCRIPTORS: usize = 32;
 
 /// Stack of an accepting thread.
 const ACCEPT_STACK: usize = 128 * 1024;
-
-/// Why the program cannot start, with the flag and the path or address at fault.
-#[derive(Debug)]
-pub enum StartError {
-    /// The certificate, its key or the client CA.
-    Tls(watched::Error),
-    /// The sources file.
-    Sources(watched::Error),
-    /// The policy file.
-    Policy(watched::Error),
-    /// The audit log.
-    Log(audit_log::OpenError),
-    /// A port cannot be bound.
-    Bind {
-        /// The flag that sets the port.
-        flag: &'static str,
-        /// What was asked for.
-        port: u16,
-        /// The flag that sets the address, with what was asked for.
-        address: Option<(&'static str, IpAddr)>,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// No thread or no signal handler can be had.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tls(error) => error.fmt(f),
-            Self::Sources(error) | Self::Policy(error) => error.fmt(f),
-            Self::Log(error) => write!(f, "--logger-filename {error}"),
-            Self::Bind { flag, port, address, error } => {
-                if let Some((flag, address)) = address {
-                    write!(f, "{flag} {address}, ")?;
-                }
-                write!(f, "{flag} {port}: {error}")
-            }
-            Self::System(error) => write!(f, "the system refused a thread or a signal handler: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// A running server.
 #[derive(Debug)]
@@ -374,6 +327,7 @@ fn log_settings(config: &Config) -> audit_log::Settings {
         max_size: config.logger_max_size,
         max_backups: usize::try_from(config.logger_max_backups).unwrap_or(0),
         max_age: config.logger_max_age,
+        max_total_size: config.logger_max_total_size,
         sync: config.logger_sync,
         file_mode: config.logger_file_mode,
     }

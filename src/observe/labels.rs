@@ -105,6 +105,7 @@ labels! {
         PipeFull = "pipe_full",
         Sync = "sync",
         Open = "open",
+        Lock = "lock",
         Other = "other",
     }
 

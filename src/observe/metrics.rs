@@ -61,6 +61,8 @@ metrics! {
     log_reopens: Counter =
         "log_reopens_total", "Times the file was opened anew: moved, deleted, or asked for by SIGHUP.";
     log_backups: Gauge = "log_backups", "Rolled files present.";
+    log_oldest_timestamp: Gauge =
+        "log_oldest_timestamp_seconds", "When the oldest line still there was received, Unix time; 0 before the first.";
     log_retention_errors: Counter =
         "log_retention_errors_total", "Rolled files that could not be listed or deleted.";
     append_groups: Counter = "append_groups_total", "Writes to the audit log, each of one or more appends.";

@@ -82,7 +82,7 @@ pub enum Detail {
     Truncated,
 }
 
-/// The length of the line that [`write`] writes.
+/// The length of the line that [`write()`] writes.
 pub fn length(review: &Review<'_>, detail: Detail) -> usize {
     struct Counter(usize);
     impl Write for Counter {

@@ -8,24 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::reply::{Next, Reply};
+use super::report::without_body;
 use super::request::Request;
-use super::routes::{self, Page, Port, Record, Refused, Route};
+use super::routes::{self, Port, Record, Refused, Route};
 use super::service::Service;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
-use crate::http::{self, Framing, Refusal, Status};
+use crate::http::{self, Refusal, Status};
 use crate::net::connection::{Connection, Standing};
 use crate::net::roster::LINGER;
 use crate::net::transport::{Error, Progress, Transport};
-use crate::observe::labels::{HandshakeFault, LineKind, PolicyLevel, TokenFault};
-use crate::observe::process;
+use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
 use crate::record::event_list::{self, Events};
 use crate::record::policy::{Decision, Level};
 use crate::record::review;
-use crate::tls::handshake_failure::HandshakeFailure;
-
-/// A handshake takes milliseconds; a peer that needs longer holds a thread.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// For the first request and between requests: longer than the 90 s after which the API server's pool closes an idle
 /// connection, so that it is never us who close one that is about to be used.
@@ -97,45 +93,6 @@ pub(super) enum Stop {
 }
 
 impl Handler<'_> {
-    fn handshake(&mut self) -> Next {
-        if self.port == Port::Https
-            && let Err(failure) = self.shake_hands()
-        {
-            // Whoever was evicted amid its handshake is counted as that, and was spoken of already.
-            let evicted = self.connection.standing() != Standing::Open;
-            let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
-            self.service.metrics.tls_handshake_failures.increment(reason);
-            if !evicted && let Some(left_out) = self.service.handshake_messages.admit(Instant::now()) {
-                let msg = format!("http: TLS handshake error from {}: {}", self.connection.peer, failure.words);
-                let fields = [("reason", reason.into()), ("left_out", left_out.into())];
-                self.service.diagnostics.warn(&msg, &fields);
-            }
-            return Next::Ended;
-        }
-        self.connection.end_handshake();
-        Next::KeepOpen
-    }
-
-    fn shake_hands(&mut self) -> Result<(), HandshakeFailure> {
-        match self.transport.handshake(Instant::now() + HANDSHAKE) {
-            Ok(Progress::End) => Err(HandshakeFailure::end_of_file(self.transport.is_amid_record())),
-            Ok(_) => {
-                self.service.metrics.tls_handshakes.increment();
-                Ok(())
-            }
-            Err(Error::PlainHttp) => {
-                let why = "this port speaks HTTPS, the request came in plain HTTP";
-                self.compose(&Request::unreadable(), &Reply::refusal(Status::BadRequest, why).then(Next::Close));
-                self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
-                Err(HandshakeFailure::plain_http())
-            }
-            Err(Error::NotTls) => Err(HandshakeFailure::not_tls()),
-            Err(Error::TimedOut) => Err(HandshakeFailure::timeout()),
-            Err(Error::Io(error)) => Err(HandshakeFailure::from_io(&error)),
-            Err(Error::Tls(error)) => Err(HandshakeFailure::from_tls(&error)),
-        }
-    }
-
     /// Reads, records and answers one request.
     fn one_request(&mut self) -> Next {
         let length = match self.await_head() {
@@ -276,31 +233,6 @@ impl Handler<'_> {
         Ok(next)
     }
 
-    /// Metrics and probes. A body has no business here: it is not waited for, and the connection is closed.
-    fn report(&mut self, request: &Request, page: Page) -> Result<Next, Stop> {
-        let next = without_body(request);
-        self.reply.clear();
-        match page {
-            Page::Metrics => {
-                let _ = write!(self.reply, "{}{}", self.service.metrics.render(crate::VERSION), process::render());
-                self.answer(request, Reply::exposition().then(next))
-            }
-            Page::Readyz => {
-                let reasons = self.service.not_ready();
-                if !reasons.is_empty() {
-                    let why = reasons.join("\n");
-                    return self.answer(request, Reply::refusal(Status::Unavailable, &why).then(next));
-                }
-                self.reply.extend_from_slice(b"ready\n");
-                self.answer(request, Reply::text().then(next))
-            }
-            Page::Healthz => {
-                self.reply.extend_from_slice(b"ok\n");
-                self.answer(request, Reply::text().then(next))
-            }
-        }
-    }
-
     /// A request that is not for us. Its connection counts as waiting meanwhile, so it keeps nobody out; where the body
     /// comes in order it stays in use.
     fn refuse(&mut self, request: &Request, refused: Refused) -> Result<Next, Stop> {
@@ -391,11 +323,6 @@ impl Handler<'_> {
         }
         self.service.metrics.listener_requests.increment(self.port);
     }
-}
-
-/// What becomes of a connection whose request's body, if there is one, is not read.
-fn without_body(request: &Request) -> Next {
-    if request.framing == Framing::Length(0) { Next::KeepOpen } else { Next::Close }
 }
 
 /// What became of a review, whose line has this length if it has one.

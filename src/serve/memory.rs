@@ -6,12 +6,15 @@
 //! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other. While one waits,
 //! the slowest of those whose bytes are arriving gives way ([`Connection::give_way`]).
 
+mod claims;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::connection::{Closed, Connection, SLOW, Standing};
+use crate::net::connection::{Connection, SLOW, Standing};
 use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
+use claims::{Leaving, State, spare_bytes};
 
 /// Bodies up to this many bytes never wait for memory. A review is typically 1 to 10 KB.
 pub const SMALL: usize = 64 * 1024;
@@ -45,40 +48,6 @@ pub struct Memory {
     metrics: Arc<Metrics>,
     state: Mutex<State>,
     returned: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// What large bodies hold, oldest first.
-    claims: Vec<Claim>,
-    /// The body whose lines are made beside the budget.
-    beside: Option<u64>,
-    next_ticket: u64,
-    small: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
-    /// Buffers handed out since the last [`Memory::trim`].
-    taken: usize,
-}
-
-#[derive(Debug)]
-struct Claim {
-    ticket: u64,
-    connection: Arc<Connection>,
-    /// Bytes granted.
-    charged: usize,
-    /// Bytes that it may come to need.
-    most: usize,
-    /// It was told to give way.
-    leaving: bool,
-}
-
-/// How bodies that were told to give way count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaving {
-    /// They hold what they hold until they give it back.
-    Hold,
-    /// As if they had given it back.
-    AreGone,
 }
 
 /// A request that needs memory.
@@ -217,68 +186,6 @@ impl Memory {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole between any two statements above; a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn spare_bytes(spares: &[Vec<u8>]) -> usize {
-    spares.iter().map(Vec::capacity).sum()
-}
-
-impl State {
-    fn enter(&mut self, need: &Need<'_>) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let connection = Arc::clone(need.connection);
-        self.claims.push(Claim { ticket, connection, charged: 0, most: need.body, leaving: false });
-        ticket
-    }
-
-    fn charged(&self) -> usize {
-        self.claims.iter().map(|claim| claim.charged).sum()
-    }
-
-    /// Whether each older body could still grow to its full size once those before it have ended, if that of `ticket`
-    /// held `charge` bytes. One that needs more than the whole budget needs it alone.
-    fn is_safe(&self, ticket: u64, charge: usize, budget: usize, leaving: Leaving) -> bool {
-        let mut younger = 0_usize;
-        for claim in self.claims.iter().rev().filter(|claim| leaving == Leaving::Hold || !claim.leaving) {
-            if claim.ticket < ticket && younger > 0 && younger.saturating_add(claim.most.min(budget)) > budget {
-                return false;
-            }
-            younger = younger.saturating_add(if claim.ticket == ticket { charge } else { claim.charged });
-        }
-        younger <= budget || younger == charge
-    }
-
-    /// Makes bodies slower than `too_slow` give way, the slowest first, until that of `ticket` can have `charge` bytes
-    /// as soon as they are gone. Says how many it made.
-    fn make_room(&mut self, ticket: u64, charge: usize, budget: usize, too_slow: u64) -> u64 {
-        let (now, mut evicted) = (Instant::now(), 0);
-        while !self.is_safe(ticket, charge, budget, Leaving::AreGone) {
-            let holding = self.claims.iter_mut().filter(|claim| claim.charged > 0 && !claim.leaving);
-            let paces = holding.filter_map(|claim| Some((claim.connection.pace(now)?, claim)));
-            let Some((_, slowest)) = paces.filter(|(pace, _)| *pace < too_slow).min_by_key(|(pace, _)| *pace) else {
-                break;
-            };
-            slowest.leaving = true;
-            if slowest.connection.give_way() == Closed::Now {
-                evicted += 1;
-            }
-        }
-        evicted
-    }
-
-    /// A kept buffer that fits, the hottest first; one four times too large stays for those who need it.
-    fn spare(&self, size: usize) -> Option<usize> {
-        let fits = |spare: &Vec<u8>| spare.capacity() >= size && spare.capacity() / 4 <= size;
-        self.large.iter().rposition(fits)
-    }
-
-    /// Drops spares, oldest first, until they and what is granted stay under the budget together.
-    fn trim_spares(&mut self, budget: usize) {
-        while !self.large.is_empty() && self.charged().saturating_add(spare_bytes(&self.large)) > budget {
-            self.large.remove(0);
-        }
     }
 }
 

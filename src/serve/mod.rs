@@ -2,8 +2,10 @@
 
 mod body;
 pub mod connection;
+mod handshake;
 pub mod memory;
 mod reply;
+mod report;
 mod request;
 pub mod routes;
 pub mod service;

@@ -13,7 +13,9 @@ pub struct Certificate {
     /// When it is valid.
     pub validity: Validity,
     /// Why Go, and so an API server, refuses it as a server's certificate, in Go's words (`crypto/x509`).
-    pub refusals: Vec<String>,
+    pub refusals: Vec<&'static str>,
+    /// Why Go refuses it anywhere in a chain, likewise.
+    pub weak_signature: Option<String>,
     /// Whether it says of itself that it signs no other certificates (RFC 5280, section 4.2.1.9).
     pub is_leaf: bool,
 }
@@ -92,21 +94,25 @@ pub fn read(certificate: &[u8]) -> Result<Certificate, Malformed> {
     let not_before = time(validity.next("notBefore")?, "notBefore")?;
     let not_after = time(validity.next("notAfter")?, "notAfter")?;
     validity.end("bytes after notAfter")?;
-    let mut certificate =
-        Certificate { validity: Validity { not_before, not_after }, refusals: Vec::new(), is_leaf: false };
-    // What is not understood from here on is left to rustls.
-    let _ = judge(&mut certificate, to_be_signed, signature, issuer, versioned);
+    let mut certificate = Certificate {
+        validity: Validity { not_before, not_after },
+        refusals: Vec::new(),
+        weak_signature: None,
+        is_leaf: false,
+    };
+    // What is not understood from here on is left to rustls. Version 1 has no extensions in which to say that it signs.
+    let is_ca = judge(&mut certificate, to_be_signed, signature, issuer);
+    certificate.is_leaf = is_ca.is_ok_and(|is_ca| !is_ca.unwrap_or(!versioned));
     Ok(certificate)
 }
 
-/// Fills in what the rest of the certificate tells.
+/// Fills in what Go would refuse of the rest of the certificate, and returns what its basicConstraints say.
 fn judge(
     certificate: &mut Certificate,
     mut rest: Reader<'_>,
     signature: &[u8],
     issuer: &[u8],
-    versioned: bool,
-) -> Result<(), Malformed> {
+) -> Result<Option<bool>, Malformed> {
     let algorithm = Reader(signature).expect(OBJECT_IDENTIFIER, "algorithm")?;
     let subject = rest.expect(SEQUENCE, "subject")?;
     rest.expect(SEQUENCE, "subjectPublicKeyInfo")?;
@@ -117,23 +123,20 @@ fn judge(
             extensions = Extensions::read(contents)?;
         }
     }
-    let is_ca = extensions.is_ca.unwrap_or(!versioned);
-    certificate.is_leaf = !is_ca;
-    let refusals = &mut certificate.refusals;
     if let Some((_, name)) = INSECURE.iter().find(|(identifier, _)| *identifier == algorithm) {
         // A certificate that is trusted itself needs no signature.
         let unless = if subject == issuer { " (unless the caBundle holds this very certificate)" } else { "" };
-        refusals.push(format!("x509: cannot verify signature: insecure algorithm {name}{unless}"));
+        certificate.weak_signature = Some(format!("x509: cannot verify signature: insecure algorithm {name}{unless}"));
     }
     if !extensions.has_names && subject.windows(COMMON_NAME.len()).any(|part| part == COMMON_NAME) {
-        refusals.push("x509: certificate relies on legacy Common Name field, use SANs instead".to_owned());
+        certificate.refusals.push("x509: certificate relies on legacy Common Name field, use SANs instead");
     } else if !extensions.has_names {
-        refusals.push("x509: certificate is not valid for any names".to_owned());
+        certificate.refusals.push("x509: certificate is not valid for any names");
     }
     if extensions.serves == Some(false) {
-        refusals.push("x509: certificate specifies an incompatible key usage".to_owned());
+        certificate.refusals.push("x509: certificate specifies an incompatible key usage");
     }
-    Ok(())
+    Ok(extensions.is_ca)
 }
 
 /// What the extensions say.

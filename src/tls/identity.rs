@@ -29,7 +29,7 @@ pub(super) struct IdentityFiles {
 pub(super) struct Identity {
     certified_key: Arc<CertifiedKey>,
     pub(super) validity: Validity,
-    /// Why an API server will refuse the certificate, in its words.
+    /// Why an API server will refuse the chain, in its words.
     pub(super) refusals: Vec<String>,
 }
 
@@ -42,6 +42,8 @@ pub(super) fn check_identity(files: &IdentityFiles) -> Result<Identity, Error> {
     let chain = certificates(certificate)?;
     let own = chain.first().ok_or_else(|| certificate.unusable("holds no certificate"))?;
     let read = certificate::read(&own.der).map_err(|error| certificate.unusable(error.to_string()))?;
+    let mut refusals: Vec<String> = read.refusals.iter().map(|refusal| (*refusal).to_owned()).collect();
+    refusals.extend(chain.iter().filter_map(|certificate| certificate::read(&certificate.der).ok()?.weak_signature));
     let key_der = private_key(key)?;
     let signing_key = provider().key_provider.load_private_key(key_der).map_err(|_| {
         key.unusable(
@@ -52,9 +54,7 @@ pub(super) fn check_identity(files: &IdentityFiles) -> Result<Identity, Error> {
     let chain = chain.into_iter().map(|certificate| certificate.der).collect();
     let certified_key = CertifiedKey::new(chain, signing_key);
     match certified_key.keys_match() {
-        Ok(()) => {
-            Ok(Identity { certified_key: Arc::new(certified_key), validity: read.validity, refusals: read.refusals })
-        }
+        Ok(()) => Ok(Identity { certified_key: Arc::new(certified_key), validity: read.validity, refusals }),
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(key.unusable(format!(
             "the key does not belong to the certificate in {} (the first one, if it holds several)",
             certificate.path.display()

@@ -95,8 +95,9 @@ impl Tls {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again; what has changed and is fit for use serves new connections from now on. A
-    /// certificate that has expired or is not valid yet is not fit. Says the expiry warnings that have become due. To be called every few seconds.
+    /// Reads the files again; what has changed and is fit for use serves new connections from now on. A certificate that
+    /// has expired or is not valid yet is not fit. Says the expiry warnings that have become due. To be called every few
+    /// seconds.
     pub fn reload(&self) {
         self.reload_at(SystemTime::now());
     }

@@ -41,6 +41,7 @@ const ENCRYPTED_KEYS: [&str; 2] = [
 ];
 const P521: (&str, &str) =
     (include_str!("../../tests/data/certificates/p521.crt"), include_str!("../../tests/data/certificates/p521.key"));
+const REFUSED_CERTIFICATE: &str = include_str!("../../tests/data/certificates/refused.crt");
 const V1_CERTIFICATE: &str = include_str!("../../tests/data/certificates/v1.crt");
 
 const DAY: i64 = 24 * 60 * 60;
@@ -589,6 +590,10 @@ fn what_the_api_server_will_refuse_is_said_in_its_words() {
     let for_any =
         authority.issue_with(&key(), |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]);
     assert_eq!(said(&for_any), [""; 0]);
+
+    let good = authority.issue();
+    let weak_above = Pair { certificate: format!("{}{REFUSED_CERTIFICATE}", good.certificate), key: good.key.clone() };
+    assert_eq!(said(&weak_above), warned("cannot verify signature: insecure algorithm ECDSA-SHA1"));
 
     // At a reload too.
     let files = Files::new(&authority.issue());

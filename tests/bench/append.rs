@@ -41,6 +41,7 @@ fn settings(directory: &Path) -> Settings {
         max_size: 0,
         max_backups: 1,
         max_age: Duration::ZERO,
+        max_total_size: 0,
         sync: false,
         file_mode: 0o600,
     }

@@ -188,8 +188,8 @@ impl<'a> Compactor<'a> {
         self.bytes.get_mut(position..self.kept).unwrap_or_default()
     }
 
-    /// An error if a string that was read since the last call is not UTF-8. Such bytes stay as they came, and the caller
-    /// may go on: nothing else can be wrong with them, since JSON's own characters are ASCII.
+    /// An error if a string that was read since the last call is not UTF-8. The caller may go on reading all the same; the
+    /// bytes stay in the compacted text as they came.
     pub fn check_utf8(&mut self) -> Result<(), Error> {
         self.not_utf8.take().map_or(Ok(()), |at| Err(Error { what: "not UTF-8", at }))
     }

@@ -1,0 +1,127 @@
+//! A group of lines on its way to the file, and how it is taken back if it does not get there.
+
+use std::fs::File;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::super::content;
+use super::super::error::AppendError;
+use super::rotate::Place;
+use super::{LogFile, Pause, State};
+
+/// After a first sync that failed a new file is tried at once.
+const FIRST_SYNC_PAUSE: Duration = Duration::ZERO;
+const LONGEST_SYNC_PAUSE: Duration = Duration::from_secs(5);
+
+/// Lines on their way to the file, and what has to be undone if they do not all get there.
+pub(super) struct Group<'a> {
+    pub(super) lines: &'a [u8],
+    /// How many bytes of `lines` are written, whole lines.
+    pub(super) done: usize,
+    /// Where in `lines` the part begins that is in the open file.
+    pub(super) here: usize,
+    /// The length of the open file before that part.
+    pub(super) begin: u64,
+    /// The parts in files rolled since.
+    pub(super) earlier: Vec<Part>,
+    /// Where in `lines` each write began, but for the first to a file.
+    pub(super) writes: Vec<usize>,
+    /// How often the open file's part had to be written anew.
+    pub(super) attempts: u32,
+}
+
+/// What a group has written to a file that was rolled since.
+pub(super) struct Part {
+    pub(super) file: File,
+    pub(super) place: Place,
+    /// Which of the group's bytes.
+    pub(super) lines: Range<usize>,
+    /// The file's length before them.
+    pub(super) begin: u64,
+}
+
+/// What has become of a group's part in the open file.
+#[derive(PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is there, in a file with a name.
+    Stands,
+    /// It is gone, and has to be written again.
+    Gone,
+}
+
+impl Group<'_> {
+    /// These bytes, and those of the later writes among them: what a file may end with after they were written to it, if
+    /// it was truncated in between.
+    pub(super) fn endings(&self, bytes: Range<usize>) -> Vec<&[u8]> {
+        let starts = self.writes.iter().copied().filter(|at| bytes.contains(at));
+        [bytes.start].into_iter().chain(starts).filter_map(|start| self.lines.get(start..bytes.end)).collect()
+    }
+
+    /// The open file's part is not there any more, or belongs to a new file of this length.
+    pub(super) fn begin_again(&mut self, length: u64) {
+        self.done = self.here;
+        self.begin = length;
+        self.attempts += 1;
+    }
+}
+
+impl LogFile {
+    /// Takes back what a failed group has written.
+    pub(super) fn take_back(&mut self, group: Group<'_>, error: &AppendError) {
+        let here = group.here..group.here.saturating_add(self.written_since(group.begin)).min(group.lines.len());
+        let written = group.endings(here);
+        // Where an earlier cut has left the end in doubt there is none other.
+        if matches!(self.state, State::Writable) && self.cut_back(group.begin, &written).is_ok() && error.is_sync() {
+            self.after_failed_sync(error);
+        }
+        for part in group.earlier.iter().rev() {
+            let written = group.endings(part.lines.clone());
+            match (content::cut_back(&self.fs, &part.file, part.begin, &written), &part.place) {
+                // Nothing but the group was in it.
+                (Ok(0), Place::Rolled(rolled)) => drop(self.fs.remove(rolled)),
+                (Ok(_), _) => {}
+                (Err(error), _) => {
+                    let error = error.to_string();
+                    self.status.warn("a failed append has left lines in a rolled file", &self.name, &error);
+                }
+            }
+        }
+    }
+
+    /// Cuts off what was written to the open file since it was `begin` bytes long, see [`content::cut_back`]. If that
+    /// cannot be seen to have worked, the file is left.
+    pub(super) fn cut_back(&mut self, begin: u64, written: &[&[u8]]) -> Result<(), AppendError> {
+        match content::cut_back(&self.fs, &self.open.file, begin, written) {
+            Ok(length) => {
+                self.open.length = length;
+                Ok(())
+            }
+            Err(error) => {
+                let error = AppendError::doubtful(&self.name, &error);
+                self.spend(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// The kernel may have dropped what it could not write, and a second sync would succeed all the same: the file must
+    /// not be used any more. But an empty one has nothing to lose.
+    fn after_failed_sync(&mut self, error: &AppendError) {
+        let last = self.sync_pause.as_ref().map(|(pause, _)| *pause);
+        let pause = Pause::after(last, FIRST_SYNC_PAUSE, LONGEST_SYNC_PAUSE);
+        self.sync_pause = Some((pause, error.clone()));
+        if self.open.length > 0 {
+            self.spend(error);
+        }
+    }
+
+    fn spend(&mut self, error: &AppendError) {
+        self.state = State::Spent(error.clone());
+        if self.said_spent.fault(()) {
+            self.status.diagnostics.error(
+                "the audit log will not be written any more and is rolled",
+                &[("path", (&self.name).into()), ("error", (&error.to_string()).into())],
+            );
+        }
+    }
+}

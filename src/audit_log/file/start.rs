@@ -1,0 +1,170 @@
+//! Opening the log when the program starts, with what an earlier one or a power cut has left.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::super::backups::Backups;
+use super::super::content::{self, Mended, Scan};
+use super::super::error::OpenError;
+use super::super::fs::Fs;
+use super::super::guard::Guard;
+use super::super::names::Names;
+use super::super::open::{Origin, open_found, open_or_make};
+use super::super::proc::Mounts;
+use super::super::status::Status;
+use super::{Directory, LogFile, OpenFile, Rules, State};
+use crate::observe::diagnostics::Latch;
+
+impl LogFile {
+    /// Opens the log at `path`, whose directory is made where missing: locks it, leaves whole lines only in it and in its
+    /// rolled files, rolls it if it is full.
+    pub(in super::super) fn open(fs: Fs, path: PathBuf, rules: Rules, status: Arc<Status>) -> Result<Self, OpenError> {
+        let Some(file_name) = path.file_name() else {
+            return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
+        };
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let in_directory = |error| OpenError::io(&directory, error);
+        make_directory(&fs, &directory, rules.sync).map_err(in_directory)?;
+        let lock = Guard::path(&directory, file_name);
+        let in_use = |what: &Path, error: io::Error| match error.kind() {
+            io::ErrorKind::ResourceBusy => OpenError::InUse { log: path.clone(), lock: what.to_owned() },
+            _ => OpenError::io(what, error),
+        };
+        let guard = Guard::take(&fs, &lock, rules.mode).map_err(|error| in_use(&lock, error))?;
+        let backups = Backups::find(&directory, Names::of_log(file_name)).map_err(in_directory)?;
+        let open = OpenFile::open(&fs, &path, rules.mode, Scan::All, &status).map_err(|error| in_use(&path, error))?;
+        if rules.sync {
+            fs.sync_all(&open.file).map_err(|error| OpenError::io(&path, error))?;
+        }
+        let log = Self {
+            name: path.display().to_string(),
+            fs,
+            rules,
+            status,
+            path,
+            directory,
+            backups,
+            guard,
+            open,
+            state: State::Writable,
+            unlocked: None,
+            rotation_pause: None,
+            sync_pause: None,
+            said_no_successor: Latch::default(),
+            said_spent: Latch::default(),
+        };
+        log.mend_backups();
+        Ok(log.ready())
+    }
+
+    fn ready(mut self) -> Self {
+        if self.guard.is_unsupported() {
+            self.status.diagnostics.warn(
+                "the audit log's file system has no locks: nothing keeps a second process from writing to it",
+                &[("path", (&self.name).into())],
+            );
+        }
+        if self.rules.max_size > 0 {
+            if let Some(why) = self.cannot_roll() {
+                self.status.warn("the audit log cannot be rolled and will grow past its limit", &self.name, &why);
+            }
+            if self.open.length >= self.rules.max_size {
+                // If that fails it has been said, and the first append goes on with it.
+                let _ = self.succeed();
+            }
+        }
+        self
+    }
+
+    /// Why the log cannot be renamed, if that can be told without doing it.
+    fn cannot_roll(&mut self) -> Option<String> {
+        if let Err(error) = self.backups.free_name(&self.fs, SystemTime::now()) {
+            return Some(format!("its rolled files' names: {error}"));
+        }
+        let path = self.path.canonicalize().ok()?;
+        let mounted = Mounts::read().is_ok_and(|mounts| mounts.is_mount_point(&path));
+        mounted.then(|| "something is mounted on this very file: mount its directory instead".to_owned())
+    }
+
+    /// A power cut tears rolled files too, as long as they are not on the disk.
+    fn mend_backups(&self) {
+        let mut scanned = content::SCANNED.saturating_sub(self.open.length);
+        for backup in self.backups.list().unwrap_or_default().into_iter().rev() {
+            let mended = open_found(&self.fs, &backup.path, self.rules.mode)
+                .and_then(|opened| content::mend(&self.fs, &backup.path, &opened.file, opened.length, scanned));
+            scanned = scanned.saturating_sub(backup.length);
+            let name = backup.path.display().to_string();
+            match mended {
+                Ok(mended) => say_mended(&self.status, &name, &mended),
+                Err(error) => self.status.warn("a rolled file is left as it is", &name, &error.to_string()),
+            }
+        }
+    }
+}
+
+impl OpenFile {
+    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever name
+    /// or link it gets there. Leaves whole lines only in it.
+    pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scan: Scan, status: &Status) -> io::Result<Self> {
+        let opened = open_or_make(fs, path, mode)?;
+        let name = path.display().to_string();
+        let metadata = fs.metadata_of(&opened.file)?;
+        if Mounts::read().is_ok_and(|mounts| mounts.is_of_network(&metadata)) {
+            if scan == Scan::All {
+                status.diagnostics.warn(
+                    "the audit log is on another machine's file system: only its lock file keeps a second process from it",
+                    &[("path", (&name).into())],
+                );
+            }
+        } else {
+            match fs.lock(&opened.file) {
+                Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+                _ => {}
+            }
+        }
+        if let Some(warning) = &opened.warning {
+            status.warn("the audit log is another user's", &name, warning);
+        }
+        let length = match opened.origin {
+            Origin::Created => 0,
+            Origin::Found => {
+                let mended = content::mend(fs, path, &opened.file, opened.length, scan.bytes())?;
+                say_mended(status, &name, &mended);
+                mended.length
+            }
+        };
+        Ok(Self { file: opened.file, identity: opened.identity, length, directory: Directory::Unsynced })
+    }
+}
+
+fn say_mended(status: &Status, name: &str, mended: &Mended) {
+    for (msg, bytes) in [
+        ("a torn line was cut off the audit log's end", mended.cut),
+        ("lines of the audit log that a power cut had damaged were blanked", mended.blanked),
+    ] {
+        if bytes > 0 {
+            status.diagnostics.warn(msg, &[("path", name.into()), ("bytes", bytes.into())]);
+        }
+    }
+}
+
+/// Makes `directory` and what is missing above it, and with `sync` makes the new names durable.
+pub(super) fn make_directory(fs: &Fs, directory: &Path, sync: bool) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs.make_directory(directory)?;
+    if sync {
+        for parent in missing.iter().filter_map(|made| made.parent()) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            fs.sync_directory(parent)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Opening files that are ours, and no others.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::fs::Fs;
+use super::proc::ProcessIds;
+
+/// Tells a file from any other that its path may come to name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// A file opened for appending.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) identity: Identity,
+    /// In bytes.
+    pub(super) length: u64,
+    /// Whether the file was there before.
+    pub(super) origin: Origin,
+    /// Something about the file that an operator should know.
+    pub(super) warning: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Found,
+    Created,
+}
+
+/// Opens the regular file `path` for reading and appending, or makes it with `mode`. A symbolic link is not followed,
+/// and a file that others may write is refused.
+pub(super) fn open_or_make(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened> {
+    let file = match fs.open(appending(mode).create_new(true), path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return open_found(fs, path, mode),
+        file => file?,
+    };
+    fs.set_mode(&file, mode);
+    let identity = Identity::of(&fs.metadata_of(&file)?);
+    Ok(Opened { file, identity, length: 0, origin: Origin::Created, warning: None })
+}
+
+/// The same for a file that is there.
+pub(super) fn open_found(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened> {
+    let before = fs.metadata(path)?;
+    if !before.is_file() {
+        let kind = if before.is_symlink() { "a symbolic link" } else { "no regular file" };
+        return Err(io::Error::other(format!("is {kind} by now, and is left alone")));
+    }
+    let file = fs.open(&appending(mode), path)?;
+    let metadata = fs.metadata_of(&file)?;
+    let identity = Identity::of(&metadata);
+    if identity != Identity::of(&before) {
+        return Err(io::Error::other("was replaced while it was being opened"));
+    }
+    let warning = judge_owner(&metadata, mode)?;
+    Ok(Opened { file, identity, length: metadata.len(), origin: Origin::Found, warning })
+}
+
+fn appending(mode: u32) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(mode);
+    options
+}
+
+/// Refuses a file that somebody else may have made for us to write to, or may change; returns a warning for one that
+/// another member of our group owns.
+fn judge_owner(metadata: &Metadata, wanted: u32) -> io::Result<Option<String>> {
+    const GROUP_WRITE: u32 = 0o020;
+    const WORLD_WRITE: u32 = 0o002;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & WORLD_WRITE & !wanted != 0 {
+        return Err(io::Error::other(format!("anybody may write to it (mode {mode:04o}), so it is not written")));
+    }
+    let ours = ProcessIds::read()?;
+    let owner = metadata.uid();
+    if owner == ours.user || owner == 0 {
+        return Ok(None);
+    }
+    let said = format!("belongs to user {owner}, who is neither this process's ({}) nor root", ours.user);
+    if mode & GROUP_WRITE != 0 && ours.groups.contains(&metadata.gid()) {
+        return Ok(Some(said));
+    }
+    Err(io::Error::other(format!("{said}, so it is not written")))
+}
+
+/// Whether `error` says that a path names nothing.
+pub(super) fn missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Symbolic links followed at the end of a path before they are taken for a circle, as many as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// The path with a symbolic link at its end followed, since rotation renames the file and not the link. A link to what
+/// is no regular file (`/dev/stdout`) stays.
+pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut resolved = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        if is_special_place(&resolved) {
+            return Ok(resolved);
+        }
+        match std::fs::symlink_metadata(&resolved) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = std::fs::read_link(&resolved)?;
+                resolved = match resolved.parent() {
+                    Some(parent) => parent.join(target),
+                    None => target,
+                };
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => return Ok(resolved),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
+}
+
+/// Whether what is there is the kernel's, even if it looks like a regular file.
+fn is_special_place(path: &Path) -> bool {
+    path.starts_with("/proc") || (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
+}
+
+/// Whether `path` is to be written and nothing else. A directory is neither, and an error.
+pub(super) fn is_stream(path: &Path) -> io::Result<bool> {
+    if is_special_place(path) {
+        return Ok(true);
+    }
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(metadata) => Ok(!metadata.is_file()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

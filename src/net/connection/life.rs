@@ -1,0 +1,163 @@
+//! The states of a connection, and who makes room when. Without sockets.
+
+use std::time::{Duration, Instant};
+
+use super::pace::{Pace, SLOW};
+use crate::observe::labels::Evicted;
+
+/// A client that has carried no valid request for so long makes room first. The API server sends the request that it
+/// dialled for within milliseconds.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// A connection idle for so long makes room before any that has just been used or dialled.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A newcomer has this time for each step, handshake and first request, and any client between two requests, before it
+/// makes room for a newcomer.
+const NEWCOMER: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) state: State,
+    pub(super) history: History,
+}
+
+/// What a connection has carried so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum History {
+    /// No request.
+    Unproven,
+    /// Nothing but requests that were refused.
+    Refused,
+    /// A valid request.
+    Proven,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Handshaking {
+        since: Instant,
+    },
+    Waiting {
+        since: Instant,
+    },
+    Arriving {
+        /// `None` while its thread waits for memory and so receives nothing.
+        pace: Option<Pace>,
+    },
+    Complete,
+    GivingWay,
+    Closing,
+}
+
+/// In which order connections make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::net) enum Turn {
+    /// It had its first second and carried no valid request.
+    Unproven,
+    /// It was idle for over a second.
+    Idle,
+    /// Its request arrives slowly.
+    Slow,
+    /// It is new, and its first request was refused.
+    Refused,
+    /// It is new and amid its handshake, and others are newer.
+    Handshaking,
+    /// It is new, and others are newer.
+    Newcomer,
+    /// It was idle for less than a second.
+    JustIdle,
+}
+
+impl Turn {
+    /// Whether those who make room in this turn had less than a second.
+    pub(in crate::net) fn is_of_a_newcomer(self) -> bool {
+        matches!(self, Self::Refused | Self::Handshaking | Self::Newcomer)
+    }
+}
+
+impl From<Turn> for Evicted {
+    fn from(turn: Turn) -> Self {
+        match turn {
+            Turn::Unproven => Self::Unproven,
+            Turn::Idle | Turn::JustIdle => Self::Idle,
+            Turn::Slow => Self::Slow,
+            Turn::Refused | Turn::Handshaking | Turn::Newcomer => Self::Newcomer,
+        }
+    }
+}
+
+/// Whether a request that begins or ends can still be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It can.
+    Open,
+    /// Our writing side is closed: the request can be recorded, not answered.
+    Closing,
+    /// It has to give way: it is answered 503 and not recorded.
+    GivingWay,
+}
+
+/// Whether [`Connection::close_if_waiting`] closed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It did.
+    Now,
+    /// A request is in progress, or it was closed before.
+    No,
+}
+
+impl Life {
+    pub(super) fn standing(&self) -> Standing {
+        match self.state {
+            State::Closing => Standing::Closing,
+            State::GivingWay => Standing::GivingWay,
+            State::Handshaking { .. } | State::Waiting { .. } | State::Arriving { .. } | State::Complete => {
+                Standing::Open
+            }
+        }
+    }
+
+    /// When it is its turn to make room, and how early among its like (the least first); `None` if it may not be ended.
+    pub(super) fn turn(&self, accepted: Instant, now: Instant) -> Option<(Turn, u64)> {
+        let age = |since: Instant| now.saturating_duration_since(since);
+        // The oldest comes first.
+        let order = |age: Duration| u64::MAX - u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        match (&self.state, self.history) {
+            (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven | History::Refused)
+                if age(accepted) >= FIRST_REQUEST =>
+            {
+                Some((Turn::Unproven, order(age(accepted))))
+            }
+            (State::Waiting { since }, History::Refused) => {
+                (age(*since) >= NEWCOMER).then(|| (Turn::Refused, order(age(*since))))
+            }
+            (State::Handshaking { since }, _) => {
+                (age(*since) >= NEWCOMER).then(|| (Turn::Handshaking, order(age(*since))))
+            }
+            (State::Waiting { since }, History::Unproven) => {
+                (age(*since) >= NEWCOMER).then(|| (Turn::Newcomer, order(age(*since))))
+            }
+            (State::Waiting { since }, History::Proven) => {
+                let turn = if age(*since) >= IDLE { Turn::Idle } else { Turn::JustIdle };
+                (age(*since) >= NEWCOMER).then(|| (turn, order(age(*since))))
+            }
+            (State::Arriving { pace: Some(pace) }, _) => {
+                pace.recent(now).filter(|bytes| *bytes < SLOW).map(|bytes| (Turn::Slow, bytes))
+            }
+            (State::Arriving { pace: None } | State::Complete | State::GivingWay | State::Closing, _) => None,
+        }
+    }
+
+    /// Whether the drain has to wait for it: a request or a handshake is in progress, or the request that it was dialled
+    /// for is about to come.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        match (&self.state, self.history) {
+            (State::Handshaking { .. } | State::Arriving { .. } | State::Complete, _) => true,
+            (State::Waiting { since }, History::Unproven) => now.saturating_duration_since(*since) < FIRST_REQUEST,
+            (State::Waiting { .. }, History::Refused | History::Proven) | (State::GivingWay | State::Closing, _) => {
+                false
+            }
+        }
+    }
+}

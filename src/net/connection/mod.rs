@@ -1,0 +1,272 @@
+//! One connection as all threads see it: its socket, its TLS session and its state.
+//!
+//! A thread of its own serves the connection; it blocks in read(2) and says how far it is. Other threads may end it only
+//! as this table says:
+//!
+//! | state | who may end it | how |
+//! |---|---|---|
+//! | `Handshaking` | the roster, for room; the end of the drain | both directions are closed |
+//! | `Waiting` for a request, or refusing one | the roster, for room; the drain; its own thread after the idle time | close_notify, then our writing side is closed; `Closing` |
+//! | `Arriving`: a request's body is being received | the roster or the memory, if it is slow and others wait | our reading side is closed, which wakes its thread; `GivingWay` |
+//! | `Complete`: a request is being recorded and answered | nobody before the end of the drain | both directions are closed |
+//! | `GivingWay`: its thread answers 503 and closes | the roster, one second later | both directions are closed |
+//! | `Closing`: it is read on for what was already on its way | the roster, one second later | both directions are closed |
+//!
+//! What was on its way when our writing side was closed is still recorded: the API server does not send it again.
+
+mod life;
+mod pace;
+
+use std::io::Write as _;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+
+use crate::observe::labels::Evicted;
+pub(super) use life::Turn;
+pub use life::{Closed, Standing};
+use life::{History, Life, State};
+use pace::Pace;
+pub use pace::SLOW;
+
+/// A connection, shared by its own thread, the roster and the memory for bodies.
+pub struct Connection {
+    /// Who is at the other end.
+    pub peer: SocketAddr,
+    pub(super) socket: TcpStream,
+    /// `None`: plain TCP.
+    pub(super) session: Option<Mutex<Session>>,
+    accepted: Instant,
+    life: Mutex<Life>,
+}
+
+/// A TLS session, locked by whoever calls into it.
+pub(super) struct Session {
+    pub(super) tls: UnbufferedServerConnection,
+    /// No byte of an unfinished record or message is in the receive buffer. Only then may another thread, which does not
+    /// have that buffer, call into `tls`: rustls has to see the same bytes again.
+    pub(super) between_records: bool,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// A connection just accepted; TLS where a configuration is given.
+    ///
+    /// # Errors
+    /// rustls refuses the configuration.
+    pub fn new(
+        socket: TcpStream,
+        peer: SocketAddr,
+        config: Option<Arc<rustls::ServerConfig>>,
+    ) -> Result<Self, rustls::Error> {
+        let tls = config.map(UnbufferedServerConnection::new).transpose()?;
+        let session = tls.map(|tls| Mutex::new(Session { tls, between_records: false }));
+        let accepted = Instant::now();
+        let life = Life { state: State::Handshaking { since: accepted }, history: History::Unproven };
+        Ok(Self { peer, socket, session, accepted, life: Mutex::new(life) })
+    }
+
+    /// When it was accepted.
+    pub fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
+    /// Its own thread: begins to serve it. The newcomer's time for a step runs from here.
+    pub(super) fn begin(&self) {
+        if let State::Handshaking { since } = &mut self.lock().state {
+            *since = Instant::now();
+        }
+    }
+
+    /// Its own thread: the handshake is done, it waits for its first request.
+    pub fn end_handshake(&self) {
+        let mut life = self.lock();
+        // It may have been evicted meanwhile.
+        if let State::Handshaking { .. } = life.state {
+            life.state = State::Waiting { since: Instant::now() };
+        }
+    }
+
+    /// Its own thread: a head is complete, the body is being received from now on.
+    pub fn begin_body(&self) -> Standing {
+        self.advance(State::Arriving { pace: Some(Pace::new(Instant::now())) })
+    }
+
+    /// Its own thread: a request is complete.
+    pub fn complete(&self) -> Standing {
+        self.advance(State::Complete)
+    }
+
+    /// Its own thread: nothing of a body is received until [`Connection::resume`], because memory is short.
+    pub fn pause(&self) -> Standing {
+        let mut life = self.lock();
+        if let State::Arriving { pace } = &mut life.state {
+            *pace = None;
+        }
+        life.standing()
+    }
+
+    /// Its own thread: the body is received again.
+    pub fn resume(&self) {
+        if let State::Arriving { pace } = &mut self.lock().state {
+            *pace = Some(Pace::new(Instant::now()));
+        }
+    }
+
+    fn advance(&self, next: State) -> Standing {
+        let mut life = self.lock();
+        let standing = life.standing();
+        if standing == Standing::Open {
+            life.state = next;
+        }
+        standing
+    }
+
+    /// Its own thread: the reply is sent, it waits for the next request.
+    pub fn end_request(&self) {
+        self.advance(State::Waiting { since: Instant::now() });
+    }
+
+    /// Its own thread: it has carried a valid request.
+    pub fn prove(&self) {
+        self.lock().history = History::Proven;
+    }
+
+    /// Its own thread: a request on it is refused.
+    pub fn refuse(&self) {
+        let mut life = self.lock();
+        if life.history == History::Unproven {
+            life.history = History::Refused;
+        }
+    }
+
+    /// Its own thread: `count` bytes were received.
+    pub(super) fn received(&self, count: usize) {
+        if let State::Arriving { pace: Some(pace) } = &mut self.lock().state {
+            pace.add(u64::try_from(count).unwrap_or(u64::MAX), Instant::now());
+        }
+    }
+
+    /// How it stands: whether a request on it can still be answered.
+    pub fn standing(&self) -> Standing {
+        self.lock().standing()
+    }
+
+    /// Bytes of a body received in the last window or two; `None` if no body is arriving, or not for long enough to tell.
+    pub fn pace(&self, now: Instant) -> Option<u64> {
+        match &self.lock().state {
+            State::Arriving { pace: Some(pace) } => pace.recent(now),
+            _ => None,
+        }
+    }
+
+    /// Makes a request whose body is arriving give way: its thread wakes up, answers 503 and closes.
+    pub fn give_way(&self) -> Closed {
+        let mut life = self.lock();
+        let State::Arriving { pace: Some(_) } = life.state else {
+            return Closed::No;
+        };
+        life.state = State::GivingWay;
+        drop(life);
+        let _ = self.socket.shutdown(Shutdown::Read);
+        Closed::Now
+    }
+
+    /// When it is its turn to make room, and how early among its like (the least first); `None` if it may not be ended.
+    pub(super) fn turn(&self, now: Instant) -> Option<(Turn, u64)> {
+        self.lock().turn(self.accepted, now)
+    }
+
+    /// Ends it as the table says, if it still may be; says as what.
+    pub(super) fn evict(&self, now: Instant) -> Option<Evicted> {
+        let mut life = self.lock();
+        let (turn, _) = life.turn(self.accepted, now)?;
+        match life.state {
+            State::Handshaking { .. } => {
+                drop(life);
+                self.cut();
+            }
+            State::Arriving { .. } => {
+                life.state = State::GivingWay;
+                drop(life);
+                let _ = self.socket.shutdown(Shutdown::Read);
+            }
+            _ => {
+                life.state = State::Closing;
+                drop(life);
+                self.say_goodbye();
+            }
+        }
+        Some(turn.into())
+    }
+
+    /// Closes our writing side if it waits for a request, or cuts it amid its handshake.
+    pub fn close_if_waiting(&self) -> Closed {
+        let mut life = self.lock();
+        match life.state {
+            State::Handshaking { .. } => {
+                life.state = State::Closing;
+                drop(life);
+                self.cut();
+                Closed::Now
+            }
+            State::Waiting { .. } => {
+                life.state = State::Closing;
+                drop(life);
+                self.say_goodbye();
+                Closed::Now
+            }
+            _ => Closed::No,
+        }
+    }
+
+    /// Whether it takes one of the places: it is not on its way out.
+    pub(super) fn takes_a_place(&self) -> bool {
+        !matches!(self.lock().state, State::GivingWay | State::Closing)
+    }
+
+    /// Whether the drain has to wait for it.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.lock().is_due(now)
+    }
+
+    /// Closes both directions at once; the connection's own thread sees the end of the stream.
+    pub(super) fn cut(&self) {
+        self.lock().state = State::Closing;
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Closes our writing side, after close_notify where TLS is spoken. Called by other threads; never blocks for long.
+    fn say_goodbye(&self) {
+        // Where its own thread is amid a write, or amid a record, there is no room for a close_notify.
+        if let Some(session) = &self.session
+            && let Ok(mut session) = session.try_lock()
+            && session.between_records
+        {
+            let mut alert = [0; 128];
+            if let UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(mut traffic)), .. } =
+                session.tls.process_tls_records(&mut [])
+                && let Ok(length) = traffic.queue_close_notify(&mut alert)
+            {
+                let _ = self.socket.set_write_timeout(Some(Duration::from_millis(1)));
+                let _ = (&self.socket).write_all(alert.get(..length).unwrap_or_default());
+            }
+        }
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

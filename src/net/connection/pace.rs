@@ -1,0 +1,45 @@
+//! How fast a body arrives.
+
+use std::time::{Duration, Instant};
+
+/// Bytes received are counted over windows of this length.
+const WINDOW: Duration = Duration::from_millis(250);
+
+/// A body that brings fewer bytes than this in a window (64 KiB a second) is slow: a large one could not end in time.
+pub const SLOW: u64 = 16 * 1024;
+
+/// How many bytes came lately.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// When the window that is being counted began.
+    began: Instant,
+    bytes: u64,
+    /// Bytes of the window before; `None` in the first.
+    before: Option<u64>,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { began: now, bytes: 0, before: None }
+    }
+
+    pub(super) fn add(&mut self, count: u64, now: Instant) {
+        if now.saturating_duration_since(self.began) >= WINDOW {
+            *self = Self { began: now, bytes: 0, before: Some(self.recent(now).unwrap_or(0)) };
+        }
+        self.bytes = self.bytes.saturating_add(count);
+    }
+
+    /// Bytes of the last window or two; `None` before the first is over.
+    pub(super) fn recent(&self, now: Instant) -> Option<u64> {
+        let elapsed = now.saturating_duration_since(self.began);
+        if elapsed >= 2 * WINDOW {
+            // All that was counted came in the first half of this time.
+            Some(0)
+        } else if elapsed >= WINDOW {
+            Some(self.bytes)
+        } else {
+            self.before.map(|before| before.saturating_add(self.bytes))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The TLS handshake, and what is said when it fails.
+
+use std::time::{Duration, Instant};
+
+use super::connection::Handler;
+use super::reply::{Next, Reply};
+use super::request::Request;
+use super::routes::Port;
+use crate::http::Status;
+use crate::net::connection::Standing;
+use crate::net::roster::LINGER;
+use crate::net::transport::{Error, Progress};
+use crate::observe::labels::HandshakeFault;
+use crate::tls::handshake_failure::HandshakeFailure;
+
+/// A handshake takes milliseconds; a peer that needs longer holds a thread.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+impl Handler<'_> {
+    /// Shakes hands where TLS is spoken.
+    pub(super) fn handshake(&mut self) -> Next {
+        if self.port == Port::Https
+            && let Err(failure) = self.shake_hands()
+        {
+            // Whoever was evicted amid its handshake is counted as that, and was spoken of already.
+            let evicted = self.connection.standing() != Standing::Open;
+            let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
+            self.service.metrics.tls_handshake_failures.increment(reason);
+            if !evicted && let Some(left_out) = self.service.handshake_messages.admit(Instant::now()) {
+                let msg = format!("http: TLS handshake error from {}: {}", self.connection.peer, failure.words);
+                let fields = [("reason", reason.into()), ("left_out", left_out.into())];
+                self.service.diagnostics.warn(&msg, &fields);
+            }
+            return Next::Ended;
+        }
+        self.connection.end_handshake();
+        Next::KeepOpen
+    }
+
+    fn shake_hands(&mut self) -> Result<(), HandshakeFailure> {
+        match self.transport.handshake(Instant::now() + HANDSHAKE) {
+            Ok(Progress::End) => Err(HandshakeFailure::end_of_file(self.transport.is_amid_record())),
+            Ok(_) => {
+                self.service.metrics.tls_handshakes.increment();
+                Ok(())
+            }
+            Err(Error::PlainHttp) => {
+                let why = "this port speaks HTTPS, the request came in plain HTTP";
+                self.compose(&Request::unreadable(), &Reply::refusal(Status::BadRequest, why).then(Next::Close));
+                self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
+                Err(HandshakeFailure::plain_http())
+            }
+            Err(Error::NotTls) => Err(HandshakeFailure::not_tls()),
+            Err(Error::TimedOut) => Err(HandshakeFailure::timeout()),
+            Err(Error::Io(error)) => Err(HandshakeFailure::from_io(&error)),
+            Err(Error::Tls(error)) => Err(HandshakeFailure::from_tls(&error)),
+        }
+    }
+}
