@@ -3,6 +3,7 @@
 use std::alloc::System;
 use std::time::SystemTime;
 
+use kube_audit_rest::files::policy_file;
 use kube_audit_rest::record::{event_list, review};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -18,7 +19,16 @@ fn recorded_requests_become_lines_without_an_allocation() {
     let mut lines = Vec::with_capacity(2 * EVENT_LISTS.len());
     let mut reply = Vec::with_capacity(4096);
     let mut largest = Vec::with_capacity(1 << 20);
-    for source in [None, Some(longest_name.as_str())] {
+    let policy = include_bytes!("../k8s/base/policy.yaml");
+    let policy = policy_file::parse(policy).unwrap();
+    let everything = policy_file::parse(include_bytes!("../k8s/policies/everything/policy.yaml")).unwrap();
+    for (source, policy) in [
+        (None, None),
+        (Some(longest_name.as_str()), None),
+        (Some(longest_name.as_str()), Some(&policy)),
+        // The longest level's name.
+        (Some(longest_name.as_str()), Some(&everything)),
+    ] {
         for body in ADMISSION.split_inclusive(|byte| *byte == b'\n') {
             let mut exact = Vec::with_capacity(body.len() + review::ROOM);
             assert_eq!(
@@ -26,7 +36,7 @@ fn recorded_requests_become_lines_without_an_allocation() {
                     exact.clear();
                     exact.extend_from_slice(body);
                     reply.clear();
-                    review::audit_line(&mut exact, SystemTime::now(), source, None, &mut reply).unwrap();
+                    review::audit_line(&mut exact, SystemTime::now(), source, policy, &mut reply).unwrap();
                 }),
                 (0, 0)
             );
@@ -37,7 +47,7 @@ fn recorded_requests_become_lines_without_an_allocation() {
                     largest.clear();
                     largest.extend_from_slice(body);
                     lines.clear();
-                    event_list::audit_lines(&mut largest, source, None, &mut lines).unwrap();
+                    event_list::audit_lines(&mut largest, source, policy, &mut lines).unwrap();
                 }),
                 (0, 0)
             );

@@ -5,6 +5,7 @@ mod common;
 
 use std::alloc::System;
 use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,13 @@ const CA: &str = "KUBE_AUDIT_REST_TEST_CA";
 
 #[test]
 fn a_request_on_a_warm_connection_allocates_nothing_of_ours() {
+    // One after the other: the counter counts all that happens in this process.
+    for policy in [None, Some("k8s/base/policy.yaml")] {
+        serve_and_count(policy.map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file)));
+    }
+}
+
+fn serve_and_count(policy_filename: Option<PathBuf>) {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let authority = Authority::new();
@@ -45,6 +53,7 @@ fn a_request_on_a_warm_connection_allocates_nothing_of_ours() {
         cert_filename: path("tls.crt"),
         cert_key_filename: path("tls.key"),
         logger_filename: path("audit.log"),
+        policy_filename,
         server_address: Some([127, 0, 0, 1].into()),
         metrics_address: Some([127, 0, 0, 1].into()),
         server_port: 0,

@@ -100,13 +100,19 @@ pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[&[u8]]) -> i
         }
     }
     if whole < length {
-        fs.set_len(file, whole)?;
-        // If somebody truncated it just before, the cut has made it longer, and it ends in NULs.
-        if fs.metadata_of(file)?.len() != whole || line_start(fs, file, whole)? != whole {
-            return Err(io::Error::other("it is not what it was cut to"));
-        }
+        cut_to(fs, file, whole)?;
     }
     Ok(whole)
+}
+
+/// Cuts a file to `whole`, where a line ends, and sees to it that this has worked.
+fn cut_to(fs: &Fs, file: &File, whole: u64) -> io::Result<()> {
+    fs.set_len(file, whole)?;
+    // If somebody truncated it just before, the cut has made it longer, and it ends in NULs.
+    if fs.metadata_of(file)?.len() != whole || line_start(fs, file, whole)? != whole {
+        return Err(io::Error::other("it is not what it was cut to"));
+    }
+    Ok(())
 }
 
 /// What a power cut or a crash had left in a file, and what it was mended to.
@@ -147,7 +153,7 @@ pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64)
         mended.blanked += end - start;
     }
     if torn < length {
-        fs.set_len(file, torn)?;
+        cut_to(fs, file, torn)?;
         mended.length = torn;
         mended.cut = length - torn;
     }

@@ -78,6 +78,8 @@ pub(super) struct Disk {
     pub(super) failed: u32,
     /// Somebody has truncated the log, perhaps within a line, and the log may not know yet.
     pub(super) truncated: bool,
+    /// How often, since the log last wrote undisturbed.
+    pub(super) truncations: u32,
     /// The files that were.
     pub(super) truncated_files: Vec<u64>,
 }
@@ -211,6 +213,7 @@ impl Disk {
 
     /// To so many hundredths of its length, and from there to the end of a line.
     pub(super) fn truncate_to_line(&mut self, share: u8) {
+        self.truncations += 1;
         self.take(|disk| {
             let text = fs::read(&disk.log)?;
             let end = text.len() * usize::from(share) / 100;
@@ -221,6 +224,7 @@ impl Disk {
 
     pub(super) fn truncate(&mut self, share: u8) {
         self.truncated = true;
+        self.truncations += 1;
         self.truncated_files.extend(fs::metadata(&self.log).map(|metadata| metadata.ino()));
         self.take(|disk| {
             let file = File::options().write(true).open(&disk.log)?;

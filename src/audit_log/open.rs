@@ -56,8 +56,12 @@ pub(super) fn open_or_make(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened
 pub(super) fn open_found(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened> {
     let before = fs.metadata(path)?;
     if !before.is_file() {
-        let kind = if before.is_symlink() { "a symbolic link" } else { "no regular file" };
-        return Err(io::Error::other(format!("is {kind} by now, and is left alone")));
+        let what = if before.is_symlink() {
+            "is a symbolic link by now; links are followed at the program's start only"
+        } else {
+            "is no regular file"
+        };
+        return Err(io::Error::other(what));
     }
     let file = fs.open(&appending(mode), path)?;
     let metadata = fs.metadata_of(&file)?;

@@ -191,8 +191,11 @@ impl<'t> Texts<'t> {
 /// The path of a request's URI: without its query, and percent-decoded (RFC 3986) as Go's `URL.Path` is. A `%` that
 /// begins no escape stays.
 fn path_of(uri: Cow<'_, str>) -> Cow<'_, str> {
-    if !uri.contains(['?', '%']) {
-        return uri;
+    if let Cow::Borrowed(uri) = uri
+        && let Some(path) = uri.split('?').next()
+        && !path.contains('%')
+    {
+        return Cow::Borrowed(path);
     }
     let path = uri.split('?').next().unwrap_or_default();
     let mut decoded = Vec::with_capacity(path.len());

@@ -1,0 +1,130 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn shape(node: &Node) -> String {
+    match &node.value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => format!("#{number}"),
+        Value::Text(text) => format!("{text:?}"),
+        Value::List(list) => format!("[{}]", list.iter().map(shape).collect::<Vec<_>>().join(",")),
+        Value::Map(members) => {
+            let members = members.iter().map(|member| format!("{}:{}", member.name, shape(&member.value)));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
+fn reads(text: &str) -> String {
+    match read(text) {
+        Ok(node) => shape(&node),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn yaml_and_json_give_the_same_tree() {
+    let wanted = r#"{a:["x","y z"],b:{c:null,d:true}}"#;
+    for text in [
+        "a:\n- x\n- y z\nb:\n  c:\n  d: true\n",
+        "\u{feff}a: [x, 'y z']\nb: {c: ~, d: true}",
+        "---\r\na:\r\n  - x # one\r\n  - \"y z\"\r\nb:\r\n  c: null\r\n  d: yes\r\n...\r\n",
+        "{\"a\":[\"x\",\"y z\"],\"b\":{\"c\":null,\"d\":true}}",
+        "{\n\t\"a\": [\"x\",\t\"y z\"],\n\t\"b\": {\"c\": null, \"d\": true}\n}\n",
+    ] {
+        assert_eq!(reads(text), wanted, "{text}");
+    }
+    assert_eq!(reads(r#"{"a\/b":"\u00e9\n"}"#), "{a/b:\"é\\n\"}");
+}
+
+#[test]
+fn plain_values_are_what_kubernetes_takes_them_for_and_quotes_make_text() {
+    for (text, wanted) in [
+        ("- a\n- None\n- '1'\n- \"true\"\n- !!str 1\n- |-\n  1\n", r#"["a","None","1","true","1","1"]"#),
+        ("[~, null, Null, NULL]", "[null,null,null,null]"),
+        ("[true, yes, On, no, OFF, n]", "[true,true,true,false,false,false]"),
+    ] {
+        assert_eq!(reads(text), wanted);
+    }
+    let numbers = "1 -1 +1 1_000 0x1f 0o17 0b1 1.5 .5 1e3 -1.5e-3 .inf -.INF .nan 017";
+    for number in numbers.split(' ') {
+        assert_eq!(plain(number.to_owned()), Value::Number(number.to_owned()));
+    }
+    let texts = "inf nan infinity -inf e3 0x 0xg 1.2.3 10.0.0.0/8 1a - + . system:masters 12:30 -a None";
+    for text in texts.split(' ') {
+        assert_eq!(plain(text.to_owned()), Value::Text(text.to_owned()));
+    }
+}
+
+#[test]
+fn lines_are_those_of_the_file() {
+    let Value::Map(members) = read("# one\na: x\n\nb:\n  - y\n  - z\n").unwrap().value else { panic!() };
+    assert_eq!((members[0].line, members[1].line), (2, 4));
+    let Value::List(list) = &members[1].value.value else { panic!() };
+    assert_eq!((list[0].line, list[1].line), (5, 6));
+}
+
+#[test]
+fn aliases_stand_for_what_was_anchored() {
+    assert_eq!(reads("a: &who [x, z]\nb: *who\n"), r#"{a:["x","z"],b:["x","z"]}"#);
+    assert_eq!(reads("- &a x\n- &a z\n- *a\n"), r#"["x","z","z"]"#);
+    assert!(reads("a: *none\n").starts_with("line 1: not YAML: "));
+}
+
+#[test]
+fn what_is_no_such_document_is_said_with_its_line() {
+    for (text, wanted) in [
+        ("", "line 1: the file is empty"),
+        ("# nothing\n", "line 1: the file is empty"),
+        ("a: 1\nb: 2\na: 3\n", "line 3: \"a\" stands there twice"),
+        ("{\"a\":1,\n\"\\u0061\":2}", "line 2: \"a\" stands there twice"),
+        ("a: 1\n---\nb: 2\n", "line 2: a second document begins, one is expected"),
+        ("? [a]\n: b\n", "line 1: a list or map stands where a field's name is expected"),
+        ("a: !secret b\n", "line 1: the tag \"!secret\" is not known here"),
+        ("a: !!map {}\n", "line 1: the tag \"tag:yaml.org,2002:!map\" is not known here"),
+        ("a: &a [*a]\n", "line 1: an alias of what it stands in"),
+    ] {
+        assert_eq!(reads(text), wanted, "{text}");
+    }
+    for text in ["a: [", "a: b: c", "a:\n\t- b", "\"", "{a", "a: \0", "- a\nb: c", "{---", "%YAML 9"] {
+        assert!(reads(text).contains("not YAML: "), "{text}: {}", reads(text));
+    }
+}
+
+#[test]
+fn depth_and_number_are_bounded_with_aliases_and_without() {
+    let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    assert_eq!(reads(&nested(64)), nested(64));
+    assert_eq!(reads(&nested(65)), "line 1: nested deeper than 64");
+    assert_eq!(reads(&"- ".repeat(500_000)), "line 1: nested deeper than 64");
+    // The parser, which looks ahead here, has a limit of its own.
+    assert_eq!(reads(&"{a: ".repeat(100_000)), "line 1: not YAML: recursion limit exceeded");
+    // Each alias is one deeper than the last.
+    let tower: String =
+        (1..100).map(|n| format!("- &a{n} [*a{}]\n", n - 1)).fold("- &a0 []\n".to_owned(), |all, line| all + &line);
+    assert_eq!(reads(&tower), "line 64: nested deeper than 64");
+
+    let list = |length| format!("[{}]", "a,".repeat(length));
+    assert!(read(&list(MAX_VALUES - 1)).is_ok());
+    assert_eq!(reads(&list(MAX_VALUES)), "line 1: more than 100000 values, aliases replaced");
+    // A billion laughs.
+    let bomb: String = (1..10)
+        .map(|n| format!("- &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(",")))
+        .fold("- &a0 [lol]\n".to_owned(), |all, line| all + &line);
+    assert_eq!(reads(&bomb), "line 6: more than 100000 values, aliases replaced");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic_or_say_more_than_a_line(
+        text in prop_oneof![
+            any::<String>(),
+            "[-a:#&*!|>'\"%@{}\\[\\], \n\t?~.0]{0,60}",
+        ]
+    ) {
+        if let Err(error) = read(&text) {
+            prop_assert!(!error.to_string().contains(char::is_control), "{error:?}");
+        }
+    }
+}
