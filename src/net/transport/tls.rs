@@ -83,9 +83,7 @@ impl Transport<'_> {
         let mut used = 0;
         let mut failure = None;
         while delivered == 0 {
-            // After a failure nothing is read any more: rustls would refuse the same bytes, and queue an alert, once more.
-            let unread = if failure.is_none() { self.start..self.end } else { 0..0 };
-            let incoming = self.incoming.get_mut(unread).unwrap_or_default();
+            let incoming = self.incoming.get_mut(self.start..self.end).unwrap_or_default();
             let UnbufferedStatus { mut discard, state } = session.tls.process_tls_records(incoming);
             let mut waits = false;
             match state {
