@@ -33,9 +33,12 @@ fn plain_http_on_the_tls_port_is_told_so() {
     ];
     for bytes in garbage {
         let mut tcp = TcpStream::connect(server.https()).unwrap();
+        tcp.set_read_timeout(Some(common::PATIENCE)).unwrap();
         let _ = tcp.write_all(bytes);
         let _ = tcp.shutdown(std::net::Shutdown::Write);
-        let _ = tcp.read_to_end(&mut Vec::new());
+        let end = tcp.read_to_end(&mut Vec::new());
+        let hangs = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!hangs, "{bytes:?} is not answered");
     }
     assert_eq!(server.connect().exchange(&post("/log-request", &corpus::review("u"))).status, 200);
     assert_eq!(server.lines().len(), 1);
