@@ -83,11 +83,7 @@ impl Transport<'_> {
         let mut used = 0;
         let mut failure = None;
         while delivered == 0 {
-            // Never the same bad bytes twice: each time rustls would queue another alert, which it asserts that it does not.
-            let incoming = match failure {
-                None => self.incoming.get_mut(self.start..self.end).unwrap_or_default(),
-                Some(_) => &mut [],
-            };
+            let incoming = self.incoming.get_mut(self.start..self.end).unwrap_or_default();
             let UnbufferedStatus { mut discard, state } = session.tls.process_tls_records(incoming);
             let mut waits = false;
             match state {
