@@ -1,4 +1,3 @@
-#![cfg(test)]
 //! Failures of system calls, for tests.
 
 use std::collections::HashMap;

@@ -1,4 +1,3 @@
-#![cfg(test)]
 //! The log file against a model of it, step by step in one thread: any calls fail in any step, the file is deleted,
 //! moved and truncated under it in mid-call, the process is killed, the power is cut. After each step what was
 //! acknowledged (and, after a power cut, synced) is there once, what was refused is not, and every line is whole.

@@ -416,6 +416,31 @@ fn a_directory_removed_and_made_again_is_locked_and_written_again() {
 }
 
 #[test]
+fn a_call_that_fails_as_the_lock_is_taken_again_keeps_appends_refused_no_longer_than_it_fails() {
+    for nth in 1..=6 {
+        let place = Place::new();
+        let status = Arc::new(place.status());
+        let rules = Rules { max_size: 0, sync: false, mode: 0o600 };
+        let mut log = LogFile::open(place.fs.clone(), place.log(), rules, Arc::clone(&status)).unwrap();
+        log.append(b"{\"one\":1}\n").unwrap();
+        let lock = place.directory().join(".audit.log.lock");
+        fs::remove_file(&lock).unwrap();
+        let other = fs::File::create(&lock).unwrap();
+        other.lock().unwrap();
+        log.look(file::Look::Regular);
+        assert_eq!(log.append(b"{\"two\":2}\n").unwrap_err().reason(), AppendFault::Lock);
+        drop(other);
+        place.fs.faults.set(Some(faults::Plan { call: Some(Call::Stat), nth, times: 1, errno: 5, short: false }));
+        log.look(file::Look::Regular);
+        assert!(place.fs.faults.fired() || nth == 6, "{nth}");
+        log.look(file::Look::Regular);
+        assert_eq!(status.failing(), None, "{nth}");
+        log.append(b"{\"three\":3}\n").unwrap();
+        assert_eq!(place.read_log(), "{\"one\":1}\n{\"three\":3}\n");
+    }
+}
+
+#[test]
 fn copytruncate_leaves_no_hole() {
     let mut place = Place::new();
     place.settings.max_size = 100;

@@ -1,7 +1,7 @@
 //! Who may write: the file of `--sources-filename`.
 //!
 //! On a managed cluster nothing but a token in the webhook's URL can authenticate the API server. Each line of the file
-//! is `NAME TOKEN`; the name goes into the audit lines as `source`. Requests are not known here, only tokens.
+//! is `NAME TOKEN`; the name goes into the audit lines as `source`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,9 +17,9 @@ use crate::observe::metrics::Metrics;
 const FLAG: &str = "--sources-filename";
 /// 128 bits: cannot be guessed over a network.
 const MIN_TOKEN_LENGTH: usize = 32;
-/// Every token is compared in this length.
+/// Every token is padded to this length and compared in full.
 const MAX_TOKEN_LENGTH: usize = 128;
-/// A DNS-1123 label's length: a name is for people to read.
+/// As long as a DNS label may be (RFC 1123): a name is for people to read.
 const MAX_NAME_LENGTH: usize = 63;
 /// Each request is compared with every token, so their number is a cost for all (about 4 ns each).
 const MAX_TOKENS: usize = 1000;
@@ -43,7 +43,7 @@ pub enum Invalid {
         /// The line, from 1.
         line: usize,
     },
-    /// The name is not of DNS-1123's form.
+    /// The name is not of the form of a DNS name (RFC 1123).
     Name {
         /// The line, from 1.
         line: usize,
@@ -154,7 +154,7 @@ impl Sources {
 struct Padded([u8; MAX_TOKEN_LENGTH]);
 
 impl Padded {
-    /// `None` where it is longer than any token, or contains a NUL, which no token does.
+    /// `None` if it is longer than any token may be, or contains a NUL.
     fn new(token: &[u8]) -> Option<Self> {
         let mut padded = [0; MAX_TOKEN_LENGTH];
         padded.get_mut(..token.len())?.copy_from_slice(token);

@@ -1,7 +1,7 @@
 //! The tree of a YAML document -> the policy that it says, or the first thing that is wrong with it.
 //!
-//! The shape is that of `audit.k8s.io/v1` Policy. What upstream only warns of is refused: with `verbs` one space too far
-//! to the left, a rule would match everything.
+//! The shape is that of `audit.k8s.io/v1` Policy. Unknown fields, of which kube-apiserver only warns, are refused: with
+//! `verbs` indented one space too little, a rule would match everything.
 
 use std::fmt;
 
@@ -198,7 +198,7 @@ impl<'n> Object<'n> {
         }
     }
 
-    /// The field's value; null is as good as no field, as in Go.
+    /// The field's value. Null is taken for no field, as in Go.
     fn get(&self, field: &str) -> Option<&'n Node> {
         let member = self.members.iter().find(|member| member.name == field)?;
         (member.value.value != Value::Null).then_some(&member.value)
@@ -260,12 +260,10 @@ impl<'n> Object<'n> {
         if let Some(found) = all.iter().find(|item| name(**item) == text) {
             return Ok(*found);
         }
-        let text = printable(text);
         let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
-        let almost = names.iter().find(|name| printable(name).eq_ignore_ascii_case(&text));
-        let what = match almost {
-            Some(almost) => format!("{text} is written {almost}"),
-            None => format!("{text} is none of {}", names.join(", ")),
+        let what = match names.iter().find(|name| name.eq_ignore_ascii_case(text)) {
+            Some(almost) => format!("{} is written {almost}", printable(text)),
+            None => format!("{} is none of {}", printable(text), names.join(", ")),
         };
         Err(self.wrong(field, node, what))
     }

@@ -1,7 +1,7 @@
 //! What is recorded: the file of `--policy-filename`, an audit Policy as kube-apiserver takes it.
 //!
-//! This module owns the file, its YAML and what can be wrong with it. It must not know requests: what comes out is a
-//! [`Policy`], and nothing that a request brings is ever read by this code.
+//! Owns the file, its YAML and what can be wrong with it. Must not know requests: a [`Policy`] comes out, and nothing that
+//! a request brings is ever read by this code.
 
 mod document;
 mod yaml;
@@ -87,10 +87,10 @@ impl PolicyFile {
     }
 }
 
-/// Reads a policy for a look at it.
+/// Reads a policy for the `policy` command.
 ///
 /// # Errors
-/// As [`PolicyFile::load`], naming the command instead of the flag.
+/// As those of [`PolicyFile::load`], with the command named instead of the flag.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
     check(&Content::read("policy", path)?)
 }

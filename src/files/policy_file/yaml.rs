@@ -1,4 +1,4 @@
-//! YAML text -> a tree of values that know their lines. JSON is YAML, so that it is read by the same code.
+//! YAML text -> a tree of values that know their lines. JSON is YAML, and is read by the same code.
 //!
 //! This is the only place that knows the YAML parser. Plain values are told apart as Kubernetes' own parser does it
 //! (YAML 1.1), so that `users: [1234]` is not taken for a name here and for a number there.
@@ -14,6 +14,10 @@ const MAX_DEPTH: usize = 64;
 /// How many values there may be, counted after aliases are replaced by what they stand for: a few lines of aliases of
 /// aliases would be billions.
 const MAX_VALUES: usize = 100_000;
+
+/// In what an alias stands for, text counts as one more value for each so many bytes: aliases of one long text would
+/// otherwise be gigabytes.
+const TEXT_OF_A_VALUE: usize = 64;
 
 /// A value and the line, from 1, on which it begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -195,7 +199,7 @@ impl Builder {
 }
 
 impl Node {
-    /// Lists and maps on the longest way inwards. No deeper than [`MAX_DEPTH`], so that recursion is bounded.
+    /// How deep lists and maps stand in each other: 0 for a scalar. At most [`MAX_DEPTH`], so recursion is bounded.
     fn depth(&self) -> usize {
         match &self.value {
             Value::List(list) => 1 + list.iter().map(Self::depth).max().unwrap_or(0),
@@ -204,16 +208,20 @@ impl Node {
         }
     }
 
-    /// How many values it is made of.
+    /// How many values it is made of, with its text counted by [`TEXT_OF_A_VALUE`].
     fn values(&self) -> usize {
+        let text = |text: &str| text.len() / TEXT_OF_A_VALUE;
         match &self.value {
+            Value::Null | Value::Bool(_) => 1,
+            Value::Number(scalar) | Value::Text(scalar) => 1 + text(scalar),
             Value::List(list) => 1 + list.iter().map(Self::values).sum::<usize>(),
-            Value::Map(members) => 1 + members.iter().map(|member| member.value.values()).sum::<usize>(),
-            _ => 1,
+            Value::Map(members) => {
+                1 + members.iter().map(|member| text(&member.name) + member.value.values()).sum::<usize>()
+            }
         }
     }
 
-    /// As the name of a map's member.
+    /// The value as the name of a map's member.
     fn into_name(self) -> Result<String, Error> {
         match self.value {
             Value::Text(text) | Value::Number(text) => Ok(text),
@@ -268,7 +276,7 @@ fn is_number(text: &str) -> bool {
     special || begins && digits.parse::<f64>().is_ok()
 }
 
-/// On one line, and not too long for a message, whatever it holds.
+/// The text in quotes, on one line and cut to a length fit for a message.
 pub(super) fn printable(text: &str) -> String {
     const LONGEST: usize = 80;
     let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
