@@ -27,7 +27,7 @@ use super::error::AppendError;
 use super::fs::Fs;
 use super::guard::Guard;
 use super::open::Identity;
-use super::status::Status;
+use super::status::LogStatus;
 use crate::observe::diagnostics::Latch;
 use group::{Fate, Group};
 
@@ -47,7 +47,7 @@ pub(super) struct Rules {
 pub(super) struct LogFile {
     fs: Fs,
     rules: Rules,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
     path: PathBuf,
     /// The path in messages.
     name: String,

@@ -62,7 +62,7 @@ use commit::GroupCommit;
 use file::{LogFile, Rules};
 use fs::Fs;
 use open::{is_stream, resolve};
-use status::Status;
+use status::LogStatus;
 use stream::Stream;
 use watcher::{Kind, Pruner, Watcher};
 use writer::{Sink, Writer};
@@ -106,7 +106,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct AuditLog {
     commit: Arc<GroupCommit>,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
     /// The watcher, and for a file the thread that deletes rolled files.
     threads: Vec<JoinHandle<()>>,
 }
@@ -127,7 +127,7 @@ impl AuditLog {
         metrics: Arc<Metrics>,
         diagnostics: Arc<Diagnostics>,
     ) -> Result<Self, OpenError> {
-        let status = Arc::new(Status::new(metrics, diagnostics));
+        let status = Arc::new(LogStatus::new(metrics, diagnostics));
         let mut pruner = None;
         let sink = match &settings.target {
             Target::Stdout => Sink::Stream(Stream::stdout(fs.clone(), Arc::clone(&status))?),

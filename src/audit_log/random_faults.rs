@@ -20,7 +20,7 @@ use super::faults::{Fault, Name};
 use super::file::{LogFile, Rules};
 use super::fs::Fs;
 use super::names::Names;
-use super::status::Status;
+use super::status::LogStatus;
 use super::tests::Messages;
 use super::writer::{Sink, Writer};
 use crate::observe::diagnostics::{Diagnostics, Format};
@@ -99,7 +99,7 @@ struct World {
     rules: Rules,
     fs: Fs,
     messages: Messages,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
     writer: Option<Writer>,
     fates: HashMap<String, Fate>,
     /// Files where a failed write could not be cut off either: they may be torn, and hold what was refused.
@@ -111,9 +111,9 @@ struct World {
     number: u32,
 }
 
-fn status(messages: &Messages) -> Arc<Status> {
+fn status(messages: &Messages) -> Arc<LogStatus> {
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(messages.clone()));
-    Arc::new(Status::new(Arc::default(), Arc::new(diagnostics)))
+    Arc::new(LogStatus::new(Arc::default(), Arc::new(diagnostics)))
 }
 
 impl World {

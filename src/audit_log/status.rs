@@ -12,7 +12,7 @@ use crate::observe::metrics::Metrics;
 
 /// Shared by the writer and the log's threads.
 #[derive(Debug)]
-pub(super) struct Status {
+pub(super) struct LogStatus {
     pub(super) metrics: Arc<Metrics>,
     pub(super) diagnostics: Arc<Diagnostics>,
     /// SIGHUP came: whoever has the writer next opens the log anew.
@@ -33,7 +33,7 @@ pub(super) struct Status {
     opened: Instant,
     /// When the write to a stream began that is under way: nanoseconds after `opened`, 0 for none.
     waiting_since: AtomicU64,
-    /// Bytes appended when [`Status::note_appends`] was last called.
+    /// Bytes appended when [`LogStatus::note_appends`] was last called.
     noted: AtomicU64,
 }
 
@@ -51,7 +51,7 @@ struct Outage {
     bytes: usize,
 }
 
-impl Status {
+impl LogStatus {
     pub(super) fn new(metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
         Self {
             metrics,

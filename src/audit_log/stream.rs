@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
 use super::open::Identity;
-use super::status::Status;
+use super::status::LogStatus;
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::labels::AppendFault;
 
@@ -41,7 +41,7 @@ pub(super) struct Stream {
     name: String,
     /// The path of a FIFO: where to look whether it has a reader again.
     fifo: Option<PathBuf>,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
     /// The end of a line whose beginning was written before a failure. It goes out before anything else, so that no
     /// line is ever glued to a torn one.
     rest: Vec<u8>,
@@ -50,7 +50,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn stdout(fs: Fs, status: Arc<Status>) -> Result<Self, OpenError> {
+    pub(super) fn stdout(fs: Fs, status: Arc<LogStatus>) -> Result<Self, OpenError> {
         let name = "standard output";
         let failed = |error| OpenError::io(Path::new(name), error);
         let inherited = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
@@ -74,7 +74,7 @@ impl Stream {
     }
 
     /// Opens what `path` names. Waits for a FIFO's reader, says so, and gives up after [`READER_TIMEOUT`].
-    pub(super) fn open(fs: Fs, path: &Path, status: Arc<Status>) -> Result<Self, OpenError> {
+    pub(super) fn open(fs: Fs, path: &Path, status: Arc<LogStatus>) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
         let is_fifo = std::fs::metadata(path).map_err(failed)?.file_type().is_fifo();
         // Kept open until the FIFO is opened for good: a reader whose only writer closes the FIFO sees the end of its input.
@@ -213,7 +213,7 @@ mod tests {
 
     fn stream_to(file: OwnedFd) -> Stream {
         let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(io::sink()));
-        let status = Arc::new(Status::new(Arc::default(), Arc::new(diagnostics)));
+        let status = Arc::new(LogStatus::new(Arc::default(), Arc::new(diagnostics)));
         let (fs, file, name) = (Fs::default(), File::from(file), "a pipe".to_owned());
         Stream { fs, file, name, fifo: None, status, rest: Vec::new(), broken_pipe: false }
     }

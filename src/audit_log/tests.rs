@@ -84,9 +84,9 @@ impl Place {
         self.try_open().unwrap()
     }
 
-    fn status(&self) -> Status {
+    fn status(&self) -> LogStatus {
         let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(self.messages.clone()));
-        Status::new(Arc::clone(&self.metrics), Arc::new(diagnostics))
+        LogStatus::new(Arc::clone(&self.metrics), Arc::new(diagnostics))
     }
 
     pub(super) fn root(&self) -> &Path {

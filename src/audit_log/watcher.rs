@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::backups::{Backups, Retention, first_timestamp};
 use super::commit::GroupCommit;
 use super::fs::Fs;
-use super::status::Status;
+use super::status::LogStatus;
 use super::writer::Probe;
 
 /// Between two looks at the log's path and its lock.
@@ -39,7 +39,7 @@ pub(super) enum Kind {
 pub(super) struct Watcher {
     pub(super) fs: Fs,
     pub(super) commit: Arc<GroupCommit>,
-    pub(super) status: Arc<Status>,
+    pub(super) status: Arc<LogStatus>,
     pub(super) kind: Kind,
     /// Whether a probe must reach the disk.
     pub(super) sync: bool,
@@ -118,7 +118,7 @@ impl Watcher {
 /// Deletes rolled files over the limits, and knows how far back the log reaches.
 pub(super) struct Pruner {
     pub(super) fs: Fs,
-    pub(super) status: Arc<Status>,
+    pub(super) status: Arc<LogStatus>,
     pub(super) backups: Backups,
     pub(super) retention: Retention,
     /// The audit log.

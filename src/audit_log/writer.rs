@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::error::AppendError;
 use super::file::{LogFile, Look};
-use super::status::Status;
+use super::status::LogStatus;
 use super::stream::Stream;
 
 /// The one writer of the log, handed from thread to thread by [`super::commit::GroupCommit`].
 #[derive(Debug)]
 pub(super) struct Writer {
     sink: Sink,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
 }
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) enum Probe {
 }
 
 impl Writer {
-    pub(super) fn new(sink: Sink, status: Arc<Status>) -> Self {
+    pub(super) fn new(sink: Sink, status: Arc<LogStatus>) -> Self {
         let writer = Self { sink, status };
         writer.show_length();
         writer

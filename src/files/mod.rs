@@ -6,3 +6,14 @@
 pub mod policy_file;
 pub mod sources;
 pub mod watched;
+
+/// Whether `name` is a DNS name (a subdomain in the words of RFC 1123) of at most `longest` bytes.
+fn is_dns_name(name: &str, longest: usize) -> bool {
+    let alphanumeric = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    let label = |label: &str| {
+        label.starts_with(alphanumeric)
+            && label.ends_with(alphanumeric)
+            && label.chars().all(|character| alphanumeric(character) || character == '-')
+    };
+    name.len() <= longest && name.split('.').all(label)
+}

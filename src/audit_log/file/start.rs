@@ -13,14 +13,19 @@ use super::super::guard::Guard;
 use super::super::names::Names;
 use super::super::open::{Origin, open_found, open_or_make};
 use super::super::proc::Mounts;
-use super::super::status::Status;
+use super::super::status::LogStatus;
 use super::{Directory, LogFile, OpenFile, Rules, State};
 use crate::observe::diagnostics::Latch;
 
 impl LogFile {
     /// Opens the log at `path`, whose directory is made where missing: locks it, leaves whole lines only in it and in its
     /// rolled files, rolls it if it is full.
-    pub(in super::super) fn open(fs: Fs, path: PathBuf, rules: Rules, status: Arc<Status>) -> Result<Self, OpenError> {
+    pub(in super::super) fn open(
+        fs: Fs,
+        path: PathBuf,
+        rules: Rules,
+        status: Arc<LogStatus>,
+    ) -> Result<Self, OpenError> {
         let Some(file_name) = path.file_name() else {
             return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
         };
@@ -111,7 +116,7 @@ impl LogFile {
 impl OpenFile {
     /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever name
     /// or link it gets there. Leaves whole lines only in it.
-    pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scan: Scan, status: &Status) -> io::Result<Self> {
+    pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scan: Scan, status: &LogStatus) -> io::Result<Self> {
         let opened = open_or_make(fs, path, mode)?;
         let name = path.display().to_string();
         let metadata = fs.metadata_of(&opened.file)?;
@@ -145,7 +150,7 @@ impl OpenFile {
     }
 }
 
-fn say_mended(status: &Status, name: &str, mended: &Mended) {
+fn say_mended(status: &LogStatus, name: &str, mended: &Mended) {
     for (msg, bytes) in [
         ("a torn line was cut off the audit log's end", mended.cut),
         ("lines of the audit log that a power cut had damaged were blanked", mended.blanked),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 
-pub use document::Invalid;
+pub use document::InvalidPolicy;
 
 use crate::files::watched::{Content, Error, Watched};
 use crate::observe::diagnostics::Diagnostics;
@@ -24,9 +24,9 @@ const FLAG: &str = "--policy-filename";
 /// Reads a policy's text: one document of YAML or JSON, `apiVersion: audit.k8s.io/v1`, `kind: Policy`.
 ///
 /// # Errors
-/// [`Invalid`] with line and field for the first thing that is wrong.
-pub fn parse(text: &[u8]) -> Result<Policy, Invalid> {
-    let text = str::from_utf8(text).map_err(|error| Invalid {
+/// [`InvalidPolicy`] with line and field for the first thing that is wrong.
+pub fn parse(text: &[u8]) -> Result<Policy, InvalidPolicy> {
+    let text = str::from_utf8(text).map_err(|error| InvalidPolicy {
         line: 1 + text.iter().take(error.valid_up_to()).filter(|&&byte| byte == b'\n').count(),
         path: String::new(),
         what: "not UTF-8".to_owned(),
