@@ -13,8 +13,8 @@ use super::names::{Names, STAMP_LENGTH, Stamp, parse_time};
 pub(super) struct Backups {
     directory: PathBuf,
     names: Names,
-    /// The latest name so far. The next is later still, even if the clock was set back: the newest file must not be taken
-    /// for the oldest.
+    /// The latest name so far. The next is later still, even if the clock was set back: the newest file must not be
+    /// taken for the oldest.
     newest: Stamp,
 }
 
@@ -40,8 +40,8 @@ impl Backups {
         Ok(backups)
     }
 
-    /// A name that no file has, later than all others. Nobody else makes names of this pattern for a log that is locked, so
-    /// it stays free until the log is renamed to it.
+    /// A name that no file has, later than all others. Nobody else makes names of this pattern for a log that is
+    /// locked, so it stays free until the log is renamed to it.
     pub(super) fn free_name(&mut self, fs: &Fs, now: SystemTime) -> io::Result<PathBuf> {
         let mut stamp = Stamp::of(now).max(self.newest.next());
         loop {
@@ -88,8 +88,8 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    /// Parts rolled files, given oldest first, into those that go (too many, too old at `now`, too many bytes) and those
-    /// that stay.
+    /// Parts rolled files, given oldest first, into those that go (too many, too old at `now`, too many bytes) and
+    /// those that stay.
     pub(super) fn part(self, backups: Vec<Backup>, now: SystemTime) -> (Vec<Backup>, Vec<Backup>) {
         let too_many = match self.max_backups {
             0 => 0,

@@ -1,10 +1,10 @@
 //! Group commit: one thread at a time has the writer, and appends that come meanwhile are written together.
 //!
-//! An append that finds the writer free takes it and writes its own lines, without a copy. Otherwise it copies its lines
-//! to the group that is gathering and waits for the outcome. The first of a group, its leader, waits for a turn and then
-//! writes the group. So do, with their own lines, appends too long to copy. Turns come in the order of arrival. A group
-//! that has waited a while does not wait for its turn: whoever has the writer writes it after his own lines, so a small
-//! append is not held up by a row of long ones.
+//! An append that finds the writer free takes it and writes its own lines, without a copy. Otherwise it copies its
+//! lines to the group that is gathering and waits for the outcome. The first of a group, its leader, waits for a turn
+//! and then writes the group. So do, with their own lines, appends too long to copy. Turns come in the order of
+//! arrival. A group that has waited a while does not wait for its turn: whoever has the writer writes it after his own
+//! lines, so a small append is not held up by a row of long ones.
 //!
 //! A running append may take the free writer although others wait for turns: waking them takes longer than most writes
 //! do. But nobody's turn is put off so for longer than [`PATIENCE`].
@@ -25,13 +25,18 @@ struct Limits {
     largest_copied: usize,
     /// A group takes no more bytes than this.
     largest_group: usize,
-    /// How long a waiting turn may be put off by appends that find the writer free. Zero where each write is followed by
-    /// a sync: each such append would cost a sync of its own, while a group shares one.
+    /// How long a waiting turn may be put off by appends that find the writer free. Zero where each write is followed
+    /// by a sync: each such append would cost a sync of its own, while a group shares one.
     patience: Duration,
+    /// A group that is older is written by whoever has the writer, after his own lines; a younger one is left to its
+    /// leader. Where each write is followed by a sync it always is, so that nobody waits for a second sync.
+    left_to_leader: Duration,
 }
 
-const NOT_SYNCED: Limits = Limits { largest_copied: 64 << 10, largest_group: 256 << 10, patience: PATIENCE };
-const SYNCED: Limits = Limits { largest_copied: 1 << 20, largest_group: 4 << 20, patience: Duration::ZERO };
+const NOT_SYNCED: Limits =
+    Limits { largest_copied: 64 << 10, largest_group: 256 << 10, patience: PATIENCE, left_to_leader: LEFT_TO_LEADER };
+const SYNCED: Limits =
+    Limits { largest_copied: 1 << 20, largest_group: 4 << 20, patience: Duration::ZERO, left_to_leader: Duration::MAX };
 
 /// Long enough for hundreds of small writes, and short beside the time that a request may take.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -39,9 +44,8 @@ const PATIENCE: Duration = Duration::from_millis(1);
 /// Capacity that a group's buffer keeps for the next group; what a larger group needed is given back.
 const LARGEST_KEPT: usize = 256 << 10;
 
-/// A group that is older is written by whoever has the writer, after his own lines. A younger one is left to its leader,
-/// so that it gathers more lines: written at once it would be small, and its threads would be woken only to sleep again
-/// with their next lines.
+/// How long a group gathers lines before others than its leader may write it: written at once it would be small, and
+/// its threads would be woken only to sleep again with their next lines.
 const LEFT_TO_LEADER: Duration = Duration::from_micros(200);
 
 /// How often a thread that was woken for its turn, and then overtaken by a running append, looks again for the writer.
@@ -58,8 +62,8 @@ pub(super) struct GroupCommit {
 struct Queue {
     /// The writer, unless some thread has it.
     writer: Option<Box<Writer>>,
-    /// Threads that wait for a turn, in the order of their arrival: those with lines of their own, and the leader of the
-    /// gathering group.
+    /// Threads that wait for a turn, in the order of their arrival: those with lines of their own, and the leader of
+    /// the gathering group.
     turns: VecDeque<Waiting>,
     /// The group that is gathering, if an append has begun one.
     gathering: Option<Gathering>,
@@ -71,7 +75,8 @@ struct Queue {
 struct Waiting {
     thread: Thread,
     since: Instant,
-    /// Whether it has been woken for its turn. From then on it looks for the free writer by itself, every [`LOOK_AGAIN`].
+    /// Whether it has been woken for its turn. From then on it looks for the free writer by itself, every
+    /// [`LOOK_AGAIN`].
     woken: bool,
 }
 
@@ -107,8 +112,8 @@ impl Queue {
         Some(writer)
     }
 
-    /// Whom to wake when the writer has become free: the first that waits, unless it looks by itself and may still be put
-    /// off.
+    /// Whom to wake when the writer has become free: the first that waits, unless it looks by itself and may still be
+    /// put off.
     fn next(&mut self, limits: &Limits) -> Option<Thread> {
         let first = self.turns.front_mut()?;
         let looks_by_itself = first.woken && first.since.elapsed() < limits.patience;
@@ -172,9 +177,7 @@ impl GroupCommit {
     /// Gives the writer back, and wakes who needs it next.
     fn end_turn(&self, mut writer: Box<Writer>) {
         let mut queue = lock(&self.queue);
-        // With syncs the group is left to its leader: this thread's lines are written, and it should not wait for one more
-        // sync.
-        let overdue = |group: &Gathering| group.since.elapsed() >= LEFT_TO_LEADER && !self.limits.patience.is_zero();
+        let overdue = |group: &Gathering| group.since.elapsed() >= self.limits.left_to_leader;
         if queue.gathering.as_ref().is_some_and(overdue) {
             queue = self.write_group(queue, &mut writer);
         }

@@ -10,8 +10,8 @@ use super::open::Identity;
 /// Bytes that are read at once; on the heap, since the threads that append have small stacks.
 const CHUNK: usize = 64 << 10;
 
-/// How many bytes of a log, counted from its end, are looked through for NULs at the start. The kernel writes out what is
-/// older than 35 s, so a power cut leaves holes further up only if the log grows by 7 MB/s or more.
+/// How many bytes of a log, counted from its end, are looked through for NULs at the start. The kernel writes out what
+/// is older than 35 s, so a power cut leaves holes further up only if the log grows by 7 MB/s or more.
 pub(super) const SCANNED: u64 = 256 << 20;
 
 /// How far a file is looked through for damage.
@@ -76,12 +76,13 @@ pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<b
     Ok(true)
 }
 
-/// Cuts off what was written to the end of a file that was `begin` bytes long before, where a line ends. `written` has the
-/// endings that the file may have now: first all that was written, then that from the second write(2) on, and so forth.
+/// Cuts off what was written to the end of a file that was `begin` bytes long before, where a line ends. `written` has
+/// the endings that the file may have now: first all that was written, then that from the second write(2) on, and so
+/// forth.
 ///
-/// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it the
-/// torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of NULs.
-/// Returns the length that the file has then.
+/// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it
+/// the torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of
+/// NULs. Returns the length that the file has then.
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
@@ -127,8 +128,8 @@ pub(super) struct Mended {
     pub(super) blanked: u64,
 }
 
-/// Leaves nothing but whole lines in a log of `length` bytes. A last line without a newline is cut off, if it begins like
-/// a line of ours or with a NUL. In its last `scanned` bytes, a line that holds a NUL becomes `{}` and blanks.
+/// Leaves nothing but whole lines in a log of `length` bytes. A last line without a newline is cut off, if it begins
+/// like a line of ours or with a NUL. In its last `scanned` bytes, a line that holds a NUL becomes `{}` and blanks.
 ///
 /// # Errors
 /// A file that does not begin, or end, as a log of ours is left as it is: the error says what was found.
@@ -167,8 +168,8 @@ fn foreign(what: &str, bytes: &[u8]) -> io::Error {
     io::Error::other(format!("{what} \"{}\", which is no audit log's, so it is left alone", bytes.escape_ascii()))
 }
 
-/// The lines between `from` and `to`, which both lie between two lines, that hold a NUL: where each begins and where its
-/// newline is.
+/// The lines between `from` and `to`, which both lie between two lines, that hold a NUL: where each begins and where
+/// its newline is.
 fn damaged_lines(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<Vec<(u64, u64)>> {
     let mut chunk = vec![0; CHUNK];
     let mut damaged = Vec::new();

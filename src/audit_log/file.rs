@@ -1,10 +1,10 @@
 //! The log as a regular file: appending whole lines or none.
 //!
 //! Invariants, whatever fails:
-//! - What was acknowledged is in a file, whole and once, and that file had a name after it was written: the link count is
-//!   looked at after the write.
-//! - A group of lines knows the length that each file had before it. What fails is cut back to that length, once; a file
-//!   whose end is in doubt is neither written nor cut again, and gets a successor.
+//! - What was acknowledged is in a file, whole and once, and that file had a name after the write: its link count was
+//!   looked at.
+//! - A group of lines knows the length that each file had before it. What fails is cut back to that length, once. A
+//!   file whose end is in doubt is neither written nor cut again, and gets a successor.
 //! - Nobody's file is overwritten: the log is renamed to a name that was just seen free.
 
 mod group;
@@ -103,7 +103,8 @@ struct Pause {
 }
 
 impl Pause {
-    /// A pause of length `first`; after the pause `last`, one of twice its length, a second at least and `longest` at most.
+    /// A pause of length `first`; after the pause `last`, one of twice its length, a second at least and `longest` at
+    /// most.
     fn after(last: Option<Self>, first: Duration, longest: Duration) -> Self {
         let doubled = |last: Self| last.length.saturating_mul(2).clamp(Duration::from_secs(1), longest);
         let length = last.map_or(first, doubled);
@@ -120,7 +121,8 @@ impl Pause {
     }
 }
 
-/// Between two tries to give a successor to a file that may not be written. It is short, since no append works meanwhile.
+/// Between two tries to give a successor to a file that may not be written. It is short, since no append works
+/// meanwhile.
 const SPENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a group is written again because the file was deleted or truncated meanwhile, before the append fails.

@@ -104,8 +104,8 @@ impl Fs {
         file.set_len(length)
     }
 
-    /// Sets the permissions of a file, from which the umask may have taken some when it was made. An error is ignored: a
-    /// file system without modes refuses, and the file is used all the same.
+    /// Sets the permissions of a file, from which the umask may have taken some when it was made. An error is ignored:
+    /// a file system without modes refuses, and the file is used all the same.
     pub(super) fn set_mode(&self, file: &File, mode: u32) {
         let _ = file.set_permissions(Permissions::from_mode(mode));
     }

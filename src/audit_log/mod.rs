@@ -70,8 +70,8 @@ use writer::{Sink, Writer};
 /// Where audit lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A file, made with its directory if missing; or a FIFO or device, which is only written: never made, rolled, locked
-    /// or synced.
+    /// A file, made with its directory if missing; or a FIFO or device, which is only written: never made, rolled,
+    /// locked or synced.
     File(PathBuf),
     /// Standard output.
     Stdout,
@@ -115,8 +115,8 @@ impl AuditLog {
     /// Opens the log, with a torn tail cut off, and starts the threads that look after it.
     ///
     /// # Errors
-    /// The path cannot be opened or locked, another process has it, what is there is no log of ours, nobody reads from it
-    /// within 30 s (a FIFO), or it leads nowhere (standard output).
+    /// The path cannot be opened or locked, another process has it, what is there is no log of ours, nobody reads from
+    /// it within 30 s (a FIFO), or it leads nowhere (standard output).
     pub fn open(settings: Settings, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, OpenError> {
         Self::open_with(Fs::default(), settings, metrics, diagnostics)
     }
@@ -180,8 +180,8 @@ impl AuditLog {
     /// slow reader does not take holds them up.
     ///
     /// # Errors
-    /// The error has been counted, and a later append may succeed. Nothing of `lines` is left in a file; what has gone into
-    /// a pipe stays there.
+    /// The error has been counted, and a later append may succeed. Nothing of `lines` is left in a file; what has gone
+    /// into a pipe stays there.
     pub fn append(&self, lines: &[u8]) -> Result<(), AppendError> {
         debug_assert!(lines.is_empty() || lines.ends_with(b"\n"));
         if lines.is_empty() {

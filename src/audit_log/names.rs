@@ -8,8 +8,9 @@ use time::{Date, Month, PrimitiveDateTime, Time};
 
 use crate::record::timestamp;
 
-/// The names of the rolled files of one log: `NAME-2026-11-20T21-34-38.123.EXT`, or `NAME-2026-11-20T21-34-38.123-1.EXT`
-/// (`-2`, ...) where that name was taken. Nothing else is ever taken for a rolled file.
+/// The names of the rolled files of one log: `NAME-2026-11-20T21-34-38.123.EXT`, or
+/// `NAME-2026-11-20T21-34-38.123-1.EXT` (`-2`, ...) where that name was taken. Nothing else is ever taken for a rolled
+/// file.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     /// The log's name up to its last dot.

@@ -79,8 +79,8 @@ fn appending(mode: u32) -> OpenOptions {
     options
 }
 
-/// Refuses a file that anybody may write to, unless `wanted` says so, and one of another user, who may have made it for us
-/// to write to. A file of another user that our group may write is accepted, with a warning.
+/// Refuses a file that anybody may write to, unless `wanted` says so, and one of another user than root, who may have
+/// made it for us to write to. Such a file that our group may write is accepted, with a warning.
 fn judge_owner(metadata: &Metadata, wanted: u32) -> io::Result<Option<String>> {
     const GROUP_WRITE: u32 = 0o020;
     const WORLD_WRITE: u32 = 0o002;
@@ -136,8 +136,8 @@ fn is_special_place(path: &Path) -> bool {
     path.starts_with("/proc") || (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
 }
 
-/// Whether `path` names a FIFO, a device or the like, which is only written, and not a file or nothing. A directory is an
-/// error.
+/// Whether `path` names a FIFO, a device or the like, which is only written, and not a file or nothing. A directory is
+/// an error.
 pub(super) fn is_stream(path: &Path) -> io::Result<bool> {
     if is_special_place(path) {
         return Ok(true);

@@ -173,8 +173,8 @@ impl World {
             Err(_) => Fate::Refused,
         };
         self.fates.extend(lines.iter().map(|line| (line.clone(), fate)));
-        // What was deleted before the log looked at the file must be there again. What was deleted later, or stood there
-        // before, or was truncated (perhaps in a file that was looked at and rolled), is lost.
+        // What was deleted before the log looked at the file must be there again. What was deleted later, or stood
+        // there before, or was truncated (perhaps in a file that was looked at and rolled), is lost.
         self.fs.faults.with_disk(|disk| {
             if disk.looked_after && !disk.truncated {
                 let mut index = 0;
@@ -323,8 +323,8 @@ impl World {
                 *seen.entry(line.to_owned()).or_default() += usize::from(!blanked);
             }
         }
-        // Truncated before a group and again amid its writes, a file may hold a part of it that cannot be told from what
-        // was there: it is written again rather than lost.
+        // Truncated before a group and again amid its writes, a file may hold a part of it that cannot be told from
+        // what was there: it is written again rather than lost.
         let twice = self.fs.faults.with_disk(|disk| disk.truncations >= 2);
         if twice {
             self.repeated.extend(seen.iter().filter(|(_, times)| **times == 2).map(|(line, _)| line.clone()));

@@ -1,4 +1,5 @@
-//! How the log is doing, for `/readyz` and for messages: the outage, if appends fail, and what else stands in their way.
+//! How the log is doing, for `/readyz` and for messages: the outage, if appends fail, and what else stands in their
+//! way.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -101,8 +102,8 @@ impl LogStatus {
         }
     }
 
-    /// A trial write has worked. Ends the outage unless another append has failed since the probe began, when there were
-    /// `failures`.
+    /// A trial write has worked. Ends the outage unless another append has failed since the probe began, when there
+    /// were `failures`.
     pub(super) fn would_succeed(&self, failures: u64) {
         self.end_outage("append would work again: a trial write did", Some(failures));
     }

@@ -77,7 +77,8 @@ impl Stream {
     pub(super) fn open(fs: Fs, path: &Path, status: Arc<LogStatus>) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
         let is_fifo = std::fs::metadata(path).map_err(failed)?.file_type().is_fifo();
-        // Kept open until the FIFO is opened for good: a reader whose only writer closes the FIFO sees the end of its input.
+        // Kept open until the FIFO is opened for good: a reader whose only writer closes the FIFO sees the end of its
+        // input.
         let _writer = if is_fifo { Some(await_reader(&fs, path, &status.diagnostics)?) } else { None };
         // /dev/stdout may be a regular file, which must be written at its end.
         let file = fs.open(OpenOptions::new().append(true), path).map_err(failed)?;

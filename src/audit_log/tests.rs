@@ -14,7 +14,7 @@ use crate::observe::diagnostics::Format;
 use crate::observe::labels::AppendFault;
 use std::fs;
 
-/// The program's messages, to be looked at.
+/// The program's messages, for tests to look at.
 #[derive(Clone, Default)]
 pub(super) struct Messages(Arc<Mutex<Vec<u8>>>);
 
@@ -51,7 +51,7 @@ impl Place {
         Self::within(tempfile::tempdir().unwrap())
     }
 
-    /// Where syncs cost nothing, if there is such a place.
+    /// In /dev/shm, where syncs cost nothing, if there is one.
     pub(super) fn in_memory() -> Self {
         Self::within(tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap()))
     }
@@ -120,7 +120,7 @@ impl Place {
             .collect();
         rolled.sort();
         let read = |(_, path)| match fs::read_to_string(path) {
-            // Deleted just now.
+            // It was deleted since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             content => Some(content.unwrap()),
         };

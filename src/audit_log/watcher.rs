@@ -26,7 +26,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const OLDEST_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of one write of a probe, and the least that a probe writes to find out whether there is room again.
 const PROBE_PIECE: usize = 64 << 10;
-/// A stream's reader that has taken nothing for this long is said to stand still. Shorter than the time-out of most webhooks.
+/// A stream's reader that has taken nothing for this long is said to stand still. Shorter than the time-out of most
+/// webhooks.
 const STANDS_STILL: Duration = Duration::from_secs(2);
 
 /// What the log is, for those who look after it.

@@ -1,4 +1,5 @@
-//! How values are written on the command line: what the usage text calls them, how they are read and how they are shown.
+//! How values are written on the command line: what the usage text calls them, how they are read and how they are
+//! shown.
 
 use std::ffi::OsStr;
 use std::net::IpAddr;

@@ -126,9 +126,9 @@ impl<C: PartialEq, T> Watched<C, T> {
     /// Reads the files again. What has changed and passes both `check` and `may_replace` is in use from then on, and is
     /// returned. `may_replace` is asked here only, not at the start.
     ///
-    /// What cannot be used is checked again at each reload, but said and counted once for each distinct content, and only
-    /// if the reload before found nothing fit for use either: a single one may have met a volume that was being swapped
-    /// (the old certificate and the new key) or a file that was half written.
+    /// What cannot be used is checked again at each reload, but said and counted once for each distinct content, and
+    /// only if the reload before found nothing fit for use either: a single one may have met a volume that was being
+    /// swapped (the old certificate and the new key) or a file that was half written.
     pub(crate) fn reload(
         &self,
         may_replace: impl FnOnce(&C, &T) -> Result<(), Error>,

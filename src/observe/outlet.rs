@@ -132,8 +132,8 @@ impl Shared {
     }
 }
 
-/// Writes all, however long that takes: a sink that is full now is tried again. Returns what another error has kept from
-/// being written.
+/// Writes all, however long that takes: a sink that is full now is tried again. Returns what another error has kept
+/// from being written.
 fn write<'b>(sink: &mut dyn Write, mut bytes: &'b [u8]) -> &'b [u8] {
     while !bytes.is_empty() {
         match sink.write(bytes) {

@@ -1,7 +1,8 @@
-//! What has to be known of a certificate, read from its DER: when it is valid, and whether the API server will refuse it.
+//! What has to be known of a certificate, read from its DER: when it is valid, and whether the API server will refuse
+//! it.
 //!
-//! Anything malformed up to the validity is an error. What is malformed after that is left to rustls, which checks what it
-//! uses. Knows nothing of files, PEM or TLS.
+//! Anything malformed up to the validity is an error. What is malformed after that is left to rustls, which checks what
+//! it uses. Knows nothing of files, PEM or TLS.
 
 use std::fmt;
 
@@ -16,7 +17,8 @@ pub struct Certificate {
     pub refusals: Vec<&'static str>,
     /// Why Go refuses it anywhere in a chain: in the same words.
     pub weak_signature: Option<String>,
-    /// Whether it may sign no other certificates, by its basicConstraints or for want of them (RFC 5280, section 4.2.1.9).
+    /// Whether it may sign no other certificates, by its basicConstraints or for want of them (RFC 5280, section
+    /// 4.2.1.9).
     pub is_leaf: bool,
 }
 
@@ -70,9 +72,9 @@ const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 /// Reads an X.509 certificate (RFC 5280, section 4.1).
 ///
 /// # Errors
-/// [`Malformed`] where a length is not in DER's shortest form or leads past the end, where an element up to the validity
-/// has another tag than RFC 5280's, where a time is not exactly `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` or names no real
-/// second, and where anything follows the certificate.
+/// [`Malformed`] where a length is not in DER's shortest form or leads past the end, where an element up to the
+/// validity has another tag than RFC 5280's, where a time is not exactly `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` or names
+/// no real second, and where anything follows the certificate.
 pub fn read(certificate: &[u8]) -> Result<Certificate, Malformed> {
     let mut outside = Reader(certificate);
     let mut certificate = Reader(outside.expect(SEQUENCE, "Certificate")?);

@@ -83,8 +83,8 @@ pub(super) fn check_client_ca(content: &Content) -> Result<Verifier, Error> {
 
 /// The provider is always passed on, never installed for the process: no global state.
 ///
-/// The suites stand in our order of preference: AES-128-GCM is the one that RFC 8446 demands, what the API server asks for
-/// itself, and the cheapest on processors with instructions for AES.
+/// The suites stand in our order of preference: AES-128-GCM is the one that RFC 8446 demands, what the API server asks
+/// for itself, and the cheapest on processors with instructions for AES.
 pub(super) fn provider() -> CryptoProvider {
     let cipher_suites = vec![
         cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -100,9 +100,9 @@ pub(super) fn provider() -> CryptoProvider {
     CryptoProvider { cipher_suites, ..rustls::crypto::ring::default_provider() }
 }
 
-/// TLS 1.2 and 1.3, with ALPN `http/1.1`. Nothing is kept from one connection to the next: the API server never resumes a
-/// session, so tickets and a session cache would be waste. Of the suites that the client offers, the first in our order is
-/// taken.
+/// TLS 1.2 and 1.3, with ALPN `http/1.1`. Nothing is kept from one connection to the next: the API server never resumes
+/// a session, so tickets and a session cache would be waste. Of the suites that the client offers, the first in our
+/// order is taken.
 pub(super) fn server_config(identity: &Identity, verifier: Option<&Verifier>) -> Result<ServerConfig, rustls::Error> {
     let builder =
         ServerConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(&[&TLS13, &TLS12])?;

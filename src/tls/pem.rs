@@ -1,7 +1,7 @@
 //! What a PEM file holds (RFC 7468): whole blocks, or the first thing in it that is wrong, by its line.
 //!
-//! This is stricter than a decoder, which skips what it does not know and so would drop a certificate without a word if one
-//! letter of its marker line is wrong. Text around the blocks is allowed, and so are blocks of other kinds.
+//! This is stricter than a decoder, which skips what it does not know and so would drop a certificate without a word if
+//! one letter of its marker line is wrong. Text around the blocks is allowed, and so are blocks of other kinds.
 
 use super::certificate;
 use crate::files::watched::{Content, Error};
@@ -77,8 +77,8 @@ fn without_end(block: &Block<'_>) -> String {
 impl Block<'_> {
     /// The block's bytes, or `None` where it holds something other than base64.
     pub(super) fn der(&self) -> Option<Vec<u8>> {
-        // Rustls decodes the base64 of a block whatever the block is, if it is labelled as a certificate. Its error is not
-        // shown, because it quotes the line.
+        // Rustls decodes the base64 of a block whatever the block is, if it is labelled as a certificate. Its error is
+        // not shown, because it quotes the line.
         let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
         pem.extend_from_slice(self.body);
         pem.extend_from_slice(b"-----END CERTIFICATE-----\n");
@@ -151,8 +151,8 @@ fn marker(line: &[u8]) -> Option<Marker<'_>> {
     (between || edged || bare).then_some(Marker::NotQuite)
 }
 
-/// Whether a line outside of all blocks is base64: at least 40 of its characters and nothing else. (The lines of a PEM block
-/// have 64, except the last.)
+/// Whether a line outside of all blocks is base64: at least 40 of its characters and nothing else. (The lines of a PEM
+/// block have 64, except the last.)
 fn is_base64(line: &[u8]) -> bool {
     let data = line.strip_suffix(b"=").unwrap_or(line);
     let data = data.strip_suffix(b"=").unwrap_or(data);

@@ -1,8 +1,8 @@
 //! The TLS configuration in use, and what becomes of it when a file changes.
 //!
-//! Certificate and key are one unit, the client CAs another. Each is read again and, if its content has changed, checked;
-//! then new connections use it, or the fault is reported and the old one kept. A broken CA file does not hold up a new
-//! certificate.
+//! Certificate and key are one unit, the client CAs another. Each is read again and, if its content has changed,
+//! checked; then new connections use it, or the fault is reported and the old one kept. A broken CA file does not hold
+//! up a new certificate.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -51,8 +51,8 @@ pub struct Tls {
 
 impl Tls {
     /// Reads and checks the files. A certificate that has expired or is not valid yet is used all the same, and that is
-    /// said as an error: a program that does not start would record nothing. [`Tls::expired`] is then true of an expired
-    /// one.
+    /// said as an error: a program that does not start would record nothing. [`Tls::expired`] is then true of an
+    /// expired one.
     ///
     /// # Errors
     /// [`Error`], which names flag and path, where a file cannot be read or used.
@@ -96,9 +96,9 @@ impl Tls {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again; what has changed and is fit for use serves new connections from now on. A certificate that
-    /// has expired or is not valid yet is not fit. Says the expiry warnings that have become due. To be called every few
-    /// seconds.
+    /// Reads the files again; what has changed and is fit for use serves new connections from now on. A certificate
+    /// that has expired or is not valid yet is not fit. Says the expiry warnings that have become due. To be called
+    /// every few seconds.
     pub fn reload(&self) {
         self.reload_at(SystemTime::now());
     }

@@ -51,8 +51,8 @@ pub(super) enum Fate {
 }
 
 impl Group<'_> {
-    /// What a file may end with after these bytes were written to it by one or more write(2) calls: all of them, or, if it
-    /// was truncated between two calls, those from a later call on.
+    /// What a file may end with after these bytes were written to it by one or more write(2) calls: all of them, or, if
+    /// it was truncated between two calls, those from a later call on.
     pub(super) fn endings(&self, bytes: Range<usize>) -> Vec<&[u8]> {
         let starts = self.writes.iter().copied().filter(|at| bytes.contains(at));
         [bytes.start].into_iter().chain(starts).filter_map(|start| self.lines.get(start..bytes.end)).collect()
@@ -89,8 +89,8 @@ impl LogFile {
         }
     }
 
-    /// Cuts off what was written to the open file since it was `begin` bytes long, see [`content::cut_back`]. If it is in
-    /// doubt whether that worked, the file is not written any more.
+    /// Cuts off what was written to the open file since it was `begin` bytes long, see [`content::cut_back`]. If it is
+    /// in doubt whether that worked, the file is not written any more.
     pub(super) fn cut_back(&mut self, begin: u64, written: &[&[u8]]) -> Result<(), AppendError> {
         match content::cut_back(&self.fs, &self.open.file, begin, written) {
             Ok(length) => {

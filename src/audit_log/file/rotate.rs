@@ -1,8 +1,8 @@
-//! The open file's successor: the file is rolled as it grows, and the log is opened anew when its path names another file
-//! or none.
+//! The open file's successor: the file is rolled as it grows, and the log is opened anew when its path names another
+//! file or none.
 //!
-//! Both are one step, [`LogFile::succeed`], which begins by looking at what the path names now. So it needs no memory of
-//! how far an earlier try got: whatever failed, the next one goes on from what it finds.
+//! Both are one step, [`LogFile::succeed`], which begins by looking at what the path names now. So it needs no memory
+//! of how far an earlier try got: whatever failed, the next one goes on from what it finds.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -60,8 +60,9 @@ impl LogFile {
         Ok(())
     }
 
-    /// Gives the open file a successor: rolls it, or, if its path names another file by now or none, opens what is there
-    /// or makes it. If that fails, the open file stays in use, by whatever name it has then, and that is said once.
+    /// Gives the open file a successor: rolls it, or, if its path names another file by now or none, opens what is
+    /// there or makes it. If that fails, the open file stays in use, by whatever name it has then, and that is said
+    /// once.
     pub(super) fn succeed(&mut self) -> io::Result<Predecessor> {
         let outcome = self.try_to_succeed();
         match &outcome {
@@ -121,8 +122,8 @@ impl LogFile {
         self.fs.metadata(&self.path).is_ok_and(|metadata| Identity::of(&metadata) == self.open.identity)
     }
 
-    /// Looks whether the path still names the open file, whether somebody has truncated it, and whether the lock is still
-    /// ours.
+    /// Looks whether the path still names the open file, whether somebody has truncated it, and whether the lock is
+    /// still ours.
     pub(in super::super) fn look(&mut self, look: Look) {
         let moved = match self.fs.metadata(&self.path) {
             Ok(metadata) if Identity::of(&metadata) == self.open.identity => {

@@ -18,8 +18,8 @@ use super::{Directory, LogFile, OpenFile, Rules, State};
 use crate::observe::diagnostics::Latch;
 
 impl LogFile {
-    /// Opens the log at `path`, whose directory is made where missing: locks it, leaves whole lines only in it and in its
-    /// rolled files, rolls it if it is full.
+    /// Opens the log at `path`, whose directory is made where missing: locks it, leaves whole lines only in it and in
+    /// its rolled files, rolls it if it is full.
     pub(in super::super) fn open(
         fs: Fs,
         path: PathBuf,
@@ -114,8 +114,8 @@ impl LogFile {
 }
 
 impl OpenFile {
-    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever name
-    /// or link it gets there. Leaves whole lines only in it.
+    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever
+    /// name or link it gets there. Leaves whole lines only in it.
     pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scan: Scan, status: &LogStatus) -> io::Result<Self> {
         let opened = open_or_make(fs, path, mode)?;
         let name = path.display().to_string();

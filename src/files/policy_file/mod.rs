@@ -1,7 +1,7 @@
 //! What is recorded: the file of `--policy-filename`, an audit Policy as kube-apiserver takes it.
 //!
-//! Owns the file, its YAML and what can be wrong with it. Must not know requests: a [`Policy`] comes out, and nothing that
-//! a request brings is ever read by this code.
+//! Owns the file, its YAML and what can be wrong with it. Must not know requests: a [`Policy`] comes out, and nothing
+//! that a request brings is ever read by this code.
 
 mod document;
 mod yaml;
