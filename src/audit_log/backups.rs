@@ -13,12 +13,13 @@ use super::names::{Names, STAMP_LENGTH, Stamp, parse_time};
 pub(super) struct Backups {
     directory: PathBuf,
     names: Names,
-    /// No later one is named earlier, even if the clock is set back: the newest must not be taken for the oldest.
+    /// The latest name so far. The next is later still, even if the clock was set back: the newest file must not be
+    /// taken for the oldest.
     newest: Stamp,
 }
 
 impl Backups {
-    /// Those that are there.
+    /// Finds those that are there.
     pub(super) fn find(directory: &Path, names: Names) -> io::Result<Self> {
         let mut found = Self { directory: directory.to_owned(), names, newest: Stamp::default() };
         found.newest = found.list()?.last().map(|backup| backup.stamp).unwrap_or_default();
@@ -29,7 +30,7 @@ impl Backups {
         &self.directory
     }
 
-    /// Oldest first.
+    /// Those that are there now, oldest first.
     pub(super) fn list(&self) -> io::Result<Vec<Backup>> {
         let mut backups = Vec::new();
         for entry in std::fs::read_dir(&self.directory)? {
@@ -39,8 +40,8 @@ impl Backups {
         Ok(backups)
     }
 
-    /// A name that nobody has, and that comes behind all others. Nobody else makes names of this pattern in the
-    /// directory of a log that is locked, so it stays free until the log is renamed to it.
+    /// A name that no file has, later than all others. Nobody else makes names of this pattern for a log that is
+    /// locked, so it stays free until the log is renamed to it.
     pub(super) fn free_name(&mut self, fs: &Fs, now: SystemTime) -> io::Result<PathBuf> {
         let mut stamp = Stamp::of(now).max(self.newest.next());
         loop {
@@ -69,13 +70,13 @@ pub(super) struct Backup {
 
 fn backup(entry: &DirEntry, names: &Names) -> Option<Backup> {
     let stamp = names.parse(&entry.file_name())?;
-    // What vanishes between the listing and this look is no backup any more.
+    // It may have been deleted since it was listed.
     let metadata = entry.metadata().ok()?;
     let modified = metadata.modified().unwrap_or_else(|_| stamp.time());
     metadata.is_file().then(|| Backup { stamp, path: entry.path(), length: metadata.len(), modified })
 }
 
-/// How many rolled files are kept, how long, and how much of them.
+/// How many rolled files are kept, how long, and how many bytes of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retention {
     /// 0 keeps all.
@@ -87,7 +88,8 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    /// Parts rolled files, oldest first, into those that are too many, too old or too much at `now`, and those that stay.
+    /// Parts rolled files, given oldest first, into those that go (too many, too old at `now`, too many bytes) and
+    /// those that stay.
     pub(super) fn part(self, backups: Vec<Backup>, now: SystemTime) -> (Vec<Backup>, Vec<Backup>) {
         let too_many = match self.max_backups {
             0 => 0,
@@ -107,6 +109,7 @@ impl Retention {
         !self.max_age.is_zero() && now.duration_since(written).is_ok_and(|age| age > self.max_age)
     }
 
+    /// How many of the oldest must go for the rest to be within `max_total_size`.
     fn too_much(self, backups: &[Backup]) -> usize {
         if self.max_total_size == 0 {
             return 0;
@@ -120,18 +123,37 @@ impl Retention {
     }
 }
 
+const TIMESTAMP_MEMBER: &[u8] = b"\"requestReceivedTimestamp\":\"";
+
 /// When the first line of a file was received, in seconds since the Unix epoch: by its last `requestReceivedTimestamp`,
-/// which both kinds of lines have.
+/// which both kinds of lines have. A line may be as long as the largest request, so only a piece of it is in memory.
 pub(super) fn first_timestamp(path: &Path) -> io::Result<Option<u64>> {
     /// Longer lines are not read to their ends.
     const LONGEST: u64 = 64 << 20;
-    const MEMBER: &[u8] = b"\"requestReceivedTimestamp\":\"";
-    let mut line = Vec::new();
-    BufReader::new(File::open(path)?.take(LONGEST)).read_until(b'\n', &mut line)?;
-    let member = line.windows(MEMBER.len()).rposition(|window| window == MEMBER);
-    let text = member.and_then(|at| line.get(at + MEMBER.len()..)?.get(..STAMP_LENGTH));
-    let stamp = text.map(|text| text.iter().map(|byte| if *byte == b':' { b'-' } else { *byte }).collect::<Vec<u8>>());
-    Ok(stamp.and_then(|stamp| parse_time(&stamp)).map(|milliseconds| milliseconds / 1000))
+    const PIECE: usize = 64 << 10;
+    let mut reader = BufReader::with_capacity(PIECE, File::open(path)?.take(LONGEST));
+    // A piece of the line, and before it the end of the last piece, in which a member may have begun.
+    let mut piece = Vec::new();
+    let mut found = None;
+    loop {
+        let bytes = reader.fill_buf()?;
+        let newline = bytes.iter().position(|byte| *byte == b'\n');
+        let length = newline.unwrap_or(bytes.len());
+        piece.extend(bytes.iter().take(length));
+        found = last_timestamp(&piece).or(found);
+        if newline.is_some() || length == 0 {
+            return Ok(found);
+        }
+        reader.consume(length);
+        piece.drain(..piece.len().saturating_sub(TIMESTAMP_MEMBER.len() + STAMP_LENGTH - 1));
+    }
+}
+
+fn last_timestamp(text: &[u8]) -> Option<u64> {
+    let whole = text.windows(TIMESTAMP_MEMBER.len() + STAMP_LENGTH);
+    let stamp = whole.rev().find_map(|window| window.strip_prefix(TIMESTAMP_MEMBER))?;
+    let stamp: Vec<u8> = stamp.iter().map(|byte| if *byte == b':' { b'-' } else { *byte }).collect();
+    parse_time(&stamp).map(|milliseconds| milliseconds / 1000)
 }
 
 #[cfg(test)]
@@ -220,6 +242,19 @@ mod tests {
         ] {
             std::fs::write(file.path(), content).unwrap();
             assert_eq!(first_timestamp(file.path()).unwrap(), expected, "{content}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_long_first_line_is_found_wherever_it_stands() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let early = "\"requestReceivedTimestamp\":\"1970-01-01T00:01:39.123456789Z\"";
+        let member = "\"requestReceivedTimestamp\":\"1970-01-01T00:01:40.123456789Z\"";
+        // Around the end of the first and of the second piece that is read.
+        for before in (65_400..65_600).chain(131_000..131_100) {
+            let content = format!("{{{early}{}{member}}}\n{{}}\n", "x".repeat(before - early.len()));
+            std::fs::write(file.path(), content).unwrap();
+            assert_eq!(first_timestamp(file.path()).unwrap(), Some(100), "{before}");
         }
     }
 }

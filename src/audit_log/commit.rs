@@ -1,10 +1,10 @@
 //! Group commit: one thread at a time has the writer, and appends that come meanwhile are written together.
 //!
-//! An append that finds the writer free takes it and writes its own lines, without a copy. Otherwise it copies its lines
-//! to the group that is gathering and waits for the outcome. The first of a group, its leader, waits for a turn and then
-//! writes the group. So do, with their own lines, appends too long to copy. Turns come in the order of arrival. A group
-//! that has waited a while does not wait for its turn: whoever has the writer writes it after his own lines, so a small
-//! append is not held up by a row of long ones.
+//! An append that finds the writer free takes it and writes its own lines, without a copy. Otherwise it copies its
+//! lines to the group that is gathering and waits for the outcome. The first of a group, its leader, waits for a turn
+//! and then writes the group. So do, with their own lines, appends too long to copy. Turns come in the order of
+//! arrival. A group that has waited a while does not wait for its turn: whoever has the writer writes it after his own
+//! lines, so a small append is not held up by a row of long ones.
 //!
 //! A running append may take the free writer although others wait for turns: waking them takes longer than most writes
 //! do. But nobody's turn is put off so for longer than [`PATIENCE`].
@@ -23,27 +23,32 @@ use super::writer::Writer;
 struct Limits {
     /// Longer appends are not copied to a group: at that size the copy would cost more than the write call saves.
     largest_copied: usize,
-    /// Bytes of a group.
+    /// A group takes no more bytes than this.
     largest_group: usize,
-    /// How long a waiting turn may be put off by appends that find the writer free. Zero where each write is followed by
-    /// a sync: these would take a sync each, where the group takes one for all.
+    /// How long a waiting turn may be put off by appends that find the writer free. Zero where each write is followed
+    /// by a sync: each such append would cost a sync of its own, while a group shares one.
     patience: Duration,
+    /// A group that is older is written by whoever has the writer, after his own lines; a younger one is left to its
+    /// leader. Where each write is followed by a sync it always is, so that nobody waits for a second sync.
+    left_to_leader: Duration,
 }
 
-const NOT_SYNCED: Limits = Limits { largest_copied: 64 << 10, largest_group: 256 << 10, patience: PATIENCE };
-const SYNCED: Limits = Limits { largest_copied: 1 << 20, largest_group: 4 << 20, patience: Duration::ZERO };
+const NOT_SYNCED: Limits =
+    Limits { largest_copied: 64 << 10, largest_group: 256 << 10, patience: PATIENCE, left_to_leader: LEFT_TO_LEADER };
+const SYNCED: Limits =
+    Limits { largest_copied: 1 << 20, largest_group: 4 << 20, patience: Duration::ZERO, left_to_leader: Duration::MAX };
 
-/// Hundreds of small writes, and short beside what a request is allowed.
+/// Long enough for hundreds of small writes, and short beside the time that a request may take.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Capacity that a group's buffer keeps for the next group; what a larger group needed is given back.
 const LARGEST_KEPT: usize = 256 << 10;
 
-/// A group that is older is written by whoever has the writer, after his own lines. A younger one is left to its leader,
-/// since most threads that are woken for one line would go to sleep again with the next.
+/// How long a group gathers lines before others than its leader may write it: written at once it would be small, and
+/// its threads would be woken only to sleep again with their next lines.
 const LEFT_TO_LEADER: Duration = Duration::from_micros(200);
 
-/// How often a thread that was woken for its turn, and then overtaken, looks whether the writer is free.
+/// How often a thread that was woken for its turn, and then overtaken by a running append, looks again for the writer.
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// The writer, and who waits for it.
@@ -57,12 +62,12 @@ pub(super) struct GroupCommit {
 struct Queue {
     /// The writer, unless some thread has it.
     writer: Option<Box<Writer>>,
-    /// Threads that wait for a turn, in the order of their arrival: those with lines of their own, and the leader of the
-    /// gathering group.
+    /// Threads that wait for a turn, in the order of their arrival: those with lines of their own, and the leader of
+    /// the gathering group.
     turns: VecDeque<Waiting>,
     /// The group that is gathering, if an append has begun one.
     gathering: Option<Gathering>,
-    /// Empty; the next group's buffer.
+    /// The next group's buffer, empty.
     spare: Vec<u8>,
 }
 
@@ -70,7 +75,8 @@ struct Queue {
 struct Waiting {
     thread: Thread,
     since: Instant,
-    /// Whether it has been woken for its turn, and looks by itself from then on.
+    /// Whether it has been woken for its turn. From then on it looks for the free writer by itself, every
+    /// [`LOOK_AGAIN`].
     woken: bool,
 }
 
@@ -79,8 +85,9 @@ struct Gathering {
     lines: Vec<u8>,
     /// The threads whose lines these are. The first is the leader, who writes the group unless somebody else did.
     members: Vec<Thread>,
+    /// When its first append came.
     since: Instant,
-    /// What becomes of them, once it is known.
+    /// The result of the write, once it is known.
     outcome: Arc<Outcome>,
 }
 
@@ -89,19 +96,24 @@ type Outcome = OnceLock<Result<(), AppendError>>;
 impl Queue {
     /// The writer, if it is free and nobody's turn has been put off for too long.
     fn take_if_free(&mut self, limits: &Limits) -> Option<Box<Writer>> {
-        let first = self.turns.front();
-        first.is_none_or(|first| first.since.elapsed() < limits.patience).then(|| self.writer.take())?
+        match self.turns.front() {
+            Some(first) if first.since.elapsed() >= limits.patience => None,
+            _ => self.writer.take(),
+        }
     }
 
     /// The writer, if it is this thread's turn.
     fn take_in_turn(&mut self, thread: &Thread) -> Option<Box<Writer>> {
-        let first = self.turns.front()?;
-        let writer = (first.thread.id() == thread.id()).then(|| self.writer.take())??;
+        if self.turns.front()?.thread.id() != thread.id() {
+            return None;
+        }
+        let writer = self.writer.take()?;
         self.turns.pop_front();
         Some(writer)
     }
 
-    /// Who is to be woken when the writer becomes free.
+    /// Whom to wake when the writer has become free: the first that waits, unless it looks by itself and may still be
+    /// put off.
     fn next(&mut self, limits: &Limits) -> Option<Thread> {
         let first = self.turns.front_mut()?;
         let looks_by_itself = first.woken && first.since.elapsed() < limits.patience;
@@ -109,7 +121,7 @@ impl Queue {
         (!looks_by_itself).then(|| first.thread.clone())
     }
 
-    /// The gathering group, which then waits no more.
+    /// Takes the gathering group out of the queue, with its leader's turn.
     fn take_group(&mut self) -> Option<Gathering> {
         let group = self.gathering.take()?;
         if let Some(leader) = group.members.first() {
@@ -148,7 +160,7 @@ impl GroupCommit {
         self.lead(queue, lines)
     }
 
-    /// Does something else with the writer, after those who wait for it already.
+    /// Does something other than appending with the writer, after those who wait for it already.
     pub(super) fn with_writer<T>(&self, action: impl FnOnce(&mut Writer) -> T) -> T {
         let mut writer = self.await_turn(lock(&self.queue));
         let result = action(&mut writer);
@@ -165,8 +177,7 @@ impl GroupCommit {
     /// Gives the writer back, and wakes who needs it next.
     fn end_turn(&self, mut writer: Box<Writer>) {
         let mut queue = lock(&self.queue);
-        // With syncs the group is left to its leader: whose own lines are written has waited long enough.
-        let overdue = |group: &Gathering| group.since.elapsed() >= LEFT_TO_LEADER && !self.limits.patience.is_zero();
+        let overdue = |group: &Gathering| group.since.elapsed() >= self.limits.left_to_leader;
         if queue.gathering.as_ref().is_some_and(overdue) {
             queue = self.write_group(queue, &mut writer);
         }
@@ -189,7 +200,7 @@ impl GroupCommit {
         }
     }
 
-    /// Until this thread is woken, or for a short time if it has been woken for its turn before.
+    /// Sleeps until this thread is woken, or for a short time if it has been woken for its turn before.
     fn sleep<'a>(&'a self, queue: MutexGuard<'a, Queue>, own: &Thread) -> MutexGuard<'a, Queue> {
         let overtaken = queue.turns.front().is_some_and(|first| first.woken && first.thread.id() == own.id());
         drop(queue);
@@ -214,7 +225,6 @@ impl GroupCommit {
         queue.gathering = Some(group);
         queue.turns.push_back(Waiting { thread: own.clone(), since, woken: false });
         loop {
-            queue = self.sleep(queue, &own);
             if let Some(outcome) = outcome.get() {
                 return outcome.clone();
             }
@@ -222,18 +232,20 @@ impl GroupCommit {
                 drop(self.write_group(queue, &mut writer));
                 self.end_turn(writer);
                 queue = lock(&self.queue);
+            } else {
+                queue = self.sleep(queue, &own);
             }
         }
     }
 
-    /// Writes the gathering group, if there is one, and tells its members.
+    /// Writes the gathering group, if there is one, and wakes its members with the result.
     fn write_group<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, writer: &mut Writer) -> MutexGuard<'a, Queue> {
         let Some(mut group) = queue.take_group() else {
             return queue;
         };
         drop(queue);
         let outcome = writer.append(&group.lines, group.members.len());
-        // Nobody else sets it: a group is taken from the queue once.
+        // It is not set yet: a group is taken out of the queue once.
         let _ = group.outcome.set(outcome);
         group.members.iter().for_each(Thread::unpark);
         group.lines.clear();
@@ -251,7 +263,7 @@ impl GroupCommit {
     }
 }
 
-/// Waits for what becomes of a group.
+/// Waits for the result of a group's write.
 fn follow(outcome: &Outcome) -> Result<(), AppendError> {
     loop {
         if let Some(outcome) = outcome.get() {

@@ -7,11 +7,11 @@ use std::path::Path;
 use super::fs::Fs;
 use super::open::Identity;
 
-/// What is read at once; on the heap, since the threads that append have small stacks.
+/// Bytes that are read at once; on the heap, since the threads that append have small stacks.
 const CHUNK: usize = 64 << 10;
 
-/// How much of a log is looked through for NULs at the start, from its end. The kernel writes out what is older than 35 s, so
-/// that a power cut leaves holes further up only at a sustained 7 MB/s and more.
+/// How many bytes of a log, counted from its end, are looked through for NULs at the start. The kernel writes out what
+/// is older than 35 s, so a power cut leaves holes further up only if the log grows by 7 MB/s or more.
 pub(super) const SCANNED: u64 = 256 << 20;
 
 /// How far a file is looked through for damage.
@@ -32,7 +32,7 @@ impl Scan {
     }
 }
 
-/// Where the last line that is whole before `end` ends: just behind its newline, 0 if there is none.
+/// Where the line begins in which `end` lies: just behind the last newline before `end`, or 0 if there is none.
 pub(super) fn line_start(fs: &Fs, file: &File, end: u64) -> io::Result<u64> {
     let Some(last) = end.checked_sub(1) else {
         return Ok(0);
@@ -54,7 +54,7 @@ pub(super) fn line_start(fs: &Fs, file: &File, end: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// What stands between `from` and `to`, a chunk at most.
+/// Reads what stands between `from` and `to`, [`CHUNK`] bytes at most.
 fn read<'a>(fs: &Fs, file: &File, chunk: &'a mut [u8], from: u64, to: u64) -> io::Result<&'a [u8]> {
     let length = usize::try_from(to.saturating_sub(from)).unwrap_or(CHUNK).min(CHUNK);
     let bytes = chunk.get_mut(..length).unwrap_or_default();
@@ -76,11 +76,13 @@ pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<b
     Ok(true)
 }
 
-/// Cuts off what was written to the end of a file `begin` bytes long, where a line ends. `written` is all of that, and
-/// then what its second and later writes wrote: the endings that the file may have now. A file that is
-/// shorter than it should be was truncated meanwhile: what is left of `written` is cut off, with the torn line that the
-/// truncation may have left. No file is ever made longer, which would leave a hole of NULs. Returns the length that the
-/// file has then, by what the file system says.
+/// Cuts off what was written to the end of a file that was `begin` bytes long before, where a line ends. `written` has
+/// the endings that the file may have now: first all that was written, then that from the second write(2) on, and so
+/// forth.
+///
+/// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it
+/// the torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of
+/// NULs. Returns the length that the file has then.
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
@@ -105,10 +107,10 @@ pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[&[u8]]) -> i
     Ok(whole)
 }
 
-/// Cuts a file to `whole`, where a line ends, and sees to it that this has worked.
+/// Cuts a file to `whole` bytes, where a line ends, and checks that this has worked.
 fn cut_to(fs: &Fs, file: &File, whole: u64) -> io::Result<()> {
     fs.set_len(file, whole)?;
-    // If somebody truncated it just before, the cut has made it longer, and it ends in NULs.
+    // If somebody truncated it just before, the cut has made it longer instead, and it ends in NULs.
     if fs.metadata_of(file)?.len() != whole || line_start(fs, file, whole)? != whole {
         return Err(io::Error::other("it is not what it was cut to"));
     }
@@ -126,23 +128,22 @@ pub(super) struct Mended {
     pub(super) blanked: u64,
 }
 
-/// Leaves nothing but whole lines in a log, whose last `scanned` bytes are looked through. NULs at the end, and what
-/// begins as a line of ours, are cut off; a line with NULs further up, with whole lines behind it, becomes `{}` and
-/// blanks.
+/// Leaves nothing but whole lines in a log of `length` bytes. A last line without a newline is cut off, if it begins
+/// like a line of ours or with a NUL. In its last `scanned` bytes, a line that holds a NUL becomes `{}` and blanks.
 ///
 /// # Errors
 /// A file that does not begin, or end, as a log of ours is left as it is: the error says what was found.
 pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64) -> io::Result<Mended> {
     let mut chunk = vec![0; CHUNK];
     let first = read(fs, file, &mut chunk, 0, length.min(2))?;
-    // The original program wrote empty lines now and then, and a single NUL is blanked to 0.
+    // The original program wrote empty lines now and then, and `blank` makes a 0 of a line that is a single NUL.
     if !matches!(first, [] | [b'{' | b'\n' | 0, ..] | [b'0'] | [b'0', b'\n']) {
         return Err(foreign("begins with", read(fs, file, &mut chunk, 0, length.min(SHOWN))?));
     }
     let mut mended = Mended { length, ..Mended::default() };
     let torn = line_start(fs, file, length)?;
     let tail = read(fs, file, &mut chunk, torn, length.min(torn + CHUNK as u64))?;
-    // Lines of ours, blanked ones too, begin so, as far as a power cut has left their first bytes.
+    // So begin lines of ours, blanked ones too, as far as a power cut has left their first bytes.
     if !matches!(tail, [] | [0, ..] | [b'{' | b'0'] | [b'{', b'"' | b'}' | 0, ..]) {
         let shown = tail.get(..SHOWN as usize).unwrap_or(tail);
         return Err(foreign("ends, without a newline, with", shown));
@@ -160,14 +161,15 @@ pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64)
     Ok(mended)
 }
 
-/// Bytes of a foreign file that are shown.
+/// Bytes of a foreign file that the error shows.
 const SHOWN: u64 = 40;
 
 fn foreign(what: &str, bytes: &[u8]) -> io::Error {
     io::Error::other(format!("{what} \"{}\", which is no audit log's, so it is left alone", bytes.escape_ascii()))
 }
 
-/// Lines between `from` and `to`, both at the end of a line, that hold a NUL: where each begins and where its newline is.
+/// The lines between `from` and `to`, which both lie between two lines, that hold a NUL: where each begins and where
+/// its newline is.
 fn damaged_lines(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<Vec<(u64, u64)>> {
     let mut chunk = vec![0; CHUNK];
     let mut damaged = Vec::new();
@@ -186,6 +188,7 @@ fn damaged_lines(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<Vec<(u6
     Ok(damaged)
 }
 
+/// Where the first newline at or behind `from` is; `to` if there is none before that.
 fn newline_behind(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<u64> {
     let mut chunk = vec![0; CHUNK];
     let mut at = from;
@@ -199,6 +202,7 @@ fn newline_behind(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<u64> {
     Ok(to)
 }
 
+/// Overwrites the line between `start` and `end` with `{}` and blanks.
 fn blank(fs: &Fs, path: &Path, file: &File, start: u64, end: u64) -> io::Result<()> {
     let writable = fs.open(OpenOptions::new().write(true), path)?;
     if Identity::of(&fs.metadata_of(&writable)?) != Identity::of(&fs.metadata_of(file)?) {

@@ -1,14 +1,13 @@
 //! What can go wrong with the audit log, in words for an operator.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::proc::ProcessIds;
 use crate::observe::labels::AppendFault;
 
-/// Why an append failed. Nothing of its lines is left in the log, and a later append may succeed.
+/// Why an append failed. A later one may succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendError {
     reason: AppendFault,
@@ -91,7 +90,7 @@ pub enum OpenError {
     Stdout(&'static str),
     /// A system call failed.
     Io {
-        /// What it was called for: the log, its lock file, its directory.
+        /// What the call was about: the log, its lock file, its directory.
         path: PathBuf,
         /// The call's error.
         error: io::Error,
@@ -126,12 +125,11 @@ impl fmt::Display for OpenError {
     }
 }
 
-/// Names the nearest directory that exists and the user that we are, which is all that an operator has to compare.
+/// Names the nearest directory that exists and the user that we are: an operator has to compare the two.
 fn not_ours(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     let directory = path.ancestors().find(|above| above.is_dir()).unwrap_or(path);
     write!(f, " in the directory {}", directory.display())?;
-    // The owner of a process's own directory in /proc is its effective user.
-    fs::metadata("/proc/self").map_or(Ok(()), |process| write!(f, " as uid {}", process.uid()))
+    ProcessIds::read().map_or(Ok(()), |ids| write!(f, " as uid {}", ids.user))
 }
 
 impl std::error::Error for OpenError {

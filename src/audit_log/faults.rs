@@ -1,4 +1,3 @@
-#![cfg(test)]
 //! Failures of system calls, for tests.
 
 use std::collections::HashMap;
@@ -78,9 +77,9 @@ pub(super) struct Disk {
     pub(super) failed: u32,
     /// Somebody has truncated the log, perhaps within a line, and the log may not know yet.
     pub(super) truncated: bool,
-    /// How often, since the log last wrote undisturbed.
+    /// How often somebody has truncated it since the log last wrote undisturbed.
     pub(super) truncations: u32,
-    /// The files that were.
+    /// Inodes of the files that were truncated.
     pub(super) truncated_files: Vec<u64>,
 }
 
@@ -107,7 +106,7 @@ impl Faults {
         action(&mut self.0.lock().unwrap().disk)
     }
 
-    /// Whether anything has failed for the plan's sake.
+    /// Whether the plan has made a call go wrong.
     pub(super) fn fired(&self) -> bool {
         self.0.lock().unwrap().fired
     }
@@ -188,7 +187,7 @@ impl Disk {
         lines.map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect()
     }
 
-    /// Does what takes lines of the log away.
+    /// Does `action`, which takes lines of the log away, and notes which.
     pub(super) fn take(&mut self, action: impl FnOnce(&Self) -> io::Result<()>) {
         let log = self.log.clone();
         let before = Self::lines(&log);
@@ -211,7 +210,7 @@ impl Disk {
         }
     }
 
-    /// To so many hundredths of its length, and from there to the end of a line.
+    /// Truncates the log to so many hundredths of its length, and from there back to the end of a line.
     pub(super) fn truncate_to_line(&mut self, share: u8) {
         self.truncations += 1;
         self.take(|disk| {
@@ -229,7 +228,8 @@ impl Disk {
         self.take(|disk| {
             let file = File::options().write(true).open(&disk.log)?;
             let mut length = file.metadata()?.len() * u64::from(share) / 100;
-            // A single byte of a line with another line behind it would not look like one of ours.
+            // One byte of a line, `{`, is left out: with the next line glued to it, it would begin `{{`, which no start
+            // takes for ours.
             length -=
                 u64::from(length > 0 && fs::read(&disk.log)?.get(..length as usize).is_some_and(one_byte_of_a_line));
             file.set_len(length)

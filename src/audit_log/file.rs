@@ -1,10 +1,10 @@
 //! The log as a regular file: appending whole lines or none.
 //!
 //! Invariants, whatever fails:
-//! - What was acknowledged is in a file, whole and once, and that file had a name when it was written: the link count is
-//!   looked at after the write.
-//! - A group of lines knows the length that each file had before it. What fails is cut back to that length, once; a file
-//!   whose end is in doubt is neither written nor cut again, and gets a successor.
+//! - What was acknowledged is in a file, whole and once, and that file had a name after the write: its link count was
+//!   looked at.
+//! - A group of lines knows the length that each file had before it. What fails is cut back to that length, once. A
+//!   file whose end is in doubt is neither written nor cut again, and gets a successor.
 //! - Nobody's file is overwritten: the log is renamed to a name that was just seen free.
 
 mod group;
@@ -27,14 +27,14 @@ use super::error::AppendError;
 use super::fs::Fs;
 use super::guard::Guard;
 use super::open::Identity;
-use super::status::Status;
+use super::status::LogStatus;
 use crate::observe::diagnostics::Latch;
 use group::{Fate, Group};
 
 /// How the file is to be kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    /// The file is rolled before it would grow past so many bytes; 0 never rolls it.
+    /// The file is rolled before it would grow past this many bytes; 0 never rolls it.
     pub(super) max_size: u64,
     /// Whether an append ends with fdatasync.
     pub(super) sync: bool,
@@ -42,12 +42,12 @@ pub(super) struct Rules {
     pub(super) mode: u32,
 }
 
-/// The file being appended to, and all it takes to give it a successor.
+/// The file being appended to, and all that is needed to give it a successor.
 #[derive(Debug)]
 pub(super) struct LogFile {
     fs: Fs,
     rules: Rules,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
     path: PathBuf,
     /// The path in messages.
     name: String,
@@ -58,11 +58,11 @@ pub(super) struct LogFile {
     state: State,
     /// Set while another process has, or may have, the lock: appends are refused with this error.
     unlocked: Option<AppendError>,
-    /// Set while rotation fails: no other try before its end.
+    /// Set while rotation fails: the next try comes when it is over.
     rotation_pause: Option<Pause>,
     /// Set while syncs fail: appends are refused with this error until the pause ends.
     sync_pause: Option<(Pause, AppendError)>,
-    /// Whether it was said that the file has no successor.
+    /// Whether it was said that the file could be given no successor.
     said_no_successor: Latch<()>,
     /// Whether it was said that the file is not written any more.
     said_spent: Latch<()>,
@@ -71,15 +71,15 @@ pub(super) struct LogFile {
 /// The file that takes the lines.
 #[derive(Debug)]
 struct OpenFile {
-    /// Locked, where the file system is no other machine's.
+    /// Locked, unless its file system is another machine's or has no locks.
     file: File,
     identity: Identity,
-    /// In bytes: what it was after the last append, and what has been written since.
+    /// In bytes: the length seen last, and what we have written since.
     length: u64,
     directory: Directory,
 }
 
-/// Whether the names in the log's directory are known to be on the disk.
+/// Whether the name of the open file is known to be on the disk: whether its directory was synced since it got it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Directory {
     Synced,
@@ -90,11 +90,12 @@ enum Directory {
 #[derive(Debug)]
 enum State {
     Writable,
-    /// Its end is in doubt, or its last sync failed. It is to have a successor; until then appends are refused with this.
+    /// Its end is in doubt, or its last sync failed. It is given a successor; until then appends are refused with this
+    /// error.
     Spent(AppendError),
 }
 
-/// A time in which something that failed is not tried again.
+/// A time during which something that failed is not tried again.
 #[derive(Debug, Clone, Copy)]
 struct Pause {
     until: Instant,
@@ -102,7 +103,8 @@ struct Pause {
 }
 
 impl Pause {
-    /// The first, or, after `last`, one of twice its length: a second at least, `longest` at most.
+    /// A pause of length `first`; after the pause `last`, one of twice its length, a second at least and `longest` at
+    /// most.
     fn after(last: Option<Self>, first: Duration, longest: Duration) -> Self {
         let doubled = |last: Self| last.length.saturating_mul(2).clamp(Duration::from_secs(1), longest);
         let length = last.map_or(first, doubled);
@@ -113,16 +115,17 @@ impl Pause {
         Instant::now() >= self.until
     }
 
-    /// Whether it began so long ago.
+    /// Whether it began at least `time` ago.
     fn has_lasted(&self, time: Duration) -> bool {
         Instant::now() + self.length >= self.until + time
     }
 }
 
-/// Between two tries to give a file that may not be written a successor: no append works meanwhile.
+/// Between two tries to give a successor to a file that may not be written. It is short, since no append works
+/// meanwhile.
 const SPENT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often a group is written again because the file was deleted or truncated under it.
+/// How often a group is written again because the file was deleted or truncated meanwhile, before the append fails.
 const MOST_ATTEMPTS: u32 = 10;
 
 impl LogFile {
@@ -147,7 +150,7 @@ impl LogFile {
         self.open.length
     }
 
-    /// Fails where it is known that an append would.
+    /// Gives a file that may not be written a successor. Fails if it is known that an append would fail.
     pub(super) fn make_ready(&mut self) -> Result<(), AppendError> {
         if let Some((pause, error)) = &self.sync_pause
             && !pause.is_over()
@@ -180,14 +183,14 @@ impl LogFile {
                 if rest.is_empty() {
                     return Ok(());
                 }
-                // If it fails the pause has begun, and the file takes what does not fit.
+                // If it fails, the pause has begun in which the file takes what does not fit.
                 let _ = self.roll(group);
                 continue;
             }
             let before = self.open.length;
             match self.write_all(group, fitting) {
                 Ok(()) => group.done += fitting,
-                // The file-size limit of the process or of the file system. A new file has room up to it.
+                // The limit on file sizes of the process or of the file system is reached. A new file has room.
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge && before > 0 => {
                     let error = AppendError::write(&self.name, &error);
                     let written = group.done..group.done + self.written_since(before);
@@ -218,8 +221,9 @@ impl LogFile {
         &self.path
     }
 
-    /// How many bytes of `lines` go to the open file now: whole lines up to the maximum size, or a single larger one if
-    /// the file is empty. 0 if there are none, or the file must be rolled first.
+    /// How many bytes of `lines` go to the open file now: the whole lines that fit into the maximum size, all of them
+    /// while rotation pauses, or a single larger one if the file is empty. 0 if `lines` is empty, or the file must be
+    /// rolled first.
     fn fitting(&self, lines: &[u8]) -> usize {
         let max = self.rules.max_size;
         let length = self.open.length;
@@ -236,7 +240,7 @@ impl LogFile {
         }
     }
 
-    /// Writes so many bytes of the group's rest.
+    /// Writes the next `length` bytes of the group.
     fn write_all(&mut self, group: &mut Group<'_>, length: usize) -> io::Result<()> {
         let end = group.done + length;
         let mut at = group.done;
@@ -264,7 +268,7 @@ impl LogFile {
             self.sync()?;
         }
         let metadata = self.fs.metadata_of(&self.open.file).map_err(|error| AppendError::write(&self.name, &error))?;
-        // Some file systems count no links.
+        // Some file systems count no links: the path is asked as well.
         let deleted = metadata.nlink() == 0 && !self.is_at_path();
         if !deleted && metadata.len() >= self.open.length {
             self.open.length = metadata.len();
@@ -282,8 +286,8 @@ impl LogFile {
         self.settle_truncated(group, metadata.len())
     }
 
-    /// Somebody has truncated the file to less than it should have: before the group was written, which then stands at
-    /// its end, or after that.
+    /// Somebody has truncated the file to less than it should have. If that was before the group was written, the group
+    /// stands whole at the end; otherwise what is left of it is cut off, and it is written again.
     fn settle_truncated(&mut self, group: &mut Group<'_>, length: u64) -> Result<Fate, AppendError> {
         let part = group.lines.get(group.here..group.done).unwrap_or_default();
         let failed = |error| AppendError::write(&self.name, &error);

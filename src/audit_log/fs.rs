@@ -104,7 +104,8 @@ impl Fs {
         file.set_len(length)
     }
 
-    /// The umask may have taken permissions away. A file system without modes refuses, and the file is as good as can be.
+    /// Sets the permissions of a file, from which the umask may have taken some when it was made. An error is ignored:
+    /// a file system without modes refuses, and the file is used all the same.
     pub(super) fn set_mode(&self, file: &File, mode: u32) {
         let _ = file.set_permissions(Permissions::from_mode(mode));
     }
@@ -122,7 +123,7 @@ impl Fs {
         std::fs::remove_file(path)
     }
 
-    /// Of what `path` names, a symbolic link included.
+    /// The metadata of what `path` names; a symbolic link is not followed.
     pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.may(Call::Stat)?;
         std::fs::symlink_metadata(path)

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use super::fs::Fs;
 use super::open::{Identity, missing, open_or_make};
 
-/// Held as long as the log is open.
+/// The lock and its file. Held as long as the log is open.
 #[derive(Debug)]
 pub(super) struct Guard {
     path: PathBuf,
-    /// Permissions of a lock file that is made: whoever may write the log must be able to lock it.
+    /// Permissions of the lock file, those of the log: whoever may write the log must be able to lock it.
     mode: u32,
     lock: Lock,
 }
@@ -29,6 +29,7 @@ enum Lock {
 }
 
 impl Guard {
+    /// The lock file of the log with this name.
     pub(super) fn path(directory: &Path, log: &OsStr) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(log);
@@ -36,7 +37,7 @@ impl Guard {
         directory.join(name)
     }
 
-    /// Fails with `ResourceBusy` if another process has it.
+    /// Takes the lock. Fails with `ResourceBusy` if another process has it.
     pub(super) fn take(fs: &Fs, path: &Path, mode: u32) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), mode, lock: Lock::take(fs, path, mode)? })
     }
@@ -52,7 +53,7 @@ impl Guard {
             Lock::Unsupported => return Ok(()),
             Lock::Held { identity, .. } => match fs.metadata(&self.path) {
                 Ok(metadata) if Identity::of(&metadata) == *identity => return Ok(()),
-                // It cannot be told, and the lock is the open file's.
+                // Whether it was replaced cannot be told now. The file that we hold open is still locked.
                 Err(error) if !missing(&error) => return Ok(()),
                 _ => self.lock = Lock::Lost,
             },
@@ -66,7 +67,7 @@ impl Guard {
 impl Lock {
     fn take(fs: &Fs, path: &Path, mode: u32) -> io::Result<Self> {
         let opened = open_or_make(fs, path, mode)?;
-        // Made by an earlier start with another mode, perhaps; if it is not ours to change, it can be opened all the same.
+        // An earlier start may have made it with another mode. If another user owns it, its mode stays.
         fs.set_mode(&opened.file, mode);
         match fs.lock(&opened.file) {
             Ok(()) => {}

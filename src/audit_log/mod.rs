@@ -62,7 +62,7 @@ use commit::GroupCommit;
 use file::{LogFile, Rules};
 use fs::Fs;
 use open::{is_stream, resolve};
-use status::Status;
+use status::LogStatus;
 use stream::Stream;
 use watcher::{Kind, Pruner, Watcher};
 use writer::{Sink, Writer};
@@ -70,7 +70,8 @@ use writer::{Sink, Writer};
 /// Where audit lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A file, made with its directory where missing; or a FIFO or device, which is then written and nothing else.
+    /// A file, made with its directory if missing; or a FIFO or device, which is only written: never made, rolled,
+    /// locked or synced.
     File(PathBuf),
     /// Standard output.
     Stdout,
@@ -85,13 +86,13 @@ pub struct Settings {
     pub max_size: u64,
     /// Rolled files kept; 0 keeps all.
     pub max_backups: usize,
-    /// Rolled files that are older are deleted; zero never deletes one for its age.
+    /// Rolled files that are older than this are deleted; zero never deletes one for its age.
     pub max_age: Duration,
-    /// Bytes of all rolled files together, of which the oldest are deleted; 0 for no limit.
+    /// Most bytes of all rolled files together: the oldest are deleted first; 0 for no limit.
     pub max_total_size: u64,
     /// Whether an append returns only when its lines are on the disk (fdatasync).
     pub sync: bool,
-    /// Permissions of new files.
+    /// Permissions of newly created files.
     pub file_mode: u32,
 }
 
@@ -105,7 +106,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct AuditLog {
     commit: Arc<GroupCommit>,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
     /// The watcher, and for a file the thread that deletes rolled files.
     threads: Vec<JoinHandle<()>>,
 }
@@ -114,8 +115,8 @@ impl AuditLog {
     /// Opens the log, with a torn tail cut off, and starts the threads that look after it.
     ///
     /// # Errors
-    /// The path cannot be opened or locked, another process has it, what is there is no log of ours, nobody reads from it
-    /// within 30 s (a FIFO), or it leads nowhere (standard output).
+    /// The path cannot be opened or locked, another process has it, what is there is no log of ours, nobody reads from
+    /// it within 30 s (a FIFO), or it leads nowhere (standard output).
     pub fn open(settings: Settings, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, OpenError> {
         Self::open_with(Fs::default(), settings, metrics, diagnostics)
     }
@@ -126,7 +127,7 @@ impl AuditLog {
         metrics: Arc<Metrics>,
         diagnostics: Arc<Diagnostics>,
     ) -> Result<Self, OpenError> {
-        let status = Arc::new(Status::new(metrics, diagnostics));
+        let status = Arc::new(LogStatus::new(metrics, diagnostics));
         let mut pruner = None;
         let sink = match &settings.target {
             Target::Stdout => Sink::Stream(Stream::stdout(fs.clone(), Arc::clone(&status))?),
@@ -157,8 +158,8 @@ impl AuditLog {
         log.spawn("audit-log", move || watcher.run())?;
         if let Some(pruner) = pruner {
             let thread = log.spawn("audit-log-prune", move || pruner.run())?;
-            // Not set before: there is one.
-            let _ = status.retention.set(thread);
+            // Nothing else sets it.
+            let _ = status.pruner.set(thread);
         }
         Ok(log)
     }
@@ -179,8 +180,8 @@ impl AuditLog {
     /// slow reader does not take holds them up.
     ///
     /// # Errors
-    /// Nothing of `lines` is left in the log (but where it cannot be cut back: in a pipe whole lines may have gone out),
-    /// and the error has been counted. A later append may succeed.
+    /// The error has been counted, and a later append may succeed. Nothing of `lines` is left in a file; what has gone
+    /// into a pipe stays there.
     pub fn append(&self, lines: &[u8]) -> Result<(), AppendError> {
         debug_assert!(lines.is_empty() || lines.ends_with(b"\n"));
         if lines.is_empty() {
@@ -214,13 +215,13 @@ impl Drop for AuditLog {
         self.status.stop.store(true, Relaxed);
         self.wake_threads();
         for thread in self.threads.drain(..) {
-            // Its panic has been said by the panic hook.
+            // It fails if the thread has panicked, which has been said and ends the process.
             let _ = thread.join();
         }
     }
 }
 
-/// A panic while a lock is held ends the program, except in tests.
+/// Takes the lock. It is never poisoned in the program, where a panic ends the process, but may be in tests.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,8 +8,9 @@ use time::{Date, Month, PrimitiveDateTime, Time};
 
 use crate::record::timestamp;
 
-/// How the rolled files of one log are called: `NAME-2026-11-20T21-34-38.123.EXT`, or `NAME-2026-11-20T21-34-38.123-1.EXT`
-/// (`-2`, ...) where that name was taken. Nothing else is ever taken for a rolled file.
+/// The names of the rolled files of one log: `NAME-2026-11-20T21-34-38.123.EXT`, or
+/// `NAME-2026-11-20T21-34-38.123-1.EXT` (`-2`, ...) where that name was taken. Nothing else is ever taken for a rolled
+/// file.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     /// The log's name up to its last dot.
@@ -18,7 +19,7 @@ pub(crate) struct Names {
     extension: OsString,
 }
 
-/// What a rolled file's name says. Later ones are greater.
+/// The time and number in a rolled file's name. A later file's is greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp {
     /// Since the Unix epoch.
@@ -33,7 +34,7 @@ impl Stamp {
         Self { milliseconds: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), number: 0 }
     }
 
-    /// The next one that a name can say.
+    /// The next greater one.
     pub(crate) fn next(self) -> Self {
         match self.number.checked_add(1) {
             Some(number) => Self { number, ..self },
@@ -112,7 +113,8 @@ pub(super) fn parse_time(text: &[u8]) -> Option<u64> {
 pub(crate) fn log_of(rolled: &OsStr) -> Option<OsString> {
     let name = rolled.as_bytes();
     let dot = name.iter().rposition(|byte| *byte == b'.');
-    // The last dot begins the extension, or the milliseconds of a log that has none.
+    // The last dot begins the extension, or, if the log's name has none, the milliseconds. After those there may be a
+    // number.
     [dot.unwrap_or(name.len()), name.len()].into_iter().find_map(|end| {
         let (stem, extension) = name.split_at_checked(end)?;
         let numbered = stem.iter().rposition(|byte| *byte == b'-').unwrap_or_default();

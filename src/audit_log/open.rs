@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::fs::Fs;
 use super::proc::ProcessIds;
 
-/// Tells a file from any other that its path may come to name.
+/// What tells a file from any other that the same path may name later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -30,7 +30,7 @@ pub(super) struct Opened {
     pub(super) length: u64,
     /// Whether the file was there before.
     pub(super) origin: Origin,
-    /// Something about the file that an operator should know.
+    /// Something about the file that an operator should be told.
     pub(super) warning: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn open_or_make(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened
     Ok(Opened { file, identity, length: 0, origin: Origin::Created, warning: None })
 }
 
-/// The same for a file that is there.
+/// The same, but fails if there is no file.
 pub(super) fn open_found(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened> {
     let before = fs.metadata(path)?;
     if !before.is_file() {
@@ -79,8 +79,8 @@ fn appending(mode: u32) -> OpenOptions {
     options
 }
 
-/// Refuses a file that somebody else may have made for us to write to, or may change; returns a warning for one that
-/// another member of our group owns.
+/// Refuses a file that anybody may write to, unless `wanted` says so, and one of another user than root, who may have
+/// made it for us to write to. Such a file that our group may write is accepted, with a warning.
 fn judge_owner(metadata: &Metadata, wanted: u32) -> io::Result<Option<String>> {
     const GROUP_WRITE: u32 = 0o020;
     const WORLD_WRITE: u32 = 0o002;
@@ -105,7 +105,7 @@ pub(super) fn missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Symbolic links followed at the end of a path before they are taken for a circle, as many as Linux follows.
+/// Symbolic links that are followed at the end of a path, as many as Linux follows: more are taken for a circle.
 const MOST_LINKS: usize = 40;
 
 /// The path with a symbolic link at its end followed, since rotation renames the file and not the link. A link to what
@@ -131,12 +131,13 @@ pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Whether what is there is the kernel's, even if it looks like a regular file.
+/// Whether the kernel makes what is there. It is not a log file even if it looks like a regular one.
 fn is_special_place(path: &Path) -> bool {
     path.starts_with("/proc") || (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
 }
 
-/// Whether `path` is to be written and nothing else. A directory is neither, and an error.
+/// Whether `path` names a FIFO, a device or the like, which is only written, and not a file or nothing. A directory is
+/// an error.
 pub(super) fn is_stream(path: &Path) -> io::Result<bool> {
     if is_special_place(path) {
         return Ok(true);

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Whose this process is, by what decides on its access to files.
+/// The user and the groups that the kernel checks when this process accesses a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ProcessIds {
     pub(super) user: u32,
@@ -32,7 +32,7 @@ impl ProcessIds {
     }
 }
 
-/// File systems of other machines. A lock on a file there is emulated, and may keep readers out.
+/// File systems of other machines. A lock on a file there may keep readers out.
 const NETWORK_FILE_SYSTEMS: [&[u8]; 6] = [b"nfs", b"nfs4", b"cifs", b"smb3", b"9p", b"ceph"];
 
 /// The mounts that this process sees: the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
@@ -43,6 +43,7 @@ impl Mounts {
         std::fs::read("/proc/self/mountinfo").map(Self)
     }
 
+    /// The fields of each line.
     fn fields(&self) -> impl Iterator<Item = Vec<&[u8]>> {
         self.0.split(|byte| *byte == b'\n').map(|line| line.split(|byte| *byte == b' ').collect())
     }

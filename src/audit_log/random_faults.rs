@@ -1,4 +1,3 @@
-#![cfg(test)]
 //! The log file against a model of it, step by step in one thread: any calls fail in any step, the file is deleted,
 //! moved and truncated under it in mid-call, the process is killed, the power is cut. After each step what was
 //! acknowledged (and, after a power cut, synced) is there once, what was refused is not, and every line is whole.
@@ -21,7 +20,7 @@ use super::faults::{Fault, Name};
 use super::file::{LogFile, Rules};
 use super::fs::Fs;
 use super::names::Names;
-use super::status::Status;
+use super::status::LogStatus;
 use super::tests::Messages;
 use super::writer::{Sink, Writer};
 use crate::observe::diagnostics::{Diagnostics, Format};
@@ -100,7 +99,7 @@ struct World {
     rules: Rules,
     fs: Fs,
     messages: Messages,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
     writer: Option<Writer>,
     fates: HashMap<String, Fate>,
     /// Files where a failed write could not be cut off either: they may be torn, and hold what was refused.
@@ -112,9 +111,9 @@ struct World {
     number: u32,
 }
 
-fn status(messages: &Messages) -> Arc<Status> {
+fn status(messages: &Messages) -> Arc<LogStatus> {
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(messages.clone()));
-    Arc::new(Status::new(Arc::default(), Arc::new(diagnostics)))
+    Arc::new(LogStatus::new(Arc::default(), Arc::new(diagnostics)))
 }
 
 impl World {
@@ -174,8 +173,8 @@ impl World {
             Err(_) => Fate::Refused,
         };
         self.fates.extend(lines.iter().map(|line| (line.clone(), fate)));
-        // What was deleted before the log looked at the file must be there again. What was deleted later, or stood there
-        // before, or was truncated (perhaps in a file that was looked at and rolled), is lost.
+        // What was deleted before the log looked at the file must be there again. What was deleted later, or stood
+        // there before, or was truncated (perhaps in a file that was looked at and rolled), is lost.
         self.fs.faults.with_disk(|disk| {
             if disk.looked_after && !disk.truncated {
                 let mut index = 0;
@@ -324,8 +323,8 @@ impl World {
                 *seen.entry(line.to_owned()).or_default() += usize::from(!blanked);
             }
         }
-        // Truncated before a group and again amid its writes, a file may hold a part of it that cannot be told from what
-        // was there: it is written again rather than lost.
+        // Truncated before a group and again amid its writes, a file may hold a part of it that cannot be told from
+        // what was there: it is written again rather than lost.
         let twice = self.fs.faults.with_disk(|disk| disk.truncations >= 2);
         if twice {
             self.repeated.extend(seen.iter().filter(|(_, times)| **times == 2).map(|(line, _)| line.clone()));

@@ -1,4 +1,5 @@
-//! How the log is doing, for `/readyz` and for messages: the outage, if appends fail, and what else stands in their way.
+//! How the log is doing, for `/readyz` and for messages: the outage, if appends fail, and what else stands in their
+//! way.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,7 +13,7 @@ use crate::observe::metrics::Metrics;
 
 /// Shared by the writer and the log's threads.
 #[derive(Debug)]
-pub(super) struct Status {
+pub(super) struct LogStatus {
     pub(super) metrics: Arc<Metrics>,
     pub(super) diagnostics: Arc<Diagnostics>,
     /// SIGHUP came: whoever has the writer next opens the log anew.
@@ -20,19 +21,20 @@ pub(super) struct Status {
     /// The log is being dropped, and its threads are to end.
     pub(super) stop: AtomicBool,
     /// The thread that deletes rolled files, to be woken by a rotation.
-    pub(super) retention: OnceLock<Thread>,
-    /// Whether `outage` holds one: read on every append, so it costs no lock.
+    pub(super) pruner: OnceLock<Thread>,
+    /// Whether `outage` is set: read on every append, without taking the lock.
     failing: AtomicBool,
     outage: Mutex<Option<Outage>>,
-    /// On a full disk small lines may still fit where large ones do not, and one outage follows the other.
+    /// Limits the messages about outages: on a full disk small lines may still fit where large ones do not, and one
+    /// outage follows the other.
     outage_messages: RateLimit,
     /// What stands in the way of appends without an append having failed.
     obstacle: Mutex<Option<String>>,
     /// When the log was opened.
     opened: Instant,
-    /// When the write began that a stream's reader has not taken yet: nanoseconds after `opened`, 0 for none.
+    /// When the write to a stream began that is under way: nanoseconds after `opened`, 0 for none.
     waiting_since: AtomicU64,
-    /// Bytes appended when [`Status::note_appends`] was last called.
+    /// Bytes appended when [`LogStatus::note_appends`] was last called.
     noted: AtomicU64,
 }
 
@@ -40,24 +42,24 @@ pub(super) struct Status {
 #[derive(Debug)]
 struct Outage {
     since: Instant,
-    /// Its beginning was said, and so must its end be.
+    /// Whether its beginning was said; then its end is said as well.
     said: bool,
     /// Of the last append that failed.
     error: String,
-    /// Writes that failed. Tells whether one more did while a probe was under way.
+    /// Writes that failed. A probe compares it to see whether one more failed meanwhile.
     failures: u64,
     /// Bytes that the last of them was to write.
     bytes: usize,
 }
 
-impl Status {
+impl LogStatus {
     pub(super) fn new(metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
         Self {
             metrics,
             diagnostics,
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            retention: OnceLock::new(),
+            pruner: OnceLock::new(),
             failing: AtomicBool::new(false),
             outage: Mutex::default(),
             outage_messages: RateLimit::new(),
@@ -100,16 +102,22 @@ impl Status {
         }
     }
 
-    /// A probe has found that an append would succeed. Does not count if an append has failed since the probe began,
-    /// after `failures`.
+    /// A trial write has worked. Ends the outage unless another append has failed since the probe began, when there
+    /// were `failures`.
     pub(super) fn would_succeed(&self, failures: u64) {
         self.end_outage("append would work again: a trial write did", Some(failures));
     }
 
-    fn end_outage(&self, msg: &str, unless_more_than: Option<u64>) {
+    /// The same for a stream, to which nothing can be written as a trial.
+    pub(super) fn may_succeed(&self, failures: u64) {
+        self.end_outage("append may work again", Some(failures));
+    }
+
+    /// Ends the outage; with `failures`, only if it has had exactly so many.
+    fn end_outage(&self, msg: &str, failures: Option<u64>) {
         let mut slot = lock(&self.outage);
         let Some(outage) = &*slot else { return };
-        if unless_more_than.is_some_and(|failures| failures != outage.failures) {
+        if failures.is_some_and(|failures| failures != outage.failures) {
             return;
         }
         if outage.said {
@@ -157,7 +165,7 @@ impl Status {
         self.waiting_since.store(0, Relaxed);
     }
 
-    /// How long the write to a stream has been waiting that is under way.
+    /// How long the write to a stream that is under way has been waiting.
     pub(super) fn stream_waited(&self) -> Option<Duration> {
         match self.waiting_since.load(Relaxed) {
             0 => None,
@@ -174,19 +182,19 @@ impl Status {
         }
     }
 
-    /// Has the rolled files over the limits deleted.
+    /// Wakes the thread that deletes rolled files.
     pub(super) fn ask_prune(&self) {
-        if let Some(thread) = self.retention.get() {
+        if let Some(thread) = self.pruner.get() {
             thread.unpark();
         }
     }
 
-    /// Something for daylight about the log at `path`.
+    /// A warning about the log at `path`.
     pub(super) fn warn(&self, msg: &str, path: &str, error: &str) {
         self.diagnostics.warn(msg, &[("path", path.into()), ("error", error.into())]);
     }
 
-    /// Something of normal life about the log at `path`.
+    /// A message about the log at `path`.
     pub(super) fn info(&self, msg: &str, path: &str, fields: &[(&str, Value<'_>)]) {
         let mut all = vec![("path", Value::from(path))];
         all.extend_from_slice(fields);

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
 use super::open::Identity;
-use super::status::Status;
+use super::status::LogStatus;
 use crate::observe::diagnostics::Diagnostics;
+use crate::observe::labels::AppendFault;
 
 const O_NONBLOCK: i32 = 0o4000;
 /// The error of opening a FIFO for writing that nobody has opened for reading.
@@ -28,7 +29,7 @@ const READER_POLL: Duration = Duration::from_millis(50);
 const FULL_TIMEOUT: Duration = Duration::from_secs(1);
 const FULL_POLL: Duration = Duration::from_millis(1);
 
-/// What one write hands over: as much as a pipe holds by default, so that a reader's progress shows.
+/// Bytes of one write: as much as a pipe holds by default, so that a reader's progress shows.
 const PIECE: usize = 64 << 10;
 
 /// A log that cannot be cut back.
@@ -40,14 +41,16 @@ pub(super) struct Stream {
     name: String,
     /// The path of a FIFO: where to look whether it has a reader again.
     fifo: Option<PathBuf>,
-    status: Arc<Status>,
+    status: Arc<LogStatus>,
     /// The end of a line whose beginning was written before a failure. It goes out before anything else, so that no
     /// line is ever glued to a torn one.
     rest: Vec<u8>,
+    /// Whether the last append failed because nobody has the pipe open for reading.
+    broken_pipe: bool,
 }
 
 impl Stream {
-    pub(super) fn stdout(fs: Fs, status: Arc<Status>) -> Result<Self, OpenError> {
+    pub(super) fn stdout(fs: Fs, status: Arc<LogStatus>) -> Result<Self, OpenError> {
         let name = "standard output";
         let failed = |error| OpenError::io(Path::new(name), error);
         let inherited = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
@@ -56,7 +59,8 @@ impl Stream {
         let file = if leads_nowhere(&metadata) {
             return Err(OpenError::Stdout("is closed or /dev/null: audit lines would be lost"));
         } else if metadata.is_file() && !is_appending().map_err(failed)? {
-            // Written at an offset of its own it would have a hole of NULs after somebody truncated it.
+            // Not opened for appending, it would be written at an offset of ours, and have a hole of NULs once somebody
+            // truncates it. It is opened again for appending, unless the messages go there too, at such an offset.
             let messages = std::io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
             let messages = File::from(messages).metadata().map_err(failed)?;
             if Identity::of(&messages) == Identity::of(&metadata) {
@@ -66,24 +70,32 @@ impl Stream {
         } else {
             inherited
         };
-        Ok(Self { fs, file, name: name.to_owned(), fifo: None, status, rest: Vec::new() })
+        Ok(Self { fs, file, name: name.to_owned(), fifo: None, status, rest: Vec::new(), broken_pipe: false })
     }
 
-    /// Opens what `path` names. A FIFO without a reader is waited for, with a word, and then given up.
-    pub(super) fn open(fs: Fs, path: &Path, status: Arc<Status>) -> Result<Self, OpenError> {
+    /// Opens what `path` names. Waits for a FIFO's reader, says so, and gives up after [`READER_TIMEOUT`].
+    pub(super) fn open(fs: Fs, path: &Path, status: Arc<LogStatus>) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
         let is_fifo = std::fs::metadata(path).map_err(failed)?.file_type().is_fifo();
-        // Held until the FIFO is open for good: a reader that saw its only writer go would take it for the end.
-        let _writer = if is_fifo { Some(await_reader(&fs, path, &status.diagnostics, READER_TIMEOUT)?) } else { None };
-        // Opening for append matters where /dev/stdout is a regular file.
+        // Kept open until the FIFO is opened for good: a reader whose only writer closes the FIFO sees the end of its
+        // input.
+        let _writer = if is_fifo { Some(await_reader(&fs, path, &status.diagnostics)?) } else { None };
+        // /dev/stdout may be a regular file, which must be written at its end.
         let file = fs.open(OpenOptions::new().append(true), path).map_err(failed)?;
         let fifo = is_fifo.then(|| path.to_owned());
-        Ok(Self { fs, file, name: path.display().to_string(), fifo, status, rest: Vec::new() })
+        let name = path.display().to_string();
+        Ok(Self { fs, file, name, fifo, status, rest: Vec::new(), broken_pipe: false })
     }
 
     /// Writes whole lines. What had gone out before a failure cannot be taken back; if that ends within a line, the
     /// line is completed by the next append.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
+        let outcome = self.append_after_rest(lines);
+        self.broken_pipe = outcome.as_ref().is_err_and(|error| error.reason() == AppendFault::BrokenPipe);
+        outcome
+    }
+
+    fn append_after_rest(&mut self, lines: &[u8]) -> Result<(), AppendError> {
         let rest = std::mem::take(&mut self.rest);
         let (written, outcome) = self.write(&rest);
         self.rest = rest;
@@ -126,10 +138,10 @@ impl Stream {
 
     /// After a failure, whether the next append may succeed as far as can be told without writing a line: a FIFO has a
     /// reader again, a full pipe may have been read from. Standard output whose reader is gone stays so.
-    pub(super) fn may_work(&self, failed_with_broken_pipe: bool) -> bool {
+    pub(super) fn may_work(&self) -> bool {
         match &self.fifo {
             Some(path) => open_if_read(&self.fs, path).is_ok_and(|file| file.is_some()),
-            None => !failed_with_broken_pipe,
+            None => !self.broken_pipe,
         }
     }
 }
@@ -148,7 +160,7 @@ fn is_appending() -> io::Result<bool> {
     Ok(flags.is_some_and(|flags| flags & O_APPEND != 0))
 }
 
-/// What of the line that `written` bytes of `lines` end in is still to be written: nothing if they end with a line.
+/// The rest of the line in which the first `written` bytes of `lines` end; nothing if they end with a whole line.
 fn end_of_torn_line(lines: &[u8], written: usize) -> &[u8] {
     let Some((out, left)) = lines.split_at_checked(written) else {
         return &[];
@@ -170,20 +182,20 @@ fn open_if_read(fs: &Fs, fifo: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn await_reader(fs: &Fs, fifo: &Path, diagnostics: &Diagnostics, timeout: Duration) -> Result<File, OpenError> {
+fn await_reader(fs: &Fs, fifo: &Path, diagnostics: &Diagnostics) -> Result<File, OpenError> {
     let began = Instant::now();
     let mut said = false;
     loop {
         if let Some(file) = open_if_read(fs, fifo).map_err(|error| OpenError::io(fifo, error))? {
             return Ok(file);
         }
-        if began.elapsed() >= timeout {
+        if began.elapsed() >= READER_TIMEOUT {
             return Err(OpenError::NoReader(fifo.to_owned()));
         }
         if !std::mem::replace(&mut said, true) {
             diagnostics.warn(
                 "nobody reads from the audit log's FIFO; waiting for a reader",
-                &[("path", (&fifo.display().to_string()).into()), ("seconds", timeout.as_secs().into())],
+                &[("path", (&fifo.display().to_string()).into()), ("seconds", READER_TIMEOUT.as_secs().into())],
             );
         }
         std::thread::sleep(READER_POLL);
@@ -199,13 +211,12 @@ mod tests {
 
     use super::*;
     use crate::observe::diagnostics::Format;
-    use crate::observe::labels::AppendFault;
 
     fn stream_to(file: OwnedFd) -> Stream {
         let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(io::sink()));
-        let status = Arc::new(Status::new(Arc::default(), Arc::new(diagnostics)));
+        let status = Arc::new(LogStatus::new(Arc::default(), Arc::new(diagnostics)));
         let (fs, file, name) = (Fs::default(), File::from(file), "a pipe".to_owned());
-        Stream { fs, file, name, fifo: None, status, rest: Vec::new() }
+        Stream { fs, file, name, fifo: None, status, rest: Vec::new(), broken_pipe: false }
     }
 
     /// What comes through, up to its end.
@@ -268,6 +279,6 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(stream.append(b"line\n").unwrap_err().reason(), AppendFault::BrokenPipe);
         }
-        assert!(!stream.may_work(true));
+        assert!(!stream.may_work());
     }
 }

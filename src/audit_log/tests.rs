@@ -14,7 +14,7 @@ use crate::observe::diagnostics::Format;
 use crate::observe::labels::AppendFault;
 use std::fs;
 
-/// The program's messages, to be looked at.
+/// The program's messages, for tests to look at.
 #[derive(Clone, Default)]
 pub(super) struct Messages(Arc<Mutex<Vec<u8>>>);
 
@@ -51,7 +51,7 @@ impl Place {
         Self::within(tempfile::tempdir().unwrap())
     }
 
-    /// Where syncs cost nothing, if there is such a place.
+    /// In /dev/shm, where syncs cost nothing, if there is one.
     pub(super) fn in_memory() -> Self {
         Self::within(tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap()))
     }
@@ -84,9 +84,9 @@ impl Place {
         self.try_open().unwrap()
     }
 
-    fn status(&self) -> Status {
+    fn status(&self) -> LogStatus {
         let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(self.messages.clone()));
-        Status::new(Arc::clone(&self.metrics), Arc::new(diagnostics))
+        LogStatus::new(Arc::clone(&self.metrics), Arc::new(diagnostics))
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -120,7 +120,7 @@ impl Place {
             .collect();
         rolled.sort();
         let read = |(_, path)| match fs::read_to_string(path) {
-            // Deleted just now.
+            // It was deleted since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             content => Some(content.unwrap()),
         };
@@ -413,6 +413,31 @@ fn a_directory_removed_and_made_again_is_locked_and_written_again() {
     log.append(b"after\n").unwrap();
     assert_eq!(place.read_log(), "after\n");
     assert!(matches!(place.try_open(), Err(OpenError::InUse { .. })));
+}
+
+#[test]
+fn a_call_that_fails_as_the_lock_is_taken_again_keeps_appends_refused_no_longer_than_it_fails() {
+    for nth in 1..=6 {
+        let place = Place::new();
+        let status = Arc::new(place.status());
+        let rules = Rules { max_size: 0, sync: false, mode: 0o600 };
+        let mut log = LogFile::open(place.fs.clone(), place.log(), rules, Arc::clone(&status)).unwrap();
+        log.append(b"{\"one\":1}\n").unwrap();
+        let lock = place.directory().join(".audit.log.lock");
+        fs::remove_file(&lock).unwrap();
+        let other = fs::File::create(&lock).unwrap();
+        other.lock().unwrap();
+        log.look(file::Look::Regular);
+        assert_eq!(log.append(b"{\"two\":2}\n").unwrap_err().reason(), AppendFault::Lock);
+        drop(other);
+        place.fs.faults.set(Some(faults::Plan { call: Some(Call::Stat), nth, times: 1, errno: 5, short: false }));
+        log.look(file::Look::Regular);
+        assert!(place.fs.faults.fired() || nth == 6, "{nth}");
+        log.look(file::Look::Regular);
+        assert_eq!(status.failing(), None, "{nth}");
+        log.append(b"{\"three\":3}\n").unwrap();
+        assert_eq!(place.read_log(), "{\"one\":1}\n{\"three\":3}\n");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The two threads beside the appends. The watcher notices when the log was moved or its lock is lost, and finds out
 //! when appends would work again. The other deletes rolled files, which may take long, and nobody waits for it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::backups::{Backups, Retention, first_timestamp};
 use super::commit::GroupCommit;
 use super::fs::Fs;
-use super::status::Status;
+use super::status::LogStatus;
 use super::writer::Probe;
 
 /// Between two looks at the log's path and its lock.
@@ -22,11 +22,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How often rolled files are looked through for those that have become too old.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
-/// Between two tries to learn the oldest line's time, while there was none yet.
+/// Between two tries to learn the oldest line's time, while it is not known.
 const OLDEST_EVERY: Duration = Duration::from_secs(1);
-/// Written to find out whether there is room again.
-const PROBE_BYTES: usize = 64 << 10;
-/// A stream's reader that takes nothing for so long stands still. Shorter than the time-out of most webhooks.
+/// Bytes of one write of a probe, and the least that a probe writes to find out whether there is room again.
+const PROBE_PIECE: usize = 64 << 10;
+/// A stream's reader that has taken nothing for this long is said to stand still. Shorter than the time-out of most
+/// webhooks.
 const STANDS_STILL: Duration = Duration::from_secs(2);
 
 /// What the log is, for those who look after it.
@@ -39,14 +40,14 @@ pub(super) enum Kind {
 pub(super) struct Watcher {
     pub(super) fs: Fs,
     pub(super) commit: Arc<GroupCommit>,
-    pub(super) status: Arc<Status>,
+    pub(super) status: Arc<LogStatus>,
     pub(super) kind: Kind,
     /// Whether a probe must reach the disk.
     pub(super) sync: bool,
 }
 
 impl Watcher {
-    /// Until the log is dropped.
+    /// Runs until the log is dropped.
     pub(super) fn run(self) {
         let mut looked = Instant::now();
         let mut probed = Instant::now();
@@ -56,7 +57,7 @@ impl Watcher {
             self.status.note_appends();
             match self.kind {
                 Kind::File => self.commit.with_writer(|writer| writer.look()),
-                // Its writer may wait for the reader, and must not be waited for.
+                // Whoever has the writer may be waiting for the stream's reader: this look must not wait for it.
                 Kind::Stream => self.look_at_reader(),
             }
             if probed.elapsed() >= PROBE_EVERY {
@@ -77,14 +78,15 @@ impl Watcher {
         let Some((failures, bytes)) = self.status.failures() else {
             return;
         };
-        let works = match self.commit.with_writer(|writer| writer.probe()) {
-            Probe::Fails => false,
-            Probe::Hope => true,
+        match self.commit.with_writer(|writer| writer.probe()) {
+            Probe::Fails => {}
+            Probe::MayWork => self.status.may_succeed(failures),
             // As much as failed, so that a disk that has room only for small lines is not taken for mended.
-            Probe::Scratch(path) => self.try_writing(&path, bytes.max(PROBE_BYTES)).is_ok(),
-        };
-        if works {
-            self.status.would_succeed(failures);
+            Probe::Scratch(path) => {
+                if self.try_writing(&path, bytes.max(PROBE_PIECE)).is_ok() {
+                    self.status.would_succeed(failures);
+                }
+            }
         }
     }
 
@@ -92,24 +94,32 @@ impl Watcher {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let file = match self.fs.open(&options, scratch) {
-            // What a crash has left, or somebody has put there; it is not written to.
+            // A crash has left it, or somebody has put it there: it is removed, not written to.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 std::fs::remove_file(scratch)?;
                 self.fs.open(&options, scratch)?
             }
             file => file?,
         };
-        let outcome = file
-            .write_all_at(&vec![b'\n'; bytes], 0)
-            .and_then(|()| if self.sync { self.fs.sync_data(&file) } else { Ok(()) });
-        outcome.and(std::fs::remove_file(scratch))
+        let outcome = self.fill(&file, bytes);
+        let removed = std::fs::remove_file(scratch);
+        outcome.and(removed)
+    }
+
+    /// Writes at least so many bytes, in pieces: as many as a request may have would be too much memory.
+    fn fill(&self, file: &File, bytes: usize) -> io::Result<()> {
+        let piece = vec![b'\n'; PROBE_PIECE];
+        for at in (0..bytes).step_by(PROBE_PIECE) {
+            file.write_all_at(&piece, at as u64)?;
+        }
+        if self.sync { self.fs.sync_data(file) } else { Ok(()) }
     }
 }
 
 /// Deletes rolled files over the limits, and knows how far back the log reaches.
 pub(super) struct Pruner {
     pub(super) fs: Fs,
-    pub(super) status: Arc<Status>,
+    pub(super) status: Arc<LogStatus>,
     pub(super) backups: Backups,
     pub(super) retention: Retention,
     /// The audit log.
@@ -117,7 +127,7 @@ pub(super) struct Pruner {
 }
 
 impl Pruner {
-    /// Until the log is dropped; then a deletion that is under way is the last.
+    /// Runs until the log is dropped. A deletion that is under way then is the last one.
     pub(super) fn run(self) {
         while !self.status.stop.load(Relaxed) {
             self.prune();

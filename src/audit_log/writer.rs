@@ -6,17 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::error::AppendError;
 use super::file::{LogFile, Look};
-use super::status::Status;
+use super::status::LogStatus;
 use super::stream::Stream;
-use crate::observe::labels::AppendFault;
 
-/// The one writer of the log, behind the lock of [`super::commit::GroupCommit`].
+/// The one writer of the log, handed from thread to thread by [`super::commit::GroupCommit`].
 #[derive(Debug)]
 pub(super) struct Writer {
     sink: Sink,
-    status: Arc<Status>,
-    /// The last append failed because nobody reads the pipe.
-    broken_pipe: bool,
+    status: Arc<LogStatus>,
 }
 
 #[derive(Debug)]
@@ -30,20 +27,20 @@ pub(super) enum Sink {
 pub(super) enum Probe {
     /// It is known that it would fail.
     Fails,
-    /// Nothing is known to stand against it.
-    Hope,
-    /// By writing this file, which nothing else uses.
+    /// It may succeed; a line would have to be written to know more.
+    MayWork,
+    /// A trial write to this file, which nothing else uses, tells it.
     Scratch(PathBuf),
 }
 
 impl Writer {
-    pub(super) fn new(sink: Sink, status: Arc<Status>) -> Self {
-        let writer = Self { sink, status, broken_pipe: false };
+    pub(super) fn new(sink: Sink, status: Arc<LogStatus>) -> Self {
+        let writer = Self { sink, status };
         writer.show_length();
         writer
     }
 
-    /// Writes the lines of `appends` calls, all or none.
+    /// Writes the lines of `appends` calls: to a file all or none, to a stream as [`Stream::append`] says.
     pub(super) fn append(&mut self, lines: &[u8], appends: usize) -> Result<(), AppendError> {
         if self.status.reopen.load(Relaxed) {
             self.look();
@@ -61,10 +58,7 @@ impl Writer {
                 metrics.log_bytes_written.add(lines.len() as u64);
                 self.status.succeeded();
             }
-            Err(error) => {
-                self.broken_pipe = error.reason() == AppendFault::BrokenPipe;
-                self.status.failed(error, lines.len());
-            }
+            Err(error) => self.status.failed(error, lines.len()),
         }
         outcome
     }
@@ -86,15 +80,15 @@ impl Writer {
         }
     }
 
-    /// After a failed append: makes good what can be made good without lines to write, and says how to find out the
-    /// rest.
+    /// After a failed append: mends what can be mended without lines to write (a file that needs a successor), and says
+    /// how to find out the rest.
     pub(super) fn probe(&mut self) -> Probe {
         match &mut self.sink {
             Sink::File(file) => match file.make_ready() {
                 Ok(()) => Probe::Scratch(file.scratch_path()),
                 Err(_) => Probe::Fails,
             },
-            Sink::Stream(stream) if stream.may_work(self.broken_pipe) => Probe::Hope,
+            Sink::Stream(stream) if stream.may_work() => Probe::MayWork,
             Sink::Stream(_) => Probe::Fails,
         }
     }

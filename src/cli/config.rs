@@ -63,7 +63,7 @@ config! {
         /// In bytes.
         logger_max_size: u64 = 500 * MEGABYTE, "logger-max-size", kinds::MEGABYTES,
             "rotate before the file would grow past this; 0 never rotates";
-        /// -1 keeps all, too.
+        /// -1 keeps all as well.
         logger_max_backups: i32 = 1, "logger-max-backups", kinds::FILE_COUNT,
             "rolled files kept; 0 keeps all";
         logger_max_age: Duration = Duration::ZERO, "logger-max-age", kinds::DAYS,
@@ -114,7 +114,7 @@ config! {
         max_inflight_size: usize = 64 * MEGABYTE as usize, "max-inflight-size", kinds::SOME_MEGABYTES,
             "all bodies over 64 KiB in memory together; one that does not fit waits its turn";
         max_connections: usize = 256, "max-connections", kinds::CONNECTION_COUNT,
-            "connections served at once; when all are taken, the one longest idle makes room";
+            "connections served at once; when all are taken, another one is closed to make room";
     }
     "Operation" {
         shutdown_delay: Duration = Duration::ZERO, "shutdown-delay", kinds::SECONDS,

@@ -1,4 +1,5 @@
-//! How values are written on the command line: what the usage text calls them, how they are read and how they are shown.
+//! How values are written on the command line: what the usage text calls them, how they are read and how they are
+//! shown.
 
 use std::ffi::OsStr;
 use std::net::IpAddr;
@@ -54,7 +55,7 @@ pub(super) const SOME_MEGABYTES: Kind<usize> = Kind {
     show: |bytes| (*bytes as u64 / MEGABYTE).to_string(),
 };
 
-/// -1 is what users of the original write for all.
+/// Users of the original write -1 for all.
 pub(super) const FILE_COUNT: Kind<i32> = Kind {
     placeholder: "COUNT",
     parse: |value| match value.to_str() {
@@ -102,7 +103,7 @@ pub(super) const ADDRESS: Kind<Option<IpAddr>> = Kind {
     show: |address| address.map_or_else(|| "all".to_owned(), |address| address.to_string()),
 };
 
-/// On one line whatever it holds.
+/// The text on one line, whatever it holds.
 pub(crate) fn printable(text: &OsStr) -> String {
     text.to_string_lossy().escape_debug().to_string()
 }
@@ -151,7 +152,7 @@ fn whole(value: &OsStr, range: RangeInclusive<u64>, what: &str) -> Result<u64, S
         })
 }
 
-/// Where an address space is smaller than the number, all of it is meant.
+/// A number that the address space cannot hold becomes all of it.
 fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

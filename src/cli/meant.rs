@@ -2,8 +2,8 @@
 
 use super::config::FLAGS;
 
-/// The flag, without its dashes, that a name that is none stands for: the only one of which it is a part, or the one from
-/// which it differs by a few letters.
+/// The flag (without its dashes) that was probably meant by `name`, which is no flag: the only one that contains it, or
+/// one that differs from it by a few letters.
 pub(super) fn meant(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase().replace('_', "-");
     let flags = || FLAGS.iter().map(|flag| flag.name).chain(["help", "version"]);

@@ -81,7 +81,7 @@ impl std::error::Error for UsageError {}
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageError> {
     let mut config = Config::default();
     let mut parser = lexopt::Parser::from_iter(args);
-    // The only error that `next` knows is a value for a flag that takes none.
+    // The only error that `next` returns is that of a value for a flag that takes none.
     while let Some(argument) =
         parser.next().map_err(|error| UsageError::new(takes_no_value(&error), "takes no value"))?
     {
@@ -143,8 +143,7 @@ fn set(config: &mut Config, flag: &Flag, parser: &mut lexopt::Parser) -> Result<
     (flag.set)(config, &value)
 }
 
-/// The value in an argument of its own. One that begins with a dash, and is no number, is far more often a forgotten value
-/// than meant.
+/// The value in the next argument. If that begins with a dash, and is no number, the value has probably been forgotten.
 fn detached(parser: &mut lexopt::Parser) -> Result<OsString, String> {
     let value = parser.value().map_err(|_| "a value is missing")?;
     if matches!(value.as_encoded_bytes(), [b'-', next, ..] if !next.is_ascii_digit()) {

@@ -1,7 +1,7 @@
 //! Who may write: the file of `--sources-filename`.
 //!
 //! On a managed cluster nothing but a token in the webhook's URL can authenticate the API server. Each line of the file
-//! is `NAME TOKEN`; the name goes into the audit lines as `source`. Requests are not known here, only tokens.
+//! is `NAME TOKEN`; the name goes into the audit lines as `source`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::files::is_dns_name;
 use crate::files::watched::{Content, Error, Watched};
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::metrics::Metrics;
@@ -17,9 +18,9 @@ use crate::observe::metrics::Metrics;
 const FLAG: &str = "--sources-filename";
 /// 128 bits: cannot be guessed over a network.
 const MIN_TOKEN_LENGTH: usize = 32;
-/// Every token is compared in this length.
+/// Every token is padded to this length and compared in full.
 const MAX_TOKEN_LENGTH: usize = 128;
-/// A DNS-1123 label's length: a name is for people to read.
+/// As long as a DNS label may be (RFC 1123): a name is for people to read.
 const MAX_NAME_LENGTH: usize = 63;
 /// Each request is compared with every token, so their number is a cost for all (about 4 ns each).
 const MAX_TOKENS: usize = 1000;
@@ -37,13 +38,13 @@ struct Entry {
 /// A line that is not as it should be. Shows the line's number and nothing that stands in it: with name and token
 /// swapped, that would be the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
+pub enum InvalidSources {
     /// Neither `NAME TOKEN`, nor blank, nor a comment.
     Shape {
         /// The line, from 1.
         line: usize,
     },
-    /// The name is not of DNS-1123's form.
+    /// The name is not of the form of a DNS name (RFC 1123).
     Name {
         /// The line, from 1.
         line: usize,
@@ -69,7 +70,7 @@ pub enum Invalid {
     Empty,
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for InvalidSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shape { line } => write!(f, "line {line}: not of the form NAME TOKEN"),
@@ -90,15 +91,15 @@ impl fmt::Display for Invalid {
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for InvalidSources {}
 
 impl Sources {
     /// Reads the file's text: lines `NAME TOKEN` with blanks or tabs between, blank lines, and comment lines that begin
     /// with `#`. CRLF is taken for LF. A name may have several tokens (rotation); a token stands once.
     ///
     /// # Errors
-    /// [`Invalid`] for the first line that is not so, and for a file without any source.
-    pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
+    /// [`InvalidSources`] for the first line that is not so, and for a file without any source.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidSources> {
         let mut entries = Vec::new();
         let mut lines_by_token = HashMap::new();
         for (line, text) in (1..).zip(text.split(|&byte| byte == b'\n')) {
@@ -108,20 +109,20 @@ impl Sources {
             }
             let mut words = text.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
             let (Some(name), Some(token), None) = (words.next(), words.next(), words.next()) else {
-                return Err(Invalid::Shape { line });
+                return Err(InvalidSources::Shape { line });
             };
-            let name = name_from(name).ok_or(Invalid::Name { line })?;
-            let token_padded = token_from(token).ok_or(Invalid::Token { line })?;
+            let name = name_from(name).ok_or(InvalidSources::Name { line })?;
+            let token_padded = token_from(token).ok_or(InvalidSources::Token { line })?;
             if let Some(first) = lines_by_token.insert(token, line) {
-                return Err(Invalid::Repeated { line, first });
+                return Err(InvalidSources::Repeated { line, first });
             }
             if entries.len() == MAX_TOKENS {
-                return Err(Invalid::TooMany { line });
+                return Err(InvalidSources::TooMany { line });
             }
             entries.push(Entry { name, token: token_padded });
         }
         if entries.is_empty() {
-            return Err(Invalid::Empty);
+            return Err(InvalidSources::Empty);
         }
         Ok(Self { entries })
     }
@@ -154,7 +155,7 @@ impl Sources {
 struct Padded([u8; MAX_TOKEN_LENGTH]);
 
 impl Padded {
-    /// `None` where it is longer than any token, or contains a NUL, which no token does.
+    /// `None` if it is longer than any token may be, or contains a NUL.
     fn new(token: &[u8]) -> Option<Self> {
         let mut padded = [0; MAX_TOKEN_LENGTH];
         padded.get_mut(..token.len())?.copy_from_slice(token);
@@ -168,14 +169,8 @@ impl Padded {
 }
 
 fn name_from(name: &[u8]) -> Option<String> {
-    let label = |label: &[u8]| {
-        let alphanumeric = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9');
-        label.first().is_some_and(alphanumeric)
-            && label.last().is_some_and(alphanumeric)
-            && label.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
-    };
-    let valid = name.len() <= MAX_NAME_LENGTH && name.split(|&byte| byte == b'.').all(label);
-    valid.then(|| str::from_utf8(name).ok()).flatten().map(str::to_owned)
+    let name = str::from_utf8(name).ok()?;
+    is_dns_name(name, MAX_NAME_LENGTH).then(|| name.to_owned())
 }
 
 fn token_from(token: &[u8]) -> Option<Padded> {

@@ -92,15 +92,16 @@ pub(crate) struct Watched<C, T> {
     read: Box<dyn Fn() -> Result<C, Error> + Send + Sync>,
     check: fn(&C) -> Result<T, Error>,
     in_use: RwLock<Arc<T>>,
+    /// Held by [`Watched::reload`] while it reads the files; nothing else takes it.
     state: Mutex<State<C>>,
 }
 
 struct State<C> {
     /// What [`Watched::in_use`] was made of.
     in_use: C,
-    /// Whether the last look found nothing that can be used.
+    /// Whether the last reload found nothing that can be used.
     unfit: bool,
-    /// The contents that cannot be used, or why they could not be read.
+    /// What was last said to be unfit: contents that cannot be used, or why they could not be read.
     complaint: Latch<Result<C, String>>,
 }
 
@@ -122,12 +123,12 @@ impl<C: PartialEq, T> Watched<C, T> {
         Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again. What has changed and passes both checks is in use from then on, and is returned;
-    /// `may_replace` is asked here only, not at the start.
+    /// Reads the files again. What has changed and passes both `check` and `may_replace` is in use from then on, and is
+    /// returned. `may_replace` is asked here only, not at the start.
     ///
-    /// What cannot be used is checked again at each look, but said and counted once for each distinct content, and only
-    /// when the look before found nothing fit for use either: between two reads a volume may have been swapped (a
-    /// certificate read before, its key after) or a file been half written.
+    /// What cannot be used is checked again at each reload, but said and counted once for each distinct content, and
+    /// only if the reload before found nothing fit for use either: a single one may have met a volume that was being
+    /// swapped (the old certificate and the new key) or a file that was half written.
     pub(crate) fn reload(
         &self,
         may_replace: impl FnOnce(&C, &T) -> Result<(), Error>,
@@ -169,6 +170,7 @@ impl<C: PartialEq, T> Watched<C, T> {
     }
 }
 
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ impl std::fmt::Debug for Diagnostics {
 }
 
 impl Diagnostics {
-    /// Messages to a sink, one `write_all` each. Whoever has something to say waits until the sink has taken it; an
+    /// Messages to a sink, one `write_all` each. The caller waits until the sink has taken it; an
     /// [`Outlet`](super::outlet::Outlet) takes it at once.
     pub fn to_sink(format: Format, sink: Box<dyn Write + Send>) -> Self {
         Self { format, sink: Mutex::new(sink) }
@@ -33,24 +33,24 @@ impl Diagnostics {
         }
     }
 
-    /// A message of normal life.
+    /// A message about normal operation.
     pub fn info(&self, msg: &str, fields: &[(&str, Value<'_>)]) {
         self.write(Level::Info, msg, fields);
     }
 
-    /// Something to look at in daylight.
+    /// Something that an operator should look at, but not at once.
     pub fn warn(&self, msg: &str, fields: &[(&str, Value<'_>)]) {
         self.write(Level::Warn, msg, fields);
     }
 
-    /// Something to look at now.
+    /// Something that an operator should look at now.
     pub fn error(&self, msg: &str, fields: &[(&str, Value<'_>)]) {
         self.write(Level::Error, msg, fields);
     }
 
     fn write(&self, level: Level, msg: &str, fields: &[(&str, Value<'_>)]) {
         let line = message::line(self.format, level, msg, fields);
-        // Nobody is left to be told when the sink itself fails.
+        // There is nowhere to report that the sink itself fails. (The outlet never does, and counts what it drops.)
         let _ = self.sink.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 }
@@ -78,7 +78,7 @@ impl RateLimit {
         Self { state: Mutex::new(RateState { window: Instant::now(), written: 0, left_out: 0 }) }
     }
 
-    /// Whether a message may be written at `now`: then how many were left out since the last one that was.
+    /// `None` if a message at `now` is one too many. Otherwise how many were left out since the last one written.
     pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(state.window) >= Self::WINDOW {
@@ -99,10 +99,10 @@ impl Default for RateLimit {
     }
 }
 
-/// Says a fault once, however often it is met, and its end once.
+/// Remembers which fault was said last, so that a fault is said once however often it is met, and its end once.
 #[derive(Debug)]
 pub struct Latch<F> {
-    /// The fault that was said last, while it lasts.
+    /// The fault that was said last; none once its end was noticed.
     said: Option<F>,
 }
 

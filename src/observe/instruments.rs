@@ -1,4 +1,4 @@
-//! What counts: counters, gauges and histograms, each safe to use from all threads at once, and each with its form on the
+//! Counters, gauges and histograms, each safe to use from all threads at once, and each with its form on the
 //! metrics page (Prometheus text exposition format 0.0.4).
 
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::labels::Label;
 
-/// What a metric is made of.
+/// A counter, gauge or histogram, as the metrics page shows it.
 pub(super) trait Instrument {
     /// The word of the page's TYPE line.
     const TYPE: &'static str;
@@ -136,7 +136,9 @@ const BUCKETS: [(u64, &str); 16] = [
 /// Durations in buckets from 0.1 ms to 10 s.
 #[derive(Debug, Default)]
 pub struct Histogram {
+    /// How many durations fell between each bound and the one before it.
     buckets: [AtomicU64; BUCKETS.len()],
+    /// Longer than the last bound.
     over: AtomicU64,
     sum_nanos: AtomicU64,
 }
@@ -155,7 +157,7 @@ impl Histogram {
 #[derive(Debug)]
 pub struct Elapsed {
     start: Instant,
-    /// From `start` to the last time.
+    /// From `start` to the last time that it happened.
     nanos: AtomicU64,
 }
 
@@ -202,7 +204,7 @@ impl<L: Label, I: Instrument> Instrument for By<L, I> {
 impl Instrument for Histogram {
     const TYPE: &'static str = "histogram";
 
-    /// An observation made meanwhile is counted the next time, though the sum may hold it already.
+    /// What is observed while this renders may be in the sum already and in the count only the next time.
     fn render(&self, name: &str, page: &mut String) {
         let mut count = 0;
         for ((_, bound), bucket) in BUCKETS.iter().zip(&self.buckets) {

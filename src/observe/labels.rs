@@ -6,7 +6,7 @@ use super::diagnostics::Value;
 
 /// A label of a metric. Its values are known before the first request comes.
 pub trait Label: Copy {
-    /// What the label is called on the metrics page.
+    /// The label's name on the metrics page.
     const LABEL: &'static str;
     /// All values as they stand on the metrics page, in the order of the variants.
     const NAMES: &'static [&'static str];
@@ -146,8 +146,8 @@ labels! {
         Failure = "failure",
     }
 
-    /// What a connection was doing that was closed to make room: it had not yet had its first moments, waited for its
-    /// next request, dawdled over one, or had never carried a valid request.
+    /// What kind of connection was closed to make room: one that was new, was idle between requests, sent its request
+    /// slowly, or had carried no valid request in its first second.
     Evicted("kind") {
         Newcomer = "newcomer",
         Idle = "idle",

@@ -19,11 +19,11 @@ pub enum Format {
 pub enum Level {
     /// Only with `-v`.
     Debug,
-    /// Something happened that belongs to normal life.
+    /// Something that happens in normal operation.
     Info,
-    /// Something an operator should look at in daylight.
+    /// Something that an operator should look at, but not at once.
     Warn,
-    /// Something an operator should look at now.
+    /// Something that an operator should look at now.
     Error,
 }
 

@@ -1,4 +1,4 @@
-//! The way of the messages to standard error: a queue of bounded size, and the one thread that empties it.
+//! How messages get to standard error: a queue of bounded size, and the one thread that empties it.
 //!
 //! Whoever has something to say only puts it into the queue, so nothing ever waits for whoever reads the messages. What
 //! does not fit is dropped and counted, and the number is said once messages go out again.
@@ -20,7 +20,7 @@ const QUEUE: usize = 256 * 1024;
 /// Between two attempts on a standard error that is set not to block and takes nothing now.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Takes messages for standard error. Clones lead to the same queue.
+/// Takes messages for standard error. Clones put them into the same queue.
 #[derive(Debug, Clone)]
 pub struct Outlet {
     shared: Arc<Shared>,
@@ -46,8 +46,8 @@ struct State {
 }
 
 impl Outlet {
-    /// The way to standard error, by a descriptor of its own: the lock of [`io::stderr`] is not held while a write stands
-    /// still.
+    /// Writes to standard error by a descriptor of its own, so that a write that hangs does not hold the lock of
+    /// [`io::stderr`].
     ///
     /// # Errors
     /// No descriptor or no thread can be had.
@@ -59,7 +59,7 @@ impl Outlet {
     fn to(sink: Box<dyn Write + Send>, format: Format, metrics: Arc<Metrics>) -> io::Result<Self> {
         let shared = Arc::new(Shared { format, metrics, state: Mutex::default(), changed: Condvar::new() });
         let outlet = Self { shared: Arc::clone(&shared) };
-        // It may stand still in a write for ever, so nobody waits for its end; it ends with the process.
+        // A write may hang for ever, so nobody waits for this thread to end; it ends with the process.
         thread::Builder::new().name("messages".to_owned()).stack_size(128 * 1024).spawn(move || shared.work(sink))?;
         Ok(outlet)
     }
@@ -75,7 +75,7 @@ impl Outlet {
 impl Write for Outlet {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         let mut state = self.shared.lock();
-        // An empty queue takes a message of any length: whatever is said last before a failed start gets out.
+        // An empty queue takes a message of any length, so that no message is too long to be ever written.
         if !state.queue.is_empty() && state.queue.len() + message.len() > QUEUE {
             state.dropped += 1;
             self.shared.metrics.messages_dropped.increment();
@@ -92,34 +92,35 @@ impl Write for Outlet {
 }
 
 impl Shared {
-    /// The thread's life.
+    /// What the thread does: it writes what is in the queue, for ever.
     fn work(&self, mut sink: Box<dyn Write + Send>) {
-        // Whether a failed write may have left half a message.
+        // Whether a failed write may have left half a message; a line end is then written before the next one.
         let mut torn = false;
         loop {
             let state = self.lock();
             let waited = self.changed.wait_while(state, |state| state.queue.is_empty());
             let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-            let mut batch = std::mem::take(&mut state.queue);
-            let dropped = std::mem::take(&mut state.dropped);
+            let batch = std::mem::take(&mut state.queue);
+            let mut unsaid = std::mem::take(&mut state.dropped);
             state.writing = true;
             drop(state);
-            if torn {
-                batch.insert(0, b'\n');
+            let line_end: &[u8] = if torn { b"\n" } else { b"" };
+            let mut unwritten = batch.as_slice();
+            if write(&mut *sink, line_end).is_empty() {
+                unwritten = write(&mut *sink, &batch);
             }
-            if dropped > 0 {
-                let msg = "messages were dropped: standard error did not take them in time";
-                batch.extend_from_slice(
-                    message::line(self.format, Level::Warn, msg, &[("dropped", dropped.into())]).as_bytes(),
-                );
-            }
-            let unwritten = write(&mut *sink, &batch);
             torn = !unwritten.is_empty();
+            if !torn && unsaid > 0 {
+                let msg = "messages were dropped: standard error did not take them in time";
+                let note = message::line(self.format, Level::Warn, msg, &[("dropped", unsaid.into())]);
+                torn = !write(&mut *sink, note.as_bytes()).is_empty();
+                unsaid = if torn { unsaid } else { 0 };
+            }
             let lost = unwritten.iter().filter(|byte| **byte == b'\n').count();
             let lost = u64::try_from(lost).unwrap_or(u64::MAX);
             self.metrics.messages_dropped.add(lost);
             let mut state = self.lock();
-            state.dropped += lost;
+            state.dropped += unsaid + lost;
             state.writing = false;
             drop(state);
             self.changed.notify_all();
@@ -131,8 +132,8 @@ impl Shared {
     }
 }
 
-/// Writes all, however long that takes, and returns what could not be written for another error than that of a sink that
-/// is full now.
+/// Writes all, however long that takes: a sink that is full now is tried again. Returns what another error has kept
+/// from being written.
 fn write<'b>(sink: &mut dyn Write, mut bytes: &'b [u8]) -> &'b [u8] {
     while !bytes.is_empty() {
         match sink.write(bytes) {
@@ -247,5 +248,25 @@ mod tests {
         let said = messages(rest);
         assert_eq!((&said[0]["msg"], &said[1]["dropped"]), (&"kept".into(), &1.into()));
         assert_eq!(said.len(), 2);
+    }
+
+    #[test]
+    fn what_is_lost_in_several_faults_in_a_row_is_counted_once_and_all_of_it_is_said() {
+        let stage = stage();
+        let full = || Err(io::ErrorKind::StorageFull.into());
+        for order in [full(), full(), Ok(1), Ok(usize::MAX), full(), full()] {
+            stage.orders.send(order).unwrap();
+        }
+        // The note that tells of the first two is lost with the third fault, and the fourth message with the last.
+        for msg in ["lost", "lost too", "kept", "lost last"] {
+            stage.diagnostics.info(msg, &[]);
+            stage.outlet.flush_for(Duration::from_secs(10));
+        }
+        assert_eq!(stage.metrics.messages_dropped.value(), 3);
+        stage.diagnostics.info("kept again", &[]);
+        let said = messages(&stage.end().replace("\n\n", "\n")[1..]);
+        assert_eq!((&said[0]["msg"], &said[1]["msg"]), (&"kept".into(), &"kept again".into()));
+        assert_eq!(said[2]["dropped"], 3);
+        assert_eq!(said.len(), 3);
     }
 }

@@ -1,4 +1,4 @@
-//! The standard `process_*` metrics of this process, from Linux' /proc (proc_pid_stat(5)).
+//! The standard `process_*` metrics of this process, from Linux's /proc (proc_pid_stat(5)).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,7 +9,7 @@ const TICKS: f64 = 100.0;
 /// The limit's name in /proc/self/limits.
 const OPEN_FILES: &str = "Max open files";
 
-/// The families, each with HELP and TYPE. What /proc does not tell is left out.
+/// The metrics page's `process_*` families, each with HELP and TYPE. What /proc does not tell is left out.
 pub fn render() -> String {
     let mut page = String::new();
     let mut family = |name: &str, kind: &str, help: &str, value: Option<f64>| {
@@ -25,6 +25,7 @@ pub fn render() -> String {
     let resident = fs::read_to_string("/proc/self/status").ok().and_then(|status| kilobytes(&status, "VmRSS:"));
     family("resident_memory_bytes", "gauge", "Resident memory.", resident);
     family("virtual_memory_bytes", "gauge", "Virtual memory.", field(23));
+    // One less: reading the directory takes a descriptor of its own.
     let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1) as f64);
     family("open_fds", "gauge", "Open file descriptors.", open);
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

@@ -39,7 +39,8 @@ impl Handler<'_> {
 
     fn shake_hands(&mut self) -> Result<(), HandshakeFailure> {
         match self.transport.handshake(Instant::now() + HANDSHAKE) {
-            Ok(Progress::End) => Err(HandshakeFailure::end_of_file(self.transport.is_amid_record())),
+            Ok(Progress::End) if self.transport.is_amid_record() => Err(HandshakeFailure::end_of_file_in_record()),
+            Ok(Progress::End) => Err(HandshakeFailure::end_of_file()),
             Ok(_) => {
                 self.service.metrics.tls_handshakes.increment();
                 Ok(())

@@ -1,7 +1,8 @@
-//! What has to be known of a certificate, read from its DER.
+//! What has to be known of a certificate, read from its DER: when it is valid, and whether the API server will refuse
+//! it.
 //!
-//! A reader for these questions: strict up to the validity, silent about the rest (rustls checks what it uses), and free
-//! of panics whatever the bytes are. It knows nothing of files, PEM or TLS.
+//! Anything malformed up to the validity is an error. What is malformed after that is left to rustls, which checks what
+//! it uses. Knows nothing of files, PEM or TLS.
 
 use std::fmt;
 
@@ -12,11 +13,12 @@ use time::{Date, Month, Time};
 pub struct Certificate {
     /// When it is valid.
     pub validity: Validity,
-    /// Why Go, and so an API server, refuses it as a server's certificate, in Go's words (`crypto/x509`).
+    /// Why Go, and so an API server, refuses it as a server's certificate: in the words of Go's `crypto/x509`.
     pub refusals: Vec<&'static str>,
-    /// Why Go refuses it anywhere in a chain, likewise.
+    /// Why Go refuses it anywhere in a chain: in the same words.
     pub weak_signature: Option<String>,
-    /// Whether it says of itself that it signs no other certificates (RFC 5280, section 4.2.1.9).
+    /// Whether it may sign no other certificates, by its basicConstraints or for want of them (RFC 5280, section
+    /// 4.2.1.9).
     pub is_leaf: bool,
 }
 
@@ -70,9 +72,9 @@ const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 /// Reads an X.509 certificate (RFC 5280, section 4.1).
 ///
 /// # Errors
-/// [`Malformed`] where a length is not in DER's shortest form or leads past the end, where an element up to the validity
-/// has another tag than RFC 5280's, where a time is not exactly `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` or names no real
-/// second, and where anything follows the certificate.
+/// [`Malformed`] where a length is not in DER's shortest form or leads past the end, where an element up to the
+/// validity has another tag than RFC 5280's, where a time is not exactly `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` or names
+/// no real second, and where anything follows the certificate.
 pub fn read(certificate: &[u8]) -> Result<Certificate, Malformed> {
     let mut outside = Reader(certificate);
     let mut certificate = Reader(outside.expect(SEQUENCE, "Certificate")?);
@@ -100,9 +102,13 @@ pub fn read(certificate: &[u8]) -> Result<Certificate, Malformed> {
         weak_signature: None,
         is_leaf: false,
     };
-    // What is not understood from here on is left to rustls. Version 1 has no extensions in which to say that it signs.
-    let is_ca = judge(&mut certificate, to_be_signed, signature, issuer);
-    certificate.is_leaf = is_ca.is_ok_and(|is_ca| !is_ca.unwrap_or(!versioned));
+    // What is not understood from here on is left to rustls.
+    certificate.is_leaf = match judge(&mut certificate, to_be_signed, signature, issuer) {
+        Ok(Some(is_ca)) => !is_ca,
+        // Version 1 has no extensions in which a CA could say that it is one.
+        Ok(None) => versioned,
+        Err(_) => false,
+    };
     Ok(certificate)
 }
 
@@ -118,13 +124,13 @@ fn judge(
     rest.expect(SEQUENCE, "subjectPublicKeyInfo")?;
     let mut extensions = Extensions::default();
     while !rest.0.is_empty() {
-        // Before the extensions there may be two unique identifiers.
+        // There may be two unique identifiers before the extensions; they are skipped.
         if let (EXPLICIT_EXTENSIONS, contents) = rest.next("extensions")? {
             extensions = Extensions::read(contents)?;
         }
     }
     if let Some((_, name)) = INSECURE.iter().find(|(identifier, _)| *identifier == algorithm) {
-        // A certificate that is trusted itself needs no signature.
+        // Go checks no signature of a certificate that is trusted itself.
         let unless = if subject == issuer { " (unless the caBundle holds this very certificate)" } else { "" };
         certificate.weak_signature = Some(format!("x509: cannot verify signature: insecure algorithm {name}{unless}"));
     }
@@ -182,6 +188,7 @@ impl Extensions {
     }
 }
 
+/// Reads DER elements one after another; holds what is still to be read.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -200,6 +207,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Fails if anything follows.
     fn end(&self, what: &'static str) -> Result<(), Malformed> {
         match self.0 {
             [] => Ok(()),
@@ -254,7 +262,7 @@ fn timestamp(year: u16, rest: &[u8]) -> Option<i64> {
     Some(date.with_time(time).assume_utc().unix_timestamp())
 }
 
-/// At most four digits.
+/// The number that at most four digits say.
 fn decimal(digits: &[u8]) -> Option<u16> {
     digits
         .iter()

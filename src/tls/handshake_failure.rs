@@ -20,9 +20,14 @@ pub struct HandshakeFailure {
 }
 
 impl HandshakeFailure {
-    /// The peer closed the connection, before a record or (`mid_record`) within one.
-    pub fn end_of_file(mid_record: bool) -> Self {
-        Self::new(HandshakeFault::Eof, if mid_record { "unexpected EOF" } else { "EOF" })
+    /// The peer closed the connection between two records.
+    pub fn end_of_file() -> Self {
+        Self::new(HandshakeFault::Eof, "EOF")
+    }
+
+    /// The peer closed the connection within a record.
+    pub fn end_of_file_in_record() -> Self {
+        Self::new(HandshakeFault::Eof, "unexpected EOF")
     }
 
     /// The handshake took too long.
@@ -43,7 +48,7 @@ impl HandshakeFailure {
     /// Reading or writing failed.
     pub fn from_io(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::end_of_file(false),
+            io::ErrorKind::UnexpectedEof => Self::end_of_file(),
             io::ErrorKind::ConnectionReset => Self::new(HandshakeFault::Reset, "read: connection reset by peer"),
             io::ErrorKind::BrokenPipe => Self::new(HandshakeFault::Reset, "write: broken pipe"),
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::timeout(),
@@ -54,7 +59,7 @@ impl HandshakeFailure {
     /// The peer sent an alert, or we refused what it sent.
     pub fn from_tls(error: &Error) -> Self {
         match error {
-            Error::AlertReceived(AlertDescription::CloseNotify) => Self::end_of_file(false),
+            Error::AlertReceived(AlertDescription::CloseNotify) => Self::end_of_file(),
             Error::AlertReceived(alert) => Self {
                 reason: alert_reason(*alert),
                 words: format!("remote error: tls: {}", alert_words(*alert)).into(),
@@ -85,7 +90,7 @@ impl HandshakeFailure {
         Self { reason, words: words.into() }
     }
 
-    /// In rustls' words, where Go has none for it or would say more than rustls knows.
+    /// In rustls's words, where Go has none, or would say more than rustls knows.
     fn ours(reason: HandshakeFault, error: &Error) -> Self {
         Self { reason, words: format!("tls: {error}").into() }
     }
@@ -93,7 +98,8 @@ impl HandshakeFailure {
     fn client_certificate(error: &CertificateError) -> Self {
         let (reason, words) = match error {
             CertificateError::UnknownIssuer => (HandshakeFault::UnknownCa, "certificate signed by unknown authority"),
-            // A CA made anew under its old name; a client without the key to its certificate looks the same to rustls.
+            // The usual cause is a CA that was made anew under its old name. Rustls does not tell it from a client that
+            // lacks the key to its certificate.
             CertificateError::BadSignature => (
                 HandshakeFault::UnknownCa,
                 "certificate signed by unknown authority (possibly because of a bad signature)",
@@ -248,8 +254,12 @@ mod tests {
 
     #[test]
     fn every_failure_is_told_in_some_words() {
-        let mut failures =
-            vec![HandshakeFailure::end_of_file(true), HandshakeFailure::timeout(), HandshakeFailure::plain_http()];
+        let mut failures = vec![
+            HandshakeFailure::end_of_file(),
+            HandshakeFailure::end_of_file_in_record(),
+            HandshakeFailure::timeout(),
+            HandshakeFailure::plain_http(),
+        ];
         let alerts = (0..=u8::MAX).map(AlertDescription::from);
         failures.extend(alerts.map(|alert| HandshakeFailure::from_tls(&Error::AlertReceived(alert))));
         let ours = [

@@ -29,7 +29,7 @@ pub(super) struct IdentityFiles {
 pub(super) struct Identity {
     certified_key: Arc<CertifiedKey>,
     pub(super) validity: Validity,
-    /// Why an API server will refuse the chain, in its words.
+    /// Why an API server will refuse the chain, in the API server's words.
     pub(super) refusals: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn check_client_ca(content: &Content) -> Result<Verifier, Error> {
     let mut roots = RootCertStore::empty();
     for (number, Located { line, der }) in (1..).zip(certificates(content)?) {
         let no_ca = |why: &str| content.unusable(format!("certificate {number} (line {line}) is no CA's: {why}"));
-        // Whoever has its key could otherwise sign client certificates.
+        // Otherwise whoever has that certificate's key could sign client certificates.
         if certificate::read(&der).is_ok_and(|certificate| certificate.is_leaf) {
             return Err(no_ca("its basicConstraints do not let it sign others"));
         }
@@ -83,8 +83,8 @@ pub(super) fn check_client_ca(content: &Content) -> Result<Verifier, Error> {
 
 /// The provider is always passed on, never installed for the process: no global state.
 ///
-/// The suites stand in our order of preference: AES-128-GCM is the one that RFC 8446 demands, what the API server asks for
-/// itself, and the cheapest on processors with instructions for AES.
+/// The suites stand in our order of preference: AES-128-GCM is the one that RFC 8446 demands, what the API server asks
+/// for itself, and the cheapest on processors with instructions for AES.
 pub(super) fn provider() -> CryptoProvider {
     let cipher_suites = vec![
         cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -100,9 +100,9 @@ pub(super) fn provider() -> CryptoProvider {
     CryptoProvider { cipher_suites, ..rustls::crypto::ring::default_provider() }
 }
 
-/// TLS 1.2 and 1.3 with what the API server speaks, and nothing kept from one connection to the next: it never resumes a
-/// session, so tickets and a session cache would be waste. Of the suites that the client offers, the first of ours is
-/// taken.
+/// TLS 1.2 and 1.3, with ALPN `http/1.1`. Nothing is kept from one connection to the next: the API server never resumes
+/// a session, so tickets and a session cache would be waste. Of the suites that the client offers, the first in our
+/// order is taken.
 pub(super) fn server_config(identity: &Identity, verifier: Option<&Verifier>) -> Result<ServerConfig, rustls::Error> {
     let builder =
         ServerConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(&[&TLS13, &TLS12])?;

@@ -1,6 +1,7 @@
 //! Certificate files -> the TLS configuration in use, kept up to date while the program runs.
 //!
-//! Owns what a certificate, its key and the client CAs must be, when they are used, and the words for a failed handshake.
+//! Owns what a certificate, its key and the client CAs must be, when they come into use, and the words for a failed
+//! handshake.
 //! Must not know sockets or requests.
 
 pub mod certificate;

@@ -1,7 +1,7 @@
 //! What a PEM file holds (RFC 7468): whole blocks, or the first thing in it that is wrong, by its line.
 //!
-//! Stricter than a decoder, which skips what it does not know: where one letter of a marker line is wrong, that would be a
-//! certificate. Text around the blocks is allowed, and so are blocks of other kinds.
+//! This is stricter than a decoder, which skips what it does not know and so would drop a certificate without a word if
+//! one letter of its marker line is wrong. Text around the blocks is allowed, and so are blocks of other kinds.
 
 use super::certificate;
 use crate::files::watched::{Content, Error};
@@ -16,15 +16,15 @@ pub(super) struct Block<'f> {
     body: &'f [u8],
 }
 
-/// What a line is, if it has to do with the blocks.
+/// A line that begins or ends a block.
 enum Marker<'f> {
     Begin(&'f str),
     End(&'f str),
-    /// Meant as one of the two, and neither.
+    /// It was probably meant as one of the two, and is neither.
     NotQuite,
 }
 
-/// The file's blocks in their order; none are an error as well.
+/// The file's blocks in their order. A file without any is an error.
 pub(super) fn blocks(content: &Content) -> Result<Vec<Block<'_>>, Error> {
     if let Some(what) = not_pem(&content.bytes) {
         return Err(content.unusable(what));
@@ -41,7 +41,7 @@ pub(super) fn blocks(content: &Content) -> Result<Vec<Block<'_>>, Error> {
                 continue;
             }
             (Some(block), Some(Marker::End(label))) if label == block.label => {
-                // Until here the body was all that follows the BEGIN line.
+                // Until now its body was all of the file that follows the BEGIN line.
                 let length = block.body.len().saturating_sub(before);
                 blocks.push(Block { body: block.body.get(..length).unwrap_or_default(), ..block });
                 continue;
@@ -77,7 +77,8 @@ fn without_end(block: &Block<'_>) -> String {
 impl Block<'_> {
     /// The block's bytes, or `None` where it holds something other than base64.
     pub(super) fn der(&self) -> Option<Vec<u8>> {
-        // The decoder's error is not shown: it quotes the line.
+        // Rustls decodes the base64 of a block whatever the block is, if it is labelled as a certificate. Its error is
+        // not shown, because it quotes the line.
         let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
         pem.extend_from_slice(self.body);
         pem.extend_from_slice(b"-----END CERTIFICATE-----\n");
@@ -103,7 +104,7 @@ impl Block<'_> {
     }
 }
 
-/// What a file is that is no PEM, or at least not at its beginning.
+/// What a file holds instead of PEM, told by how it begins.
 fn not_pem(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         _ if bytes.trim_ascii().is_empty() => Some("the file is empty"),
@@ -140,7 +141,7 @@ fn marker(line: &[u8]) -> Option<Marker<'_>> {
     }
     let line = line.trim_ascii_start();
     let holds = |word: &str| line.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
-    // Two dashes, or one of those that a word processor makes of them.
+    // Two dashes, or a long one that a word processor has made of them.
     let dashes = ["--", "\u{2013}", "\u{2014}"];
     let before = dashes.iter().any(|dashes| line.starts_with(dashes.as_bytes()));
     let behind = dashes.iter().any(|dashes| line.ends_with(dashes.as_bytes()));
@@ -150,8 +151,8 @@ fn marker(line: &[u8]) -> Option<Marker<'_>> {
     (between || edged || bare).then_some(Marker::NotQuite)
 }
 
-/// Whether a line outside of all blocks is base64: long, and of nothing else. The lines of PEM have 64 characters but for
-/// the last.
+/// Whether a line outside of all blocks is base64: at least 40 of its characters and nothing else. (The lines of a PEM
+/// block have 64, except the last.)
 fn is_base64(line: &[u8]) -> bool {
     let data = line.strip_suffix(b"=").unwrap_or(line);
     let data = data.strip_suffix(b"=").unwrap_or(data);

@@ -1,7 +1,8 @@
 //! The TLS configuration in use, and what becomes of it when a file changes.
 //!
-//! Certificate and key are one unit, the client CAs another: each is re-read by content, checked, and swapped in for new
-//! connections, or reported and left. A broken CA file does not hold up a new certificate.
+//! Certificate and key are one unit, the client CAs another. Each is read again and, if its content has changed,
+//! checked; then new connections use it, or the fault is reported and the old one kept. A broken CA file does not hold
+//! up a new certificate.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -49,9 +50,9 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads and checks the files. A certificate that has expired or is not valid yet is used all the same: an operator
-    /// who restarts the program should not lose more than was lost already. It is said as an error, and
-    /// [`Tls::expired`] is true of an expired one.
+    /// Reads and checks the files. A certificate that has expired or is not valid yet is used all the same, and that is
+    /// said as an error: a program that does not start would record nothing. [`Tls::expired`] is then true of an
+    /// expired one.
     ///
     /// # Errors
     /// [`Error`], which names flag and path, where a file cannot be read or used.
@@ -95,9 +96,9 @@ impl Tls {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again; what has changed and is fit for use serves new connections from now on. A certificate that
-    /// has expired or is not valid yet is not fit. Says the expiry warnings that have become due. To be called every few
-    /// seconds.
+    /// Reads the files again; what has changed and is fit for use serves new connections from now on. A certificate
+    /// that has expired or is not valid yet is not fit. Says the expiry warnings that have become due. To be called
+    /// every few seconds.
     pub fn reload(&self) {
         self.reload_at(SystemTime::now());
     }
@@ -142,7 +143,7 @@ impl Tls {
         unix_seconds(now) > self.identity.current().validity.not_after
     }
 
-    /// By message and by metric.
+    /// Says it by message and by metric, with what an API server will refuse.
     fn say_certificate(&self, msg: &str, identity: &Identity) {
         self.metrics.certificate_expiry.set(identity.validity.not_after);
         let path = self.settings.certificate.to_string_lossy();
@@ -197,8 +198,8 @@ fn configuration(
     identity::server_config(&identity.current(), verifier.as_deref())
 }
 
-/// How many warnings are due: one for each of [`WARNING_DAYS`] that is behind, and one more than all of these once the
-/// certificate has expired. A certificate that is made for less than 30 days is not warned about from its first day.
+/// How many warnings are due: one for each of [`WARNING_DAYS`] that has begun, and one more once the certificate has
+/// expired. A warning that would be due from a short-lived certificate's first day on is left out.
 pub(super) fn warnings_due(validity: Validity, now: i64) -> usize {
     if now > validity.not_after {
         return WARNING_DAYS.len() + 1;

@@ -50,7 +50,7 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// 3000-01-01T00:00:00Z: handshakes go by the real clock, which must not come near it.
 const NEW_YEAR: i64 = 32_503_680_000;
-/// Enough for a certificate that ends then to be valid now.
+/// In days. A certificate that ends at [`NEW_YEAR`] and is valid for so long is valid now.
 const MILLENNIUM: i64 = 365_000;
 
 fn at(unix_seconds: i64) -> SystemTime {
@@ -82,7 +82,7 @@ impl Authority {
         self.issue_with(&KeyPair::generate().unwrap(), |_| ())
     }
 
-    /// Valid for this many days until then.
+    /// A certificate that is valid for so many days, until `not_after`.
     fn issue_until(&self, not_after: i64, days: i64) -> Pair {
         self.issue_with(&KeyPair::generate().unwrap(), |params| {
             let end = OffsetDateTime::from_unix_timestamp(not_after).unwrap();

@@ -9,14 +9,15 @@ use super::super::error::AppendError;
 use super::rotate::Place;
 use super::{LogFile, Pause, State};
 
-/// After a first sync that failed a new file is tried at once.
+/// None: after a first sync that failed, a new file is tried at once.
 const FIRST_SYNC_PAUSE: Duration = Duration::ZERO;
+/// What a disk that fails every sync costs: one try in this time.
 const LONGEST_SYNC_PAUSE: Duration = Duration::from_secs(5);
 
-/// Lines on their way to the file, and what has to be undone if they do not all get there.
+/// Lines on their way to the file, and what is needed to take them back if they do not all get there.
 pub(super) struct Group<'a> {
     pub(super) lines: &'a [u8],
-    /// How many bytes of `lines` are written, whole lines.
+    /// How many bytes of `lines` are written: whole lines, in the open file and in those rolled since.
     pub(super) done: usize,
     /// Where in `lines` the part begins that is in the open file.
     pub(super) here: usize,
@@ -24,7 +25,7 @@ pub(super) struct Group<'a> {
     pub(super) begin: u64,
     /// The parts in files rolled since.
     pub(super) earlier: Vec<Part>,
-    /// Where in `lines` each write began, but for the first to a file.
+    /// Where in `lines` each write(2) began, except the first to each file.
     pub(super) writes: Vec<usize>,
     /// How often the open file's part had to be written anew.
     pub(super) attempts: u32,
@@ -34,9 +35,9 @@ pub(super) struct Group<'a> {
 pub(super) struct Part {
     pub(super) file: File,
     pub(super) place: Place,
-    /// Which of the group's bytes.
+    /// Which of the group's bytes it is.
     pub(super) lines: Range<usize>,
-    /// The file's length before them.
+    /// The file's length before it.
     pub(super) begin: u64,
 }
 
@@ -50,14 +51,14 @@ pub(super) enum Fate {
 }
 
 impl Group<'_> {
-    /// These bytes, and those of the later writes among them: what a file may end with after they were written to it, if
-    /// it was truncated in between.
+    /// What a file may end with after these bytes were written to it by one or more write(2) calls: all of them, or, if
+    /// it was truncated between two calls, those from a later call on.
     pub(super) fn endings(&self, bytes: Range<usize>) -> Vec<&[u8]> {
         let starts = self.writes.iter().copied().filter(|at| bytes.contains(at));
         [bytes.start].into_iter().chain(starts).filter_map(|start| self.lines.get(start..bytes.end)).collect()
     }
 
-    /// The open file's part is not there any more, or belongs to a new file of this length.
+    /// The open file's part is gone and is to be written again, to a file that has this length.
     pub(super) fn begin_again(&mut self, length: u64) {
         self.done = self.here;
         self.begin = length;
@@ -70,7 +71,7 @@ impl LogFile {
     pub(super) fn take_back(&mut self, group: Group<'_>, error: &AppendError) {
         let here = group.here..group.here.saturating_add(self.written_since(group.begin)).min(group.lines.len());
         let written = group.endings(here);
-        // Where an earlier cut has left the end in doubt there is none other.
+        // A file whose end is in doubt after an earlier cut is not cut again.
         if matches!(self.state, State::Writable) && self.cut_back(group.begin, &written).is_ok() && error.is_sync() {
             self.after_failed_sync(error);
         }
@@ -88,8 +89,8 @@ impl LogFile {
         }
     }
 
-    /// Cuts off what was written to the open file since it was `begin` bytes long, see [`content::cut_back`]. If that
-    /// cannot be seen to have worked, the file is left.
+    /// Cuts off what was written to the open file since it was `begin` bytes long, see [`content::cut_back`]. If it is
+    /// in doubt whether that worked, the file is not written any more.
     pub(super) fn cut_back(&mut self, begin: u64, written: &[&[u8]]) -> Result<(), AppendError> {
         match content::cut_back(&self.fs, &self.open.file, begin, written) {
             Ok(length) => {
@@ -105,7 +106,7 @@ impl LogFile {
     }
 
     /// The kernel may have dropped what it could not write, and a second sync would succeed all the same: the file must
-    /// not be used any more. But an empty one has nothing to lose.
+    /// not be used any more. An empty one has nothing to lose, and stays in use.
     fn after_failed_sync(&mut self, error: &AppendError) {
         let last = self.sync_pause.as_ref().map(|(pause, _)| *pause);
         let pause = Pause::after(last, FIRST_SYNC_PAUSE, LONGEST_SYNC_PAUSE);
@@ -115,6 +116,7 @@ impl LogFile {
         }
     }
 
+    /// Ends the use of the open file.
     fn spend(&mut self, error: &AppendError) {
         self.state = State::Spent(error.clone());
         if self.said_spent.fault(()) {

@@ -1,7 +1,8 @@
-//! What comes after the open file: it is rolled as it grows, and opened anew when its path names another file or none.
+//! The open file's successor: the file is rolled as it grows, and the log is opened anew when its path names another
+//! file or none.
 //!
-//! Both are one step, [`LogFile::succeed`], which begins with what the path names now. So it needs no memory of how far
-//! it got: whatever fails, the next try goes on from what it finds.
+//! Both are one step, [`LogFile::succeed`], which begins by looking at what the path names now. So it needs no memory
+//! of how far an earlier try got: whatever failed, the next one goes on from what it finds.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -15,16 +16,16 @@ use super::group::{Group, Part};
 use super::start::make_directory;
 use super::{Directory, LogFile, OpenFile, Pause, State};
 
-/// Pause after a rotation that failed; doubled with each further one, up to the second.
+/// The pause after a rotation that failed. It doubles with each further failure, up to [`LONGEST_ROTATION_PAUSE`].
 const FIRST_ROTATION_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_ROTATION_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why the log is looked after.
+/// Why the watcher looks at the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Look {
-    /// It is time to.
+    /// It does so all the time.
     Regular,
-    /// SIGHUP.
+    /// SIGHUP came.
     Reopen,
 }
 
@@ -45,7 +46,7 @@ pub(super) enum Place {
 }
 
 impl LogFile {
-    /// Rolls the file within a group, whose part in it is settled.
+    /// Rolls the file while a group is being written. The group's part in the open file must be settled.
     pub(super) fn roll(&mut self, group: &mut Group<'_>) -> io::Result<()> {
         let Predecessor { open, place } = self.succeed()?;
         if place == Place::Deleted {
@@ -59,8 +60,9 @@ impl LogFile {
         Ok(())
     }
 
-    /// Gives the open file a successor: rolls it, or, if its path names another file by now or none, opens what is there
-    /// or makes it. If that fails the open file stays in use, by whatever name it has then. Said once.
+    /// Gives the open file a successor: rolls it, or, if its path names another file by now or none, opens what is
+    /// there or makes it. If that fails, the open file stays in use, by whatever name it has then, and that is said
+    /// once.
     pub(super) fn succeed(&mut self) -> io::Result<Predecessor> {
         let outcome = self.try_to_succeed();
         match &outcome {
@@ -85,7 +87,7 @@ impl LogFile {
         self.hold_lock()?;
         let place = match self.fs.metadata(&self.path) {
             Ok(metadata) if Identity::of(&metadata) == self.open.identity => Place::Rolled(self.archive()?),
-            // Nobody knows whose file is there.
+            // It cannot be told whether our file is there.
             Err(error) if !missing(&error) => return Err(error),
             _ if self.fs.metadata_of(&self.open.file)?.nlink() == 0 => Place::Deleted,
             _ => Place::Moved,
@@ -120,7 +122,7 @@ impl LogFile {
         self.fs.metadata(&self.path).is_ok_and(|metadata| Identity::of(&metadata) == self.open.identity)
     }
 
-    /// Looks whether the path still names the open file, which somebody may also have truncated, and whether the lock is
+    /// Looks whether the path still names the open file, whether somebody has truncated it, and whether the lock is
     /// still ours.
     pub(in super::super) fn look(&mut self, look: Look) {
         let moved = match self.fs.metadata(&self.path) {
@@ -132,13 +134,13 @@ impl LogFile {
             Err(error) => missing(&error),
         };
         if moved {
-            // If that fails it has been said, and is tried again at the next look.
+            // If that fails, it has been said, and is tried again at the next look.
             let _ = self.succeed();
         } else if look == Look::Reopen {
             // The open file is the one that the path names.
             self.say_opened_anew();
         }
-        // Likewise: appends are refused until it works.
+        // If that fails, appends are refused until it works.
         let _ = self.hold_lock();
     }
 
@@ -147,27 +149,25 @@ impl LogFile {
         if length >= self.open.length {
             self.open.length = length;
         } else if let State::Writable = self.state {
-            // If that fails the file is left, and that has been said.
+            // If that fails, the file is not written any more, and that has been said.
             let _ = self.cut_back(self.open.length, &[]);
         }
     }
 
-    /// Makes sure that the lock is ours, or has appends refused.
+    /// Makes sure that the lock is ours. While it is not, appends are refused.
     fn hold_lock(&mut self) -> io::Result<()> {
-        let outcome = self.guard.hold(&self.fs);
-        match &outcome {
-            Ok(()) if self.unlocked.take().is_some() => {
-                // Another process may have written to it.
-                self.note_length(self.fs.metadata_of(&self.open.file)?.len());
-                self.status.set_obstacle(None);
-            }
-            Ok(()) => {}
-            Err(error) => {
-                let error = AppendError::lock(&self.name, error);
-                self.status.set_obstacle(Some(error.to_string()));
-                self.unlocked = Some(error);
-            }
+        if let Err(error) = self.guard.hold(&self.fs) {
+            let refusal = AppendError::lock(&self.name, &error);
+            self.status.set_obstacle(Some(refusal.to_string()));
+            self.unlocked = Some(refusal);
+            return Err(error);
         }
-        outcome
+        if self.unlocked.is_some() {
+            // Another process may have written to the file. If that cannot be seen, appends are refused until it can.
+            self.note_length(self.fs.metadata_of(&self.open.file)?.len());
+            self.unlocked = None;
+            self.status.set_obstacle(None);
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Opening the log when the program starts, with what an earlier one or a power cut has left.
+//! Opening the log when the program starts, with what an earlier process or a power cut has left in it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,19 @@ use super::super::guard::Guard;
 use super::super::names::Names;
 use super::super::open::{Origin, open_found, open_or_make};
 use super::super::proc::Mounts;
-use super::super::status::Status;
+use super::super::status::LogStatus;
 use super::{Directory, LogFile, OpenFile, Rules, State};
 use crate::observe::diagnostics::Latch;
 
 impl LogFile {
-    /// Opens the log at `path`, whose directory is made where missing: locks it, leaves whole lines only in it and in its
-    /// rolled files, rolls it if it is full.
-    pub(in super::super) fn open(fs: Fs, path: PathBuf, rules: Rules, status: Arc<Status>) -> Result<Self, OpenError> {
+    /// Opens the log at `path`, whose directory is made where missing: locks it, leaves whole lines only in it and in
+    /// its rolled files, rolls it if it is full.
+    pub(in super::super) fn open(
+        fs: Fs,
+        path: PathBuf,
+        rules: Rules,
+        status: Arc<LogStatus>,
+    ) -> Result<Self, OpenError> {
         let Some(file_name) = path.file_name() else {
             return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
         };
@@ -62,6 +67,7 @@ impl LogFile {
         Ok(log.ready())
     }
 
+    /// Warns of what an operator should know, and rolls the file if it is full.
     fn ready(mut self) -> Self {
         if self.guard.is_unsupported() {
             self.status.diagnostics.warn(
@@ -74,7 +80,7 @@ impl LogFile {
                 self.status.warn("the audit log cannot be rolled and will grow past its limit", &self.name, &why);
             }
             if self.open.length >= self.rules.max_size {
-                // If that fails it has been said, and the first append goes on with it.
+                // If that fails, it has been said; the file stays in use, and an append tries again after a pause.
                 let _ = self.succeed();
             }
         }
@@ -91,7 +97,7 @@ impl LogFile {
         mounted.then(|| "something is mounted on this very file: mount its directory instead".to_owned())
     }
 
-    /// A power cut tears rolled files too, as long as they are not on the disk.
+    /// A power cut tears rolled files too, if their last lines had not reached the disk.
     fn mend_backups(&self) {
         let mut scanned = content::SCANNED.saturating_sub(self.open.length);
         for backup in self.backups.list().unwrap_or_default().into_iter().rev() {
@@ -108,13 +114,14 @@ impl LogFile {
 }
 
 impl OpenFile {
-    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever name
-    /// or link it gets there. Leaves whole lines only in it.
-    pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scan: Scan, status: &Status) -> io::Result<Self> {
+    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever
+    /// name or link it gets there. Leaves whole lines only in it.
+    pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scan: Scan, status: &LogStatus) -> io::Result<Self> {
         let opened = open_or_make(fs, path, mode)?;
         let name = path.display().to_string();
         let metadata = fs.metadata_of(&opened.file)?;
         if Mounts::read().is_ok_and(|mounts| mounts.is_of_network(&metadata)) {
+            // Said at the start only.
             if scan == Scan::All {
                 status.diagnostics.warn(
                     "the audit log is on another machine's file system: only its lock file keeps a second process from it",
@@ -122,10 +129,11 @@ impl OpenFile {
                 );
             }
         } else {
-            match fs.lock(&opened.file) {
-                Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
-                _ => {}
-            }
+            // A file system without locks has been noticed by the lock file.
+            fs.lock(&opened.file).or_else(|error| match error.kind() {
+                io::ErrorKind::Unsupported => Ok(()),
+                _ => Err(error),
+            })?;
         }
         if let Some(warning) = &opened.warning {
             status.warn("the audit log is another user's", &name, warning);
@@ -142,7 +150,7 @@ impl OpenFile {
     }
 }
 
-fn say_mended(status: &Status, name: &str, mended: &Mended) {
+fn say_mended(status: &LogStatus, name: &str, mended: &Mended) {
     for (msg, bytes) in [
         ("a torn line was cut off the audit log's end", mended.cut),
         ("lines of the audit log that a power cut had damaged were blanked", mended.blanked),

@@ -1,19 +1,20 @@
 //! The tree of a YAML document -> the policy that it says, or the first thing that is wrong with it.
 //!
-//! The shape is that of `audit.k8s.io/v1` Policy. What upstream only warns of is refused: with `verbs` one space too far
-//! to the left, a rule would match everything.
+//! The shape is that of `audit.k8s.io/v1` Policy. Unknown fields, of which kube-apiserver only warns, are refused: with
+//! `verbs` indented one space too little, a rule would match everything.
 
 use std::fmt;
 
-use super::yaml::{Error as YamlError, Member, Node, Value, printable};
+use super::yaml::{Member, Node, Value, YamlError, in_quotes};
+use crate::files::is_dns_name;
 use crate::record::policy::{GroupResources, Level, ManagedFields, Policy, Rule, Stage};
 
-/// The longest DNS subdomain (RFC 1123).
+/// As long as a DNS name may be (RFC 1123).
 const MAX_GROUP: usize = 253;
 
 /// What is wrong, and where. Displays as `line 7: rules[0].level: ...`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Invalid {
+pub struct InvalidPolicy {
     /// From 1.
     pub line: usize,
     /// The field, as in `rules[0].resources[1].group`; "" is the document itself.
@@ -22,7 +23,7 @@ pub struct Invalid {
     pub what: String,
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for InvalidPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, path, what } = self;
         match path.as_str() {
@@ -32,16 +33,16 @@ impl fmt::Display for Invalid {
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for InvalidPolicy {}
 
-impl From<YamlError> for Invalid {
+impl From<YamlError> for InvalidPolicy {
     fn from(error: YamlError) -> Self {
         Self { line: error.line, path: String::new(), what: error.what }
     }
 }
 
 /// Reads a policy's document.
-pub(super) fn policy(document: &Node) -> Result<Policy, Invalid> {
+pub(super) fn policy(document: &Node) -> Result<Policy, InvalidPolicy> {
     let fields = ["apiVersion", "kind", "metadata", "rules", "omitStages", "omitManagedFields"];
     let policy = Object::read(document, String::new(), &fields)?;
     policy.must_be("apiVersion", "audit.k8s.io/v1")?;
@@ -70,7 +71,7 @@ fn rule(
     path: String,
     policy_omits: &[Stage],
     policy_managed_fields: ManagedFields,
-) -> Result<Rule, Invalid> {
+) -> Result<Rule, InvalidPolicy> {
     let fields = [
         "level",
         "users",
@@ -103,10 +104,10 @@ fn rule(
         return Err(rule.wrong("nonResourceURLs", node, what));
     }
     for (number, (url, line)) in urls.iter().enumerate() {
-        url_is_valid(url).map_err(|what| Invalid {
+        url_is_valid(url).map_err(|what| InvalidPolicy {
             line: *line,
             path: format!("{}[{number}]", rule.path_of("nonResourceURLs")),
-            what: format!("{} {what}", printable(url)),
+            what: format!("{} {what}", in_quotes(url)),
         })?;
     }
     let mut omit_stages = policy_omits.to_vec();
@@ -124,14 +125,14 @@ fn rule(
     })
 }
 
-fn group_resources(node: &Node, path: String) -> Result<GroupResources, Invalid> {
+fn group_resources(node: &Node, path: String) -> Result<GroupResources, InvalidPolicy> {
     let entry = Object::read(node, path, &["group", "resources", "resourceNames"])?;
     let group = match entry.get("group") {
         None => String::new(),
         Some(node) => {
             let group = entry.text("group", node)?;
-            if !(group.is_empty() || group == "*" || is_dns_subdomain(group)) {
-                let what = format!("{} is no DNS subdomain, such as apps or batch.example.com", printable(group));
+            if !(group.is_empty() || group == "*" || is_dns_name(group, MAX_GROUP)) {
+                let what = format!("{} is no DNS subdomain, such as apps or batch.example.com", in_quotes(group));
                 return Err(entry.wrong("group", node, what));
             }
             group.to_owned()
@@ -148,6 +149,7 @@ fn group_resources(node: &Node, path: String) -> Result<GroupResources, Invalid>
     Ok(GroupResources { group, resources, resource_names })
 }
 
+/// Fails with what is wrong: `*`, or a path that may end with `*`, is valid.
 fn url_is_valid(url: &str) -> Result<(), &'static str> {
     let prefix = url.strip_suffix('*').unwrap_or(url);
     if url == "*" {
@@ -161,16 +163,7 @@ fn url_is_valid(url: &str) -> Result<(), &'static str> {
     }
 }
 
-fn is_dns_subdomain(text: &str) -> bool {
-    let alphanumeric = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
-    let label = |label: &str| {
-        label.starts_with(alphanumeric)
-            && label.ends_with(alphanumeric)
-            && label.chars().all(|character| alphanumeric(character) || character == '-')
-    };
-    text.len() <= MAX_GROUP && text.split('.').all(label)
-}
-
+/// The texts, without the line of each.
 fn without_lines(texts: Vec<(String, usize)>) -> Vec<String> {
     texts.into_iter().map(|(text, _)| text).collect()
 }
@@ -183,22 +176,22 @@ struct Object<'n> {
 }
 
 impl<'n> Object<'n> {
-    fn read(node: &'n Node, path: String, known: &[&str]) -> Result<Self, Invalid> {
+    fn read(node: &'n Node, path: String, known: &[&str]) -> Result<Self, InvalidPolicy> {
         let Value::Map(members) = &node.value else {
-            return Err(Invalid { line: node.line, path, what: "not a map of fields".to_owned() });
+            return Err(InvalidPolicy { line: node.line, path, what: "not a map of fields".to_owned() });
         };
         let object = Self { path, line: node.line, members };
         match members.iter().find(|member| !known.contains(&member.name.as_str())) {
             None => Ok(object),
-            Some(unknown) => Err(Invalid {
+            Some(unknown) => Err(InvalidPolicy {
                 line: unknown.line,
                 path: object.path.clone(),
-                what: format!("unknown field {}; known are {}", printable(&unknown.name), known.join(", ")),
+                what: format!("unknown field {}; known are {}", in_quotes(&unknown.name), known.join(", ")),
             }),
         }
     }
 
-    /// The field's value; null is as good as no field, as in Go.
+    /// The field's value. Null is taken for no field, as in Go.
     fn get(&self, field: &str) -> Option<&'n Node> {
         let member = self.members.iter().find(|member| member.name == field)?;
         (member.value.value != Value::Null).then_some(&member.value)
@@ -211,15 +204,15 @@ impl<'n> Object<'n> {
         }
     }
 
-    fn wrong(&self, field: &str, node: &Node, what: impl Into<String>) -> Invalid {
-        Invalid { line: node.line, path: self.path_of(field), what: what.into() }
+    fn wrong(&self, field: &str, node: &Node, what: impl Into<String>) -> InvalidPolicy {
+        InvalidPolicy { line: node.line, path: self.path_of(field), what: what.into() }
     }
 
-    fn missing(&self, field: &str, what: &str) -> Invalid {
-        Invalid { line: self.line, path: self.path_of(field), what: what.to_owned() }
+    fn missing(&self, field: &str, what: &str) -> InvalidPolicy {
+        InvalidPolicy { line: self.line, path: self.path_of(field), what: what.to_owned() }
     }
 
-    fn must_be(&self, field: &str, wanted: &str) -> Result<(), Invalid> {
+    fn must_be(&self, field: &str, wanted: &str) -> Result<(), InvalidPolicy> {
         match self.get(field) {
             None => Err(self.missing(field, &format!("missing; {wanted} is expected"))),
             Some(node) if node.value == Value::Text(wanted.to_owned()) => Ok(()),
@@ -227,11 +220,11 @@ impl<'n> Object<'n> {
         }
     }
 
-    fn text(&self, field: &str, node: &'n Node) -> Result<&'n str, Invalid> {
+    fn text(&self, field: &str, node: &'n Node) -> Result<&'n str, InvalidPolicy> {
         as_text(node).map_err(|what| self.wrong(field, node, what))
     }
 
-    fn list(&self, field: &str) -> Result<&'n [Node], Invalid> {
+    fn list(&self, field: &str) -> Result<&'n [Node], InvalidPolicy> {
         match self.get(field) {
             None => Ok(&[]),
             Some(Node { value: Value::List(list), .. }) => Ok(list),
@@ -240,7 +233,7 @@ impl<'n> Object<'n> {
     }
 
     /// A list of texts, each with its line.
-    fn texts(&self, field: &str) -> Result<Vec<(String, usize)>, Invalid> {
+    fn texts(&self, field: &str) -> Result<Vec<(String, usize)>, InvalidPolicy> {
         let texts = self.list(field)?.iter().enumerate().map(|(number, node)| match as_text(node) {
             Ok(text) => Ok((text.to_owned(), node.line)),
             Err(what) => Err(self.wrong(&format!("{field}[{number}]"), node, what)),
@@ -255,29 +248,27 @@ impl<'n> Object<'n> {
         node: &'n Node,
         all: &[T],
         name: fn(T) -> &'static str,
-    ) -> Result<T, Invalid> {
+    ) -> Result<T, InvalidPolicy> {
         let text = self.text(field, node)?;
         if let Some(found) = all.iter().find(|item| name(**item) == text) {
             return Ok(*found);
         }
-        let text = printable(text);
         let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
-        let almost = names.iter().find(|name| printable(name).eq_ignore_ascii_case(&text));
-        let what = match almost {
-            Some(almost) => format!("{text} is written {almost}"),
-            None => format!("{text} is none of {}", names.join(", ")),
+        let what = match names.iter().find(|name| name.eq_ignore_ascii_case(text)) {
+            Some(almost) => format!("{} is written {almost}", in_quotes(text)),
+            None => format!("{} is none of {}", in_quotes(text), names.join(", ")),
         };
         Err(self.wrong(field, node, what))
     }
 
-    fn stages(&self) -> Result<Vec<Stage>, Invalid> {
+    fn stages(&self) -> Result<Vec<Stage>, InvalidPolicy> {
         let stages = self.list("omitStages")?.iter().enumerate();
         stages
             .map(|(number, node)| self.named(&format!("omitStages[{number}]"), node, &Stage::ALL, Stage::name))
             .collect()
     }
 
-    fn managed_fields(&self) -> Result<Option<ManagedFields>, Invalid> {
+    fn managed_fields(&self) -> Result<Option<ManagedFields>, InvalidPolicy> {
         match self.get("omitManagedFields").map(|node| (node, &node.value)) {
             None => Ok(None),
             Some((_, Value::Bool(true))) => Ok(Some(ManagedFields::Omit)),

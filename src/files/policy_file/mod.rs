@@ -1,7 +1,7 @@
 //! What is recorded: the file of `--policy-filename`, an audit Policy as kube-apiserver takes it.
 //!
-//! This module owns the file, its YAML and what can be wrong with it. It must not know requests: what comes out is a
-//! [`Policy`], and nothing that a request brings is ever read by this code.
+//! Owns the file, its YAML and what can be wrong with it. Must not know requests: a [`Policy`] comes out, and nothing
+//! that a request brings is ever read by this code.
 
 mod document;
 mod yaml;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 
-pub use document::Invalid;
+pub use document::InvalidPolicy;
 
 use crate::files::watched::{Content, Error, Watched};
 use crate::observe::diagnostics::Diagnostics;
@@ -24,9 +24,9 @@ const FLAG: &str = "--policy-filename";
 /// Reads a policy's text: one document of YAML or JSON, `apiVersion: audit.k8s.io/v1`, `kind: Policy`.
 ///
 /// # Errors
-/// [`Invalid`] with line and field for the first thing that is wrong.
-pub fn parse(text: &[u8]) -> Result<Policy, Invalid> {
-    let text = str::from_utf8(text).map_err(|error| Invalid {
+/// [`InvalidPolicy`] with line and field for the first thing that is wrong.
+pub fn parse(text: &[u8]) -> Result<Policy, InvalidPolicy> {
+    let text = str::from_utf8(text).map_err(|error| InvalidPolicy {
         line: 1 + text.iter().take(error.valid_up_to()).filter(|&&byte| byte == b'\n').count(),
         path: String::new(),
         what: "not UTF-8".to_owned(),
@@ -87,10 +87,10 @@ impl PolicyFile {
     }
 }
 
-/// Reads a policy for a look at it.
+/// Reads a policy for the `policy` command.
 ///
 /// # Errors
-/// As [`PolicyFile::load`], naming the command instead of the flag.
+/// As those of [`PolicyFile::load`], with the command named instead of the flag.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
     check(&Content::read("policy", path)?)
 }

@@ -1,4 +1,4 @@
-//! YAML text -> a tree of values that know their lines. JSON is YAML, so that it is read by the same code.
+//! YAML text -> a tree of values that know their lines. JSON is YAML, and is read by the same code.
 //!
 //! This is the only place that knows the YAML parser. Plain values are told apart as Kubernetes' own parser does it
 //! (YAML 1.1), so that `users: [1234]` is not taken for a name here and for a number there.
@@ -14,6 +14,10 @@ const MAX_DEPTH: usize = 64;
 /// How many values there may be, counted after aliases are replaced by what they stand for: a few lines of aliases of
 /// aliases would be billions.
 const MAX_VALUES: usize = 100_000;
+
+/// In what an alias stands for, text counts as one more value for each so many bytes: aliases of one long text would
+/// otherwise be gigabytes.
+const TEXT_OF_A_VALUE: usize = 64;
 
 /// A value and the line, from 1, on which it begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,13 +52,13 @@ pub(super) struct Member {
 
 /// Text that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Error {
+pub(super) struct YamlError {
     /// From 1.
     pub(super) line: usize,
     pub(super) what: String,
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for YamlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {}", self.line, self.what)
     }
@@ -65,17 +69,17 @@ impl fmt::Display for Error {
 /// # Errors
 /// What is no YAML; a second document, or none; a name twice in a map, or one that is no scalar; tags other than
 /// `!!str`; more than [`MAX_DEPTH`] and [`MAX_VALUES`] allow.
-pub(super) fn read(text: &str) -> Result<Node, Error> {
+pub(super) fn read(text: &str) -> Result<Node, YamlError> {
     let mut builder = Builder { document: None, open: Vec::new(), anchors: HashMap::new(), values_left: MAX_VALUES };
     for event in Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
         let (event, span) = event.map_err(|error| {
             // Where the text ends too early, the parser says the line behind the last.
             let line = error.marker().line().min(text.lines().count().max(1));
-            Error { line, what: format!("not YAML: {}", error.info()) }
+            YamlError { line, what: format!("not YAML: {}", error.info()) }
         })?;
         builder.take(event, span.start.line())?;
     }
-    builder.document.ok_or_else(|| Error { line: 1, what: "the file is empty".to_owned() })
+    builder.document.ok_or_else(|| YamlError { line: 1, what: "the file is empty".to_owned() })
 }
 
 /// The tree as far as it has been read.
@@ -93,10 +97,10 @@ struct Open {
     line: usize,
     /// The parser's number of its anchor; 0 is none.
     anchor: usize,
-    content: Content,
+    content: Unfinished,
 }
 
-enum Content {
+enum Unfinished {
     List(Vec<Node>),
     Map {
         members: Vec<Member>,
@@ -107,10 +111,10 @@ enum Content {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), Error> {
+    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), YamlError> {
         match event {
             Event::DocumentStart(_) if self.document.is_some() => {
-                Err(Error { line, what: "a second document begins, one is expected".to_owned() })
+                Err(YamlError { line, what: "a second document begins, one is expected".to_owned() })
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = style != ScalarStyle::Plain || is_tagged_text(tag.as_deref(), line)?;
@@ -119,25 +123,25 @@ impl Builder {
                 self.put(Node { line, value }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
-                let content = Content::List(Vec::new());
+                let content = Unfinished::List(Vec::new());
                 self.begin(Open { line, anchor, content }, tag.as_deref())
             }
             Event::MappingStart(anchor, tag) => {
-                let content = Content::Map { members: Vec::new(), names: HashSet::new(), name: None };
+                let content = Unfinished::Map { members: Vec::new(), names: HashSet::new(), name: None };
                 self.begin(Open { line, anchor, content }, tag.as_deref())
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open { line, anchor, content: Content::List(list) }) => {
+                Some(Open { line, anchor, content: Unfinished::List(list) }) => {
                     self.put(Node { line, value: Value::List(list) }, anchor)
                 }
-                Some(Open { line, anchor, content: Content::Map { members, .. } }) => {
+                Some(Open { line, anchor, content: Unfinished::Map { members, .. } }) => {
                     self.put(Node { line, value: Value::Map(members) }, anchor)
                 }
                 None => Ok(()),
             },
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
-                    return Err(Error { line, what: "an alias of what it stands in".to_owned() });
+                    return Err(YamlError { line, what: "an alias of what it stands in".to_owned() });
                 };
                 if self.open.len() + node.depth() > MAX_DEPTH {
                     return Err(too_deep(line));
@@ -149,7 +153,7 @@ impl Builder {
         }
     }
 
-    fn begin(&mut self, open: Open, tag: Option<&Tag>) -> Result<(), Error> {
+    fn begin(&mut self, open: Open, tag: Option<&Tag>) -> Result<(), YamlError> {
         if let Some(tag) = tag {
             return Err(unknown_tag(tag, open.line));
         }
@@ -161,7 +165,7 @@ impl Builder {
     }
 
     /// Puts a complete value where it belongs.
-    fn put(&mut self, node: Node, anchor: usize) -> Result<(), Error> {
+    fn put(&mut self, node: Node, anchor: usize) -> Result<(), YamlError> {
         self.count(1, node.line)?;
         if anchor != 0 {
             self.count(node.values(), node.line)?;
@@ -169,14 +173,14 @@ impl Builder {
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.document = Some(node),
-            Some(Content::List(list)) => list.push(node),
-            Some(Content::Map { members, names, name }) => match name.take() {
+            Some(Unfinished::List(list)) => list.push(node),
+            Some(Unfinished::Map { members, names, name }) => match name.take() {
                 Some((name, line)) => members.push(Member { name, line, value: node }),
                 None => {
                     let line = node.line;
                     let text = node.into_name()?;
                     if !names.insert(text.clone()) {
-                        return Err(Error { line, what: format!("{} stands there twice", printable(&text)) });
+                        return Err(YamlError { line, what: format!("{} stands there twice", in_quotes(&text)) });
                     }
                     *name = Some((text, line));
                 }
@@ -185,17 +189,17 @@ impl Builder {
         Ok(())
     }
 
-    fn count(&mut self, values: usize, line: usize) -> Result<(), Error> {
+    fn count(&mut self, values: usize, line: usize) -> Result<(), YamlError> {
         self.values_left = self
             .values_left
             .checked_sub(values)
-            .ok_or_else(|| Error { line, what: format!("more than {MAX_VALUES} values, aliases replaced") })?;
+            .ok_or_else(|| YamlError { line, what: format!("more than {MAX_VALUES} values, aliases replaced") })?;
         Ok(())
     }
 }
 
 impl Node {
-    /// Lists and maps on the longest way inwards. No deeper than [`MAX_DEPTH`], so that recursion is bounded.
+    /// How deep lists and maps stand in each other: 0 for a scalar. At most [`MAX_DEPTH`], so recursion is bounded.
     fn depth(&self) -> usize {
         match &self.value {
             Value::List(list) => 1 + list.iter().map(Self::depth).max().unwrap_or(0),
@@ -204,38 +208,43 @@ impl Node {
         }
     }
 
-    /// How many values it is made of.
+    /// How many values it is made of, with its text counted by [`TEXT_OF_A_VALUE`].
     fn values(&self) -> usize {
+        let text = |text: &str| text.len() / TEXT_OF_A_VALUE;
         match &self.value {
+            Value::Null | Value::Bool(_) => 1,
+            Value::Number(scalar) | Value::Text(scalar) => 1 + text(scalar),
             Value::List(list) => 1 + list.iter().map(Self::values).sum::<usize>(),
-            Value::Map(members) => 1 + members.iter().map(|member| member.value.values()).sum::<usize>(),
-            _ => 1,
+            Value::Map(members) => {
+                1 + members.iter().map(|member| text(&member.name) + member.value.values()).sum::<usize>()
+            }
         }
     }
 
-    /// As the name of a map's member.
-    fn into_name(self) -> Result<String, Error> {
+    /// The value as the name of a map's member.
+    fn into_name(self) -> Result<String, YamlError> {
         match self.value {
             Value::Text(text) | Value::Number(text) => Ok(text),
             Value::Bool(value) => Ok(value.to_string()),
             Value::Null => Ok("null".to_owned()),
-            Value::List(_) | Value::Map(_) => {
-                Err(Error { line: self.line, what: "a list or map stands where a field's name is expected".to_owned() })
-            }
+            Value::List(_) | Value::Map(_) => Err(YamlError {
+                line: self.line,
+                what: "a list or map stands where a field's name is expected".to_owned(),
+            }),
         }
     }
 }
 
-fn too_deep(line: usize) -> Error {
-    Error { line, what: format!("nested deeper than {MAX_DEPTH}") }
+fn too_deep(line: usize) -> YamlError {
+    YamlError { line, what: format!("nested deeper than {MAX_DEPTH}") }
 }
 
-fn unknown_tag(tag: &Tag, line: usize) -> Error {
-    Error { line, what: format!("the tag {} is not known here", printable(&tag.to_string())) }
+fn unknown_tag(tag: &Tag, line: usize) -> YamlError {
+    YamlError { line, what: format!("the tag {} is not known here", in_quotes(&tag.to_string())) }
 }
 
 /// Whether a tag says that a plain scalar is text.
-fn is_tagged_text(tag: Option<&Tag>, line: usize) -> Result<bool, Error> {
+fn is_tagged_text(tag: Option<&Tag>, line: usize) -> Result<bool, YamlError> {
     match tag {
         None => Ok(false),
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
@@ -276,8 +285,8 @@ fn is_decimal(text: &str) -> bool {
     some && are_digits(whole) && are_digits(fraction) && are_digits(exponent)
 }
 
-/// On one line, and not too long for a message, whatever it holds.
-pub(super) fn printable(text: &str) -> String {
+/// The text in quotes, on one line and cut to a length fit for a message.
+pub(super) fn in_quotes(text: &str) -> String {
     const LONGEST: usize = 80;
     let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if text.chars().nth(LONGEST).is_some() {

@@ -1,5 +1,4 @@
 //! The messages of a test.
-#![cfg(test)]
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};

@@ -113,6 +113,13 @@ fn depth_and_number_are_bounded_with_aliases_and_without() {
         .map(|n| format!("- &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(",")))
         .fold("- &a0 [lol]\n".to_owned(), |all, line| all + &line);
     assert_eq!(reads(&bomb), "line 6: more than 100000 values, aliases replaced");
+    // One long text, or one long name, that is said again and again.
+    let long = "x".repeat(64_000);
+    for anchored in [format!("&a {long}"), format!("&a {{{long}: 1}}")] {
+        let repeated = |times| format!("- {anchored}\n{}", "- *a\n".repeat(times));
+        assert!(read(&repeated(90)).is_ok());
+        assert_eq!(reads(&repeated(110)), "line 100: more than 100000 values, aliases replaced");
+    }
 }
 
 proptest! {
