@@ -33,9 +33,12 @@ fn plain_http_on_the_tls_port_is_told_so() {
     ];
     for bytes in garbage {
         let mut tcp = TcpStream::connect(server.https()).unwrap();
+        tcp.set_read_timeout(Some(common::PATIENCE)).unwrap();
         let _ = tcp.write_all(bytes);
         let _ = tcp.shutdown(std::net::Shutdown::Write);
-        let _ = tcp.read_to_end(&mut Vec::new());
+        let end = tcp.read_to_end(&mut Vec::new());
+        let hangs = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!hangs, "{bytes:?} is not answered");
     }
     assert_eq!(server.connect().exchange(&post("/log-request", &corpus::review("u"))).status, 200);
     assert_eq!(server.lines().len(), 1);
@@ -58,6 +61,49 @@ fn a_client_without_a_common_protocol_is_told_so_by_an_alert_in_both_versions_of
         assert_eq!(error, Some(&alert), "{version:?}");
     }
     server.wait_for_metric("tls_handshake_failures_total{reason=\"no_application_protocol\"}", 2.0);
+}
+
+/// Bytes of a hello changed, taken out, doubled, and cut into records: whatever rustls makes of it, no thread dies.
+#[test]
+fn hellos_with_random_faults_leave_the_server_well() {
+    let server = Server::start();
+    let hello = server.client_hello();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |most: usize| {
+        // xorshift: any bytes will do, the same in each run.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as usize % most
+    };
+    for _ in 0..1_500 {
+        let mut bytes = hello.clone();
+        for _ in 0..1 + next(3) {
+            let at = next(bytes.len());
+            match next(4) {
+                0 => bytes[at] = next(256) as u8,
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, next(256) as u8),
+                // Behind a whole hello, so that it meets a session that has begun.
+                _ => bytes = [&hello, &bytes[..]].concat(),
+            }
+        }
+        if next(3) == 0 {
+            let (first, rest) = hello[5..].split_at(1 + next(hello.len() - 6));
+            bytes = [(first, 22_u8), (rest, if next(4) == 0 { 23 } else { 22 })]
+                .iter()
+                .flat_map(|(part, kind)| [&[*kind, 3, 3][..], &(part.len() as u16).to_be_bytes(), part].concat())
+                .collect();
+            bytes.extend(&hello[..next(hello.len())]);
+        }
+        let mut tcp = TcpStream::connect(server.https()).unwrap();
+        let _ = tcp.write_all(&bytes);
+        let _ = tcp.shutdown(std::net::Shutdown::Write);
+        let _ = tcp.read_to_end(&mut Vec::new());
+    }
+    assert!(server.messages().iter().all(|line| !line.contains("panicked")), "a thread died");
+    assert_eq!(server.connect().exchange(&post("/log-request", &corpus::review("u"))).status, 200);
+    server.wait_for_metric("connections{listener=\"https\"}", 0.0);
 }
 
 #[test]

@@ -34,12 +34,12 @@ const LARGE_SPARES: usize = 16;
 /// How often a body that waits for memory looks for one that gives way.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Once a body has waited for so long, even those that are not slow give way, the slowest first.
+/// Once a body has waited for so long, more of the others give way, the slowest first.
 const PATIENCE: Duration = Duration::from_millis(750);
 
-/// Bytes in a window (4 MiB a second) with which a body never gives way: at this pace the largest ends within the 10 s
-/// that an API server waits.
-const FAST: u64 = 1024 * 1024;
+/// A body that brings fewer bytes than this in a window (256 KiB a second) then gives way too. Bodies in good order share
+/// what a loaded machine can receive, and all of them are to end, so it is no more.
+const SLUGGISH: u64 = 64 * 1024;
 
 /// Hands out body buffers. Shared by all connections of the audit ports.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Memory {
             if left.is_zero() {
                 return Err(NoMemory::NotInTime);
             }
-            let too_slow = if now.saturating_duration_since(began) < PATIENCE { SLOW } else { FAST };
+            let too_slow = if now.saturating_duration_since(began) < PATIENCE { SLOW } else { SLUGGISH };
             let evicted = state.make_room(ticket, charge, self.budget, too_slow);
             self.metrics.connections_evicted.add(Evicted::Slow, evicted);
             state = self.returned.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;

@@ -6,7 +6,7 @@ mod report;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -89,7 +89,7 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
     paths.pop().map(|policy| Action::Try { policy, logs }).ok_or_else(String::new)
 }
 
-fn try_out(policy_path: &PathBuf, logs: &[PathBuf]) -> Exit {
+fn try_out(policy_path: &Path, logs: &[PathBuf]) -> Exit {
     let loaded = match policy_file::read(policy_path) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -132,7 +132,7 @@ struct Aliens {
 }
 
 impl Aliens {
-    fn add(&mut self, path: &PathBuf, number: u64, why: &str) {
+    fn add(&mut self, path: &Path, number: u64, why: &str) {
         self.count += 1;
         if self.count <= NAMED {
             say(&format!("{}:{number}: no audit line: {why}", printable(path.as_os_str())));
@@ -144,7 +144,7 @@ fn read_lines(
     log: Box<dyn Read>,
     policy: &Policy,
     report: &mut Report<'_>,
-    path: &PathBuf,
+    path: &Path,
     aliens: &mut Aliens,
 ) -> io::Result<()> {
     let mut log = BufReader::with_capacity(256 * 1024, log);

@@ -74,7 +74,10 @@ impl<'p> Report<'p> {
         }
         let share = match total.before {
             0 => String::new(),
-            before => format!("{:.1} % of the bytes stay", 100.0 * total.after as f64 / before as f64),
+            before => {
+                let thousandths = total.after.saturating_mul(1000) / before;
+                format!("{}.{} % of the bytes stay", thousandths / 10, thousandths % 10)
+            }
         };
         rows.push(row("all", "", &total, &share));
         write_table(text, &rows);

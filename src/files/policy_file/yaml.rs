@@ -263,9 +263,17 @@ fn is_number(text: &str) -> bool {
         }
     }
     let special = [".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN"].contains(&unsigned);
-    // Rust's own words for infinity begin with a letter.
-    let begins = digits.starts_with(|first: char| first.is_ascii_digit() || first == '.');
-    special || begins && digits.parse::<f64>().is_ok()
+    special || is_decimal(&digits)
+}
+
+/// Digits with a point among them or not, and an exponent behind them or not.
+fn is_decimal(text: &str) -> bool {
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let some = !(whole.is_empty() && fraction.is_empty()) && !exponent.is_empty();
+    some && are_digits(whole) && are_digits(fraction) && are_digits(exponent)
 }
 
 /// On one line, and not too long for a message, whatever it holds.

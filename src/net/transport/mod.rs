@@ -30,9 +30,6 @@ const PLAIN_KEPT: usize = 8 * 1024;
 /// Plain text of one record that we send (RFC 8446, section 5.1), so that a long reply needs no buffer of its own length.
 const RECORD: usize = 16 * 1024;
 
-/// The content type of a handshake record (RFC 8446, section 5.1): what every TLS connection begins with.
-const HANDSHAKE_RECORD: u8 = 22;
-
 /// Why no more bytes can be had or sent.
 #[derive(Debug)]
 pub enum Error {
@@ -120,7 +117,7 @@ impl<'c> Transport<'c> {
             return Ok(Progress::End);
         }
         match self.incoming.first() {
-            Some(&HANDSHAKE_RECORD) => {}
+            Some(&tls::HANDSHAKE) => {}
             Some(byte) if byte.is_ascii_uppercase() => return Err(Error::PlainHttp),
             _ => return Err(Error::NotTls),
         }

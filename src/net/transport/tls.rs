@@ -14,6 +14,10 @@ use super::timed::write_by;
 use super::{Destination, Error, Transport};
 use crate::net::connection::Session;
 
+/// Content types of records (RFC 8446, section 5.1 and appendix D.4).
+pub(super) const HANDSHAKE: u8 = 22;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+
 /// One record to send.
 pub(super) enum Record<'p> {
     Data(&'p [u8]),
@@ -92,7 +96,12 @@ impl Transport<'_> {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    let at = used;
                     used += encode(&mut self.outgoing, used, |to| data.encode(to))?;
+                    // After an error all is sent that was queued before it, and the alert, which is the last; to ask again
+                    // would be to have the bad bytes looked at again.
+                    let queued_before = matches!(self.outgoing.get(at), Some(&(HANDSHAKE | CHANGE_CIPHER_SPEC)));
+                    waits = failure.is_some() && !queued_before;
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
@@ -106,11 +115,13 @@ impl Transport<'_> {
                     waits = true;
                 }
                 Ok(_) => waits = true,
-                // What rustls has queued, the alert last, is still encoded; after that the same error comes again.
                 Err(error) if failure.is_none() => failure = Some(error),
                 Err(_) => waits = true,
             }
-            self.start = self.end.min(self.start.saturating_add(discard));
+            // After an error rustls has to see the same bytes for as long as it has something queued.
+            if failure.is_none() {
+                self.start = self.end.min(self.start.saturating_add(discard));
+            }
             if waits {
                 break;
             }

@@ -105,7 +105,7 @@ impl Cuts {
         let mut kept = 0;
         let mut behind = 0;
         let end = offset + text.len();
-        for range in self.of(reduction).chain([end..end]) {
+        for range in self.of(reduction).chain(std::iter::once(end..end)) {
             let stays = behind..range.start - offset;
             behind = range.end - offset;
             let length = stays.len();
