@@ -170,16 +170,36 @@ fn lines_are_charged_beside_their_body_and_those_of_one_body_are_made_beside_the
         body.reserve(MIB, &sender.need(MIB, NOW)).unwrap();
     }
     let [mut first, mut second] = bodies;
-    first.reserve_lines(2 * MIB, Instant::now()).unwrap();
+    first.reserve_lines(2 * MIB, &senders[0].need(MIB, NOW)).unwrap();
     assert_eq!(memory.lock().charged(), 4 * MIB);
-    second.reserve_lines(2 * MIB, Instant::now()).unwrap();
+    second.reserve_lines(2 * MIB, &senders[1].need(MIB, NOW)).unwrap();
     assert_eq!(memory.lock().charged(), 4 * MIB);
     let mut third = memory.large();
     drop(first);
     third.reserve(2 * MIB, &senders[0].need(2 * MIB, NOW)).unwrap();
-    assert_eq!(third.reserve_lines(4 * MIB, Instant::now()), Err(NoMemory::NotInTime), "one at a time");
+    assert_eq!(third.reserve_lines(4 * MIB, &senders[0].need(2 * MIB, NOW)), Err(NoMemory::NotInTime), "one at a time");
     drop(second);
-    third.reserve_lines(4 * MIB, Instant::now()).unwrap();
+    third.reserve_lines(4 * MIB, &senders[0].need(2 * MIB, NOW)).unwrap();
+}
+
+#[test]
+fn lines_of_a_list_in_a_small_buffer_are_charged_if_it_is_no_small_list() {
+    let (memory, sender) = (memory(MIB), Sender::complete());
+    let need = Need { announced: None, ..sender.need(32 * MIB, NOW) };
+    let lines_of = |length: usize| {
+        let mut body = memory.small();
+        body.reserve(length, &need).unwrap();
+        body.bytes.resize(length, b' ');
+        body.reserve_lines(600_000, &need).map(|()| body)
+    };
+    let small = lines_of(SMALL_LIST).unwrap();
+    assert_eq!(memory.lock().charged(), 0);
+    let large = lines_of(SMALL).unwrap();
+    assert_eq!(memory.lock().charged(), 600_000);
+    let beside = lines_of(SMALL).unwrap();
+    assert_eq!(lines_of(SMALL).unwrap_err(), NoMemory::NotInTime);
+    drop((small, large, beside));
+    assert_eq!(memory.lock().charged(), 0);
 }
 
 #[test]
