@@ -100,7 +100,7 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(filter: Filter) -> Self {
         let patterns = [&filter.user, &filter.name, &filter.namespace, &filter.resource, &filter.source];
-        // The longest is the rarest.
+        // The longest is likely to be the rarest.
         let needle = patterns.into_iter().flatten().filter_map(Pattern::needle).max_by_key(Needle::len);
         Self { prefilter: needle.map(Prefilter::new), filter }
     }

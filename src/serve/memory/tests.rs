@@ -95,7 +95,7 @@ fn a_body_larger_than_the_budget_is_received_alone() {
     memory.large().reserve(100_000, &other.need(100_000, NOW)).unwrap();
 }
 
-/// Each takes a step in turn, so that without a rule all would be half-read and stuck.
+/// All bodies grow at the same time: without the rule of `is_safe` all would be half-read and wait for each other.
 #[test]
 fn bodies_that_grow_side_by_side_past_the_budget_all_end_and_none_has_to_give_way() {
     let memory = memory(4 * MIB);
@@ -106,7 +106,7 @@ fn bodies_that_grow_side_by_side_past_the_budget_all_end_and_none_has_to_give_wa
                 let (sender, size) = (Sender::new(), 3 * MIB);
                 let mut body = memory.large();
                 for step in 1..=30 {
-                    // Its bytes come fast enough.
+                    // Begins a new window, so that it never counts as slow.
                     sender.connection.resume();
                     body.reserve(step * size / 30, &sender.need(size, LONG)).unwrap();
                     thread::yield_now();
