@@ -176,6 +176,7 @@ fn a_body_that_trickles_in_gives_way_with_503_and_is_told_to_try_again() {
     }
     assert_eq!(told, 1);
     server.wait_for_metric(r#"http_responses_total{code="503"}"#, 1.0);
+    server.wait_until_said("not recorded: the body came slowly", 1);
 }
 
 #[test]

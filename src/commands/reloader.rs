@@ -1,5 +1,5 @@
-//! Certificates, client CA, sources and the policy are read again by a thread of their own, so that a file system that hangs holds up
-//! neither requests nor the end of the program.
+//! Certificates, client CAs, sources and the policy are read again by a thread of their own, so that a file system that
+//! hangs holds up neither requests nor the end of the program.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -30,7 +30,7 @@ use crate::tls::{self, Tls};
 /// After the ports are closed, what is in flight has so long to end. Kubernetes kills 30 s after SIGTERM by default.
 const DRAIN: Duration = Duration::from_secs(25);
 
-/// How long the threads of a port may take to end once their connections are cut.
+/// How long the ports may take to close, and the threads to end once their connections are cut.
 const JOIN: Duration = Duration::from_secs(2);
 
 /// How often a drain looks whether it is done.
@@ -72,7 +72,8 @@ struct Ports {
 }
 
 impl Server {
-    /// Opens certificates, sources, policy, log and ports, in this order, then serves. Nothing listens if anything is amiss.
+    /// Opens certificates, sources, policy, log and ports, in this order, then serves. If one of them cannot be opened,
+    /// nothing is served.
     ///
     /// # Errors
     /// [`StartError`].
@@ -177,7 +178,7 @@ impl Server {
             ("hurried", (pace == Pace::Hurried).into()),
             ("milliseconds", u64::try_from(said.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
         ];
-        // The log is closed, and its thread joined, before the end is said.
+        // This closes the log and joins its threads, unless a thread that could not be joined still uses it.
         drop(service);
         diagnostics.info("shutdown ended", &fields);
     }
@@ -201,16 +202,16 @@ impl Server {
     }
 }
 
-/// Whether the end takes the time that it needs.
+/// Whether the shutdown takes the time that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
     /// It does.
     Orderly,
-    /// A second order to end came.
+    /// No: a second signal to end came.
     Hurried,
 }
 
-/// Joins the threads that end until `deadline`. Whichever does not is left to the end of the process.
+/// Joins the threads that end before `deadline`. The others end with the process.
 fn join_all(threads: Vec<JoinHandle<()>>, deadline: Instant) {
     for thread in threads {
         while !thread.is_finished() && Instant::now() < deadline {

@@ -33,7 +33,7 @@ pub enum Framing {
     Chunked,
 }
 
-/// What the body is said to be.
+/// What Content-Type and Content-Encoding say of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     /// `Content-Type: application/json`, with any parameters.
@@ -55,11 +55,11 @@ pub struct Head<'b> {
     pub framing: Framing,
     /// Whether the connection may carry another request.
     pub keep_alive: bool,
-    /// The request is HTTP/1.0, whose client must be told that a connection stays open.
+    /// The request is HTTP/1.0: its client has to be told if the connection stays open.
     pub http10: bool,
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
-    /// What the body is said to be.
+    /// What the head says of the body.
     pub content: Content,
     /// The token of `Authorization: Bearer TOKEN`.
     pub bearer: Option<&'b [u8]>,

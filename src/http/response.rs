@@ -75,7 +75,7 @@ impl Response<'_> {
         match self.status {
             // An integer Retry-After makes the API server send the same review again; 0 makes it do so at once.
             Status::Unavailable => field(out, "Retry-After", b"0"),
-            // Which codings would have been taken (RFC 9110, section 12.5.3).
+            // The coding that would have been taken (RFC 9110, section 12.5.3).
             Status::UnsupportedMediaType => field(out, "Accept-Encoding", b"identity"),
             _ => {}
         }
@@ -91,7 +91,7 @@ impl Response<'_> {
     }
 }
 
-/// Ends the line before it and begins that of a header field.
+/// Ends the line before and appends a header field, without the end of its own line.
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [b"\r\n", name.as_bytes(), b": ", value] {
         out.extend_from_slice(part);

@@ -51,7 +51,7 @@ impl Listener {
     fn bind_all(name: &'static str, port: u16) -> io::Result<Vec<Self>> {
         let all_ipv4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
         match Self::bind_one(name, Ipv6Addr::UNSPECIFIED.into(), port) {
-            // A kernel without IPv6.
+            // The kernel has no IPv6.
             Err(error) if error.kind() != ErrorKind::AddrInUse && error.kind() != ErrorKind::PermissionDenied => {
                 Ok(vec![Self::bind_one(name, all_ipv4, port)?])
             }
@@ -163,7 +163,8 @@ struct Acceptor<'p, 'e> {
     listener: Listener,
     pool: &'p Pool<'e>,
     serving: &'e Serving<'e>,
-    /// A descriptor kept back, so that a newcomer can be taken in, and another evicted for it, when there is no other.
+    /// A descriptor kept back: when there is no other, it is given up to accept a newcomer, for whom another connection
+    /// then makes room.
     reserve: Option<File>,
 }
 
@@ -179,7 +180,7 @@ impl<'p, 'e> Acceptor<'p, 'e> {
             self.pool.see_to_a_waiting_worker(scope);
             roster.cut_expired();
             if !last_round && orders.current() != Order::Accept {
-                // From here on accept(2) fails where it would wait.
+                // From here on accept(2) fails instead of waiting.
                 last_round = self.listener.socket.set_nonblocking(true).is_ok();
                 if !last_round {
                     return;

@@ -20,7 +20,7 @@ const STACK: usize = 512 * 1024;
 pub(super) struct Pool<'e> {
     /// The listener's name, for threads and messages.
     name: &'static str,
-    /// Workers there may be: one waits for the next connection while all others serve.
+    /// Most workers: one for each connection that is served, and one that waits for the next.
     most: usize,
     serving: &'e Serving<'e>,
     complaints: RateLimit,
@@ -31,10 +31,13 @@ pub(super) struct Pool<'e> {
 #[derive(Default)]
 struct Jobs {
     waiting: VecDeque<Arc<Connection>>,
+    /// Workers that exist.
     threads: usize,
+    /// Those of them that wait for a connection.
     idle: usize,
-    /// Threads started since the start, for their names.
+    /// Workers started so far, for their names.
     started: usize,
+    /// No more connections come.
     closed: bool,
 }
 
@@ -75,7 +78,7 @@ impl<'e> Pool<'e> {
             jobs.idle -= 1;
             let one_waits = jobs.waiting.len() > jobs.idle;
             drop(jobs);
-            // A connection that waits for a worker gets that of another, or the next try's a tick later.
+            // A connection that waits for a worker gets one when another connection has ended, or at the next try.
             let room = if one_waits { self.serving.roster.make_room() } else { Room::None };
             self.complain("cannot start a thread", &error, room);
         }

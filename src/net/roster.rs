@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Roster {
     cap: usize,
-    /// In a flood newcomers are not evicted faster than all places in this time, so that each has about as long.
+    /// At most `cap` newcomers are evicted in this time, so that in a flood each keeps its place for about as long.
     round: Duration,
     metrics: Arc<Metrics>,
     diagnostics: Arc<Diagnostics>,
@@ -33,9 +33,9 @@ pub struct Roster {
 #[derive(Debug, Default)]
 struct State {
     connections: Vec<Arc<Connection>>,
-    /// Those that made room, oldest first, and when each is cut for good.
+    /// Those that made room, in that order, and when each is cut for good.
     closing: Vec<(Instant, Arc<Connection>)>,
-    /// No newcomer is evicted before.
+    /// No newcomer is evicted before this time.
     newcomers_from: Option<Instant>,
 }
 
@@ -107,7 +107,7 @@ impl Roster {
         self.left.notify_all();
     }
 
-    /// Makes a connection give its descriptor or its thread back, unless one is about to.
+    /// Makes a connection give back its descriptor and its thread, unless another is about to.
     pub(super) fn make_room(&self) -> Room {
         let mut state = self.lock();
         let evicted = if state.closing.is_empty() { self.evict_one(&mut state, SCARCE_LINGER) } else { None };
@@ -158,7 +158,7 @@ impl Roster {
         }
     }
 
-    /// Waits until a connection has ended, at most so long.
+    /// Waits until a connection has ended, at most for `patience`.
     pub(super) fn wait_for_one_to_leave(&self, patience: Duration) {
         let _ = self.left.wait_timeout(self.lock(), patience);
     }
@@ -190,8 +190,8 @@ impl Roster {
         self.lock().connections.iter().filter(|connection| connection.is_due(now)).count()
     }
 
-    /// Closes our writing side of all that wait for a request, reads on for `patience`, then cuts whatever is left.
-    /// Says how many it closed.
+    /// Closes our writing side of all connections that wait for a request, lets their threads read on for `patience`, then
+    /// cuts whatever is left. Returns how many it closed.
     pub fn close_all(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
         let mut closed = 0;

@@ -25,7 +25,7 @@ pub struct Review<'a> {
     pub subresource: Option<JsonStr<'a>>,
     /// Absent for a DELETE that is part of a deletecollection.
     pub name: Option<JsonStr<'a>>,
-    /// Absent for what is cluster-scoped; a namespace's own is its name.
+    /// Absent for what is cluster-scoped, except for a Namespace, where it is its name.
     pub namespace: Option<JsonStr<'a>>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     pub operation: Option<JsonStr<'a>>,
@@ -33,17 +33,17 @@ pub struct Review<'a> {
     pub user: Option<&'a [u8]>,
     /// `userInfo.username`.
     pub username: Option<JsonStr<'a>>,
-    /// With its braces; the whole one or, under a policy, what it left of it.
+    /// `object`, with its braces: the whole of it or, under a policy, what the policy left.
     pub object: Option<&'a [u8]>,
     /// `metadata.name` of `object`, else of `oldObject`.
     pub object_name: Option<JsonStr<'a>>,
-    /// With its braces.
+    /// `options`, with its braces.
     pub options: Option<&'a [u8]>,
-    /// Whether nothing was to be stored.
+    /// `dryRun`.
     pub run: Run,
     /// The level that a policy recorded it at.
     pub level: Option<JsonStr<'a>>,
-    /// Who sent it, where senders have names.
+    /// The name of the source that sent it; absent without a sources file.
     pub source: Option<JsonStr<'a>>,
     /// When it was received, RFC 3339.
     pub received: Option<JsonStr<'a>>,
@@ -52,10 +52,10 @@ pub struct Review<'a> {
 /// Whether a request was made in earnest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Run {
-    /// It was to change something.
+    /// It was to be carried out.
     #[default]
     Real,
-    /// `dryRun`: it was to be tried only.
+    /// A dry run: nothing was to be stored.
     Dry,
 }
 
@@ -81,15 +81,15 @@ pub struct Event<'a> {
     pub verb: Option<JsonStr<'a>>,
     /// Path and query.
     pub uri: Option<JsonStr<'a>>,
-    /// Of `objectRef`, like the next three; none of them for a request that is not about a resource.
+    /// `objectRef.resource`; absent, like the next three, for a request that is not about a resource.
     pub resource: Option<JsonStr<'a>>,
-    /// `log`, `status`, ...
+    /// `objectRef.subresource`: `log`, `status`, ...
     pub subresource: Option<JsonStr<'a>>,
-    /// Absent for a list or a create.
+    /// `objectRef.name`; absent for a list or a create.
     pub name: Option<JsonStr<'a>>,
-    /// Absent for what is cluster-scoped.
+    /// `objectRef.namespace`; absent for what is cluster-scoped.
     pub namespace: Option<JsonStr<'a>>,
-    /// Who sent it, where senders have names.
+    /// The name of the source that sent it; absent without a sources file.
     pub source: Option<JsonStr<'a>>,
     /// `requestReceivedTimestamp`, else `stageTimestamp`: RFC 3339.
     pub received: Option<JsonStr<'a>>,
@@ -247,11 +247,12 @@ fn username<'a>(json: &mut Reader<'a>) -> Result<Option<JsonStr<'a>>, Error> {
     Ok(found)
 }
 
-/// A text with something in it: the API leaves out what is empty.
+/// Reads a value; a string that is empty counts as absent, as in the API.
 fn some<'a>(json: &mut Reader<'a>) -> Result<Option<JsonStr<'a>>, Error> {
     Ok(json.text_if_string()?.filter(|text| !text.is_empty()))
 }
 
+/// The value, if it is an object.
 fn object(value: &[u8]) -> Option<&[u8]> {
     Some(value).filter(|value| value.starts_with(b"{"))
 }

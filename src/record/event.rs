@@ -173,7 +173,7 @@ fn write_member(out: &mut impl Write, name: &str, value: &[u8]) -> io::Result<()
     out.write_all(b"\"")
 }
 
-/// A namespace is in itself, for the API server; but not yet when it is created.
+/// For the API server a Namespace's namespace is its own name, except in the request that creates it.
 fn namespace<'a>(review: &Review<'a>, request: &Request) -> Option<JsonStr<'a>> {
     let created = request.path == Path::Collection && is_namespace(review);
     review.namespace.filter(|_| !created)
@@ -214,12 +214,11 @@ fn is_connect(review: &Review<'_>) -> bool {
     review.operation.is_some_and(|operation| operation.is("CONNECT"))
 }
 
-/// The members of PodExecOptions and the like, which the client had sent as the query; `path` of those for a proxy, which
-/// is the rest of the path, comes first.
+/// Writes the members of PodExecOptions and the like as the query that the client had sent. A proxy's options have a
+/// `path`, which is the end of the URI's path and comes before the query.
 fn write_options(options: &[u8], separator: &mut &'static str, out: &mut impl Write) -> io::Result<()> {
     let mut path = None;
-    let mut written = Ok(());
-    // The object was read before and found whole, so that reading it cannot fail; writing can.
+    // Here and below: if the options are damaged, the query holds what stands before the damage.
     let _ = Reader::new(options).members(|json, name| {
         match name {
             b"path" => path = json.text_if_string()?,
@@ -227,9 +226,10 @@ fn write_options(options: &[u8], separator: &mut &'static str, out: &mut impl Wr
         }
         Ok(())
     });
-    for segment in path.iter() {
-        written = written.and_then(|()| write_escaped(out, segment.chars(), |it| is_plain(it) || it == '/'));
+    if let Some(path) = path {
+        write_escaped(out, path.chars(), |it| is_plain(it) || it == '/')?;
     }
+    let mut written = Ok(());
     let _ = Reader::new(options).members(|json, name| {
         if matches!(name, b"kind" | b"apiVersion" | b"metadata" | b"path") {
             return json.value().map(drop);
@@ -289,8 +289,8 @@ fn write_escaped(
     Ok(())
 }
 
-/// Whether the object was sent by server-side apply, which is a PATCH: the manager that sent it, `options.fieldManager`,
-/// holds fields by Apply and none by Update. Of a created object all entries are the sender's.
+/// Whether the object was sent by server-side apply, which is a PATCH: in its managedFields the sender,
+/// `options.fieldManager`, has entries by Apply and none by Update.
 fn applied(review: &Review<'_>) -> Result<bool, Error> {
     let mut sender = None;
     if let Some(options) = review.options {

@@ -144,7 +144,7 @@ fn read_items(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Inv
     if !json.next_is(b'[')? {
         return Err(Invalid::Items);
     }
-    // What is not UTF-8 outside of the events is nobody's patch.
+    // Bytes outside of the events that are not UTF-8 come from no client's PATCH: the list is refused.
     json.check_utf8()?;
     json.elements(|json| read_item(json, lines))
 }
@@ -210,8 +210,8 @@ fn members_of(object: &[u8]) -> &[u8] {
     object.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default()
 }
 
-/// Takes out of `event` what is left out. Returns its new length and, if its level is to say something else, where the
-/// old one stands then. `offset` is where the event stands in what was noted.
+/// Takes out of `event` what is left out. Returns its new length and, if its `level` is to be replaced, where that stands
+/// in what is left. `offset` is where `event` begins, in the positions that were noted.
 fn reduce(
     event: &mut [u8],
     offset: usize,
@@ -259,7 +259,7 @@ impl Lines<'_> {
         for member in missing {
             self.bytes.extend_from_slice(member.as_bytes());
         }
-        // What is not UTF-8 may be gone by now.
+        // The policy may have left out the bytes that are not UTF-8.
         let mends = utf8.is_err() && parts.iter().any(|part| str::from_utf8(part).is_err());
         self.events.mended += usize::from(mends);
         for part in parts {
@@ -274,7 +274,7 @@ impl Lines<'_> {
             }
         }
         if self.bytes.ends_with(b",") {
-            // Nothing follows it.
+            // The event has no member behind the missing ones.
             self.bytes.pop();
         }
         if let Some(source) = self.source {
@@ -287,8 +287,8 @@ impl Lines<'_> {
         Ok(())
     }
 
-    /// Makes room for so many bytes; an error if they could be too many. What is not enough grows once, to the most
-    /// that is allowed, and not to twice that, as a Vec by itself might.
+    /// Makes room for `more` bytes, or returns an error if `bytes` could then grow past `most`. A capacity that does not
+    /// suffice grows once, to `most`: a Vec that grows by itself doubles, and could reach twice that.
     fn make_room(&mut self, more: usize) -> Result<(), Invalid> {
         let left = self.most.saturating_sub(self.bytes.len());
         if more > left {

@@ -49,9 +49,8 @@ pub fn audit_line(
     if body.trim_ascii().is_empty() {
         return Err(Invalid::Empty);
     }
-    let with_source = source.is_some();
     let mut notes = policy.map(|_| RequestNotes::new(Walk::Note(Cuts::new())));
-    let review = read(body, with_source, notes.as_mut())?;
+    let review = read(body, source, notes.as_mut())?;
 
     reply.extend_from_slice(b"{\"apiVersion\":\"");
     reply.extend_from_slice(review.version.as_bytes());
@@ -68,7 +67,7 @@ pub fn audit_line(
         if decided.level == Level::None {
             return Ok(decision);
         }
-        length = reduce(text, with_source, notes, reduction)?;
+        length = reduce(text, source, notes, reduction)?;
     }
 
     // Our members take the place of the closing brace. A comma precedes them, since `kind` at least stands before.
@@ -89,11 +88,11 @@ pub fn audit_line(
 }
 
 /// Takes out of a compacted body what is left out, and returns its new length.
-fn reduce(text: &mut [u8], with_source: bool, notes: &RequestNotes, reduction: Reduction) -> Result<usize, Invalid> {
+fn reduce(text: &mut [u8], source: Option<&str>, notes: &RequestNotes, reduction: Reduction) -> Result<usize, Invalid> {
     match notes.walk.noted() {
         _ if !reduction.is_any() => Ok(text.len()),
         Some(cuts) => Ok(cuts.apply(reduction, text, 0)),
-        None => Ok(read(text, with_source, Some(&mut RequestNotes::new(Walk::Drop(reduction))))?.length),
+        None => Ok(read(text, source, Some(&mut RequestNotes::new(Walk::Drop(reduction))))?.length),
     }
 }
 
@@ -107,7 +106,8 @@ struct Review {
     uid: Range<usize>,
 }
 
-fn read(body: &mut [u8], with_source: bool, mut notes: Option<&mut RequestNotes>) -> Result<Review, Invalid> {
+/// Reads and compacts a body; leaves out its own members of those names that are to be added.
+fn read(body: &mut [u8], source: Option<&str>, mut notes: Option<&mut RequestNotes>) -> Result<Review, Invalid> {
     let mut kind = None;
     let mut version = None;
     let mut request = None;
@@ -127,7 +127,7 @@ fn read(body: &mut [u8], with_source: bool, mut notes: Option<&mut RequestNotes>
         }
         Ok(match name {
             Some(TIMESTAMP) => Fate::Drop,
-            Some(SOURCE) if with_source => Fate::Drop,
+            Some(SOURCE) if source.is_some() => Fate::Drop,
             Some(LEVEL) if with_policy => Fate::Drop,
             _ => Fate::Keep,
         })

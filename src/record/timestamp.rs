@@ -37,8 +37,9 @@ pub fn parse(text: &[u8]) -> Option<SystemTime> {
         return None;
     }
     let date = Date::from_calendar_date(i32::from(number(0, 4)?), Month::try_from(small(5)?).ok()?, small(8)?).ok()?;
-    // A leap second is the second before it.
-    let time = Time::from_hms(small(11)?, small(14)?, small(17)?.min(59)).ok()?;
+    // A leap second, 60, is read as the second before it.
+    let second = if small(17)? == 60 { 59 } else { small(17)? };
+    let time = Time::from_hms(small(11)?, small(14)?, second).ok()?;
     let seconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
 
     let fraction = rest.strip_prefix(b".").unwrap_or_default();
@@ -148,6 +149,8 @@ mod tests {
             "2026-13-20T21:34:38Z",
             "2026-02-29T21:34:38Z",
             "2026-11-20T24:34:38Z",
+            "2026-11-20T21:60:38Z",
+            "2026-11-20T21:34:61Z",
             "+026-11-20T21:34:38Z",
             "1969-12-31T23:59:59Z",
         ] {

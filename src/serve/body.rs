@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::connection::{Handler, Stop};
-use super::memory::{Body, Memory, Need, NoMemory, SMALL};
+use super::memory::{Body, Memory, Need, NoMemory, SMALL, SMALL_LIST};
 use super::reply::REPLY;
 use super::request::Request;
 use super::routes::Record;
@@ -12,11 +12,8 @@ use crate::net::connection::Standing;
 use crate::net::transport::{Error, Progress, WINDOW};
 use crate::record::event_list;
 
-/// A body in all, its waits for memory included. The API server waits 30 s at most.
+/// How long a whole body may take, its waits for memory included. The API server waits 30 s at most.
 const BODY: Duration = Duration::from_secs(30);
-
-/// EventLists up to this many bytes are small: their lines may be several times as long.
-const SMALL_LIST: usize = SMALL / 4;
 
 /// Where a body's bytes go.
 enum Sink<'b, 's> {
@@ -58,7 +55,7 @@ impl<'s> Handler<'s> {
         self.note(standing)?;
         self.transport.shrink();
         if record == Record::EventList {
-            body.reserve_lines(event_list::most_lines(body.bytes.len()), deadline).map_err(no_memory)?;
+            body.reserve_lines(event_list::most_lines(body.bytes.len()), &need).map_err(no_memory)?;
         }
         Ok(body)
     }

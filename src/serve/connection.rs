@@ -1,5 +1,5 @@
-//! One connection's life: handshake, then requests one after the other, each read from top to bottom in
-//! `Handler::one_request`: head -> body -> line -> append -> reply.
+//! One connection's life: the handshake, then one request after the other. `Handler::one_request` is a request from top
+//! to bottom: head -> body -> line -> append -> reply.
 //!
 //! "Allowed" is written only after `AuditLog::append` returned `Ok`.
 
@@ -23,21 +23,21 @@ use crate::record::event_list::{self, Events};
 use crate::record::policy::{Decision, Level};
 use crate::record::review;
 
-/// For the first request and between requests: longer than the 90 s after which the API server's pool closes an idle
-/// connection, so that it is never us who close one that is about to be used.
+/// How long a connection may wait for its first and for each further request: longer than the 90 s after which the API
+/// server's pool closes an idle connection, so that we never close one that it is about to use.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// A head, from its first byte.
+/// How long a head may take, from its first byte.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// How long and how much a client may still send after a reply that refuses its body, so that it comes to read the reply.
+/// How long, and how many bytes, a refused client may still send after the reply, so that it comes to read the reply.
 const DISCARD: Duration = Duration::from_secs(10);
 const DISCARD_BYTES: usize = 256 * 1024 * 1024;
 
 /// How long a connection that gave way is kept after its reply, so that the client comes to read it.
 const GIVEN_WAY: Duration = Duration::from_millis(250);
 
-/// How often that connection looks whether it was cut meanwhile.
+/// How often its thread looks whether the connection was cut meanwhile.
 const GIVEN_WAY_LOOK: Duration = Duration::from_millis(10);
 
 /// A connection to the metrics port is closed after so long, in use or not. Scrapers dial again.
@@ -74,11 +74,11 @@ pub(super) struct Handler<'s> {
     pub(super) reply: Vec<u8>,
     /// A reply's head and body.
     pub(super) response: Vec<u8>,
-    /// Our writing side is closed; what was on its way is recorded until then, and not answered.
+    /// Set once our writing side is closed: until then requests that were on their way are recorded, and not answered.
     pub(super) muted_until: Option<Instant>,
     /// When the connection is closed whatever happens on it.
     pub(super) ends: Option<Instant>,
-    /// A valid request was carried, and the connection told.
+    /// Whether a valid request was recorded on it, and `Connection::prove` called.
     proven: bool,
 }
 
@@ -137,8 +137,8 @@ impl Handler<'_> {
         let mut head_until = None;
         let mut seen = 0;
         loop {
-            while self.transport.unread().starts_with(b"\r\n") && seen <= 2 {
-                // RFC 9112, section 2.2: an empty line before the request line is no harm.
+            while self.transport.unread().starts_with(b"\r\n") {
+                // RFC 9112, section 2.2: an empty line before the request line is ignored.
                 self.transport.consume(2);
                 seen = 0;
             }
@@ -152,7 +152,7 @@ impl Handler<'_> {
             let until = if begun { *head_until.get_or_insert_with(|| Instant::now() + HEAD) } else { idle_until };
             match self.transport.read(self.bounded(until)) {
                 Ok(Progress::End) => {
-                    // Whoever ends in order may wait for our close_notify.
+                    // A client that closes in order may wait for our close_notify.
                     self.transport.say_goodbye();
                     return Err(Stop::Gone);
                 }
@@ -203,14 +203,13 @@ impl Handler<'_> {
         {
             drop(body);
             let why = format!("not recorded: {error}");
-            return self.answer(request, Reply::refusal(Status::Unavailable, &why).then(Next::Close));
+            return self.answer(request, Reply::not_appended(&why));
         }
         metrics.audit_lines.add(kind, as_u64(events.lines));
         for (level, count) in events.decisions.iter() {
             metrics.policy_decisions.add(level_label(level), count);
         }
-        let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
-        metrics.audit_line_bytes_max.raise_to(longest);
+        metrics.audit_line_bytes_max.raise_to(i64::try_from(events.longest).unwrap_or(i64::MAX));
         if events.mended > 0 {
             self.say_mended(events.mended, source);
         }
@@ -233,8 +232,8 @@ impl Handler<'_> {
         Ok(next)
     }
 
-    /// A request that is not for us. Its connection counts as waiting meanwhile, so it keeps nobody out; where the body
-    /// comes in order it stays in use.
+    /// Answers a request that is not for us. Its connection counts as waiting meanwhile, so that it keeps nobody out. If
+    /// the body comes in order, the connection stays in use.
     fn refuse(&mut self, request: &Request, refused: Refused) -> Result<Next, Stop> {
         match refused {
             Refused::TokenMissing => self.service.metrics.source_rejections.increment(TokenFault::Missing),
@@ -248,7 +247,7 @@ impl Handler<'_> {
             return self.answer(request, reply.then(without_body(request)));
         }
         if request.awaits_continue && self.transport.unread().is_empty() {
-            // Whether the body still comes is open (RFC 9110, section 10.1.1), so no next request could be told from it.
+            // The client may send the body or not (RFC 9110, section 10.1.1): what follows cannot be told apart.
             return self.answer(request, reply.then(Next::Close));
         }
         self.discard_body(request)?;
@@ -279,8 +278,8 @@ impl Handler<'_> {
         }
     }
 
-    /// Ends a connection after a reply that said so. What the client still sends is thrown away for a while, so that it
-    /// comes to read the reply and not a reset; meanwhile the connection may make room for another.
+    /// Ends a connection after a reply with `Connection: close`. What the client still sends is thrown away for a while,
+    /// so that it reads the reply and gets no reset. Meanwhile the connection may have to make room for another.
     fn close(&mut self, patience: Duration) -> Next {
         if self.muted_until.is_some() {
             return Next::Ended;
@@ -299,8 +298,8 @@ impl Handler<'_> {
         }
     }
 
-    /// Our writing side stays open meanwhile: bytes that come after both are closed would make the kernel reset the
-    /// connection, and the reply be lost.
+    /// Keeps our writing side open for a while: our reading side is closed already, and the kernel resets a connection on
+    /// which bytes arrive after both are closed, so that the reply would be lost.
     fn linger_after_giving_way(&self) {
         let deadline = Instant::now() + GIVEN_WAY;
         while Instant::now() < deadline && self.connection.standing() == Standing::GivingWay {
@@ -325,7 +324,7 @@ impl Handler<'_> {
     }
 }
 
-/// What became of a review, whose line has this length if it has one.
+/// What became of a review: with the policy's decision, and the length of its line if it has one.
 fn of_review(decision: Option<Decision>, length: usize) -> Events {
     let mut events = Events { count: 1, ..Events::default() };
     if let Some(decision) = decision {

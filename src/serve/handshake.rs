@@ -9,7 +9,7 @@ use super::routes::Port;
 use crate::http::Status;
 use crate::net::connection::Standing;
 use crate::net::roster::LINGER;
-use crate::net::transport::{Error, Progress};
+use crate::net::transport::Error;
 use crate::observe::labels::HandshakeFault;
 use crate::tls::handshake_failure::HandshakeFailure;
 
@@ -22,7 +22,7 @@ impl Handler<'_> {
         if self.port == Port::Https
             && let Err(failure) = self.shake_hands()
         {
-            // Whoever was evicted amid its handshake is counted as that, and was spoken of already.
+            // A connection evicted amid its handshake is counted as evicted; the roster has said so already.
             let evicted = self.connection.standing() != Standing::Open;
             let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
             self.service.metrics.tls_handshake_failures.increment(reason);
@@ -39,12 +39,14 @@ impl Handler<'_> {
 
     fn shake_hands(&mut self) -> Result<(), HandshakeFailure> {
         match self.transport.handshake(Instant::now() + HANDSHAKE) {
-            Ok(Progress::End) if self.transport.is_amid_record() => Err(HandshakeFailure::end_of_file_in_record()),
-            Ok(Progress::End) => Err(HandshakeFailure::end_of_file()),
-            Ok(_) => {
+            Ok(()) => {
                 self.service.metrics.tls_handshakes.increment();
                 Ok(())
             }
+            Err(Error::EndOfHandshake) if self.transport.is_amid_record() => {
+                Err(HandshakeFailure::end_of_file_in_record())
+            }
+            Err(Error::EndOfHandshake) => Err(HandshakeFailure::end_of_file()),
             Err(Error::PlainHttp) => {
                 let why = "this port speaks HTTPS, the request came in plain HTTP";
                 self.compose(&Request::unreadable(), &Reply::refusal(Status::BadRequest, why).then(Next::Close));

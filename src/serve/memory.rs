@@ -19,6 +19,9 @@ use claims::{Leaving, State, spare_bytes};
 /// Bodies up to this many bytes never wait for memory. A review is typically 1 to 10 KB.
 pub const SMALL: usize = 64 * 1024;
 
+/// EventLists up to this many bytes are small: their lines may be several times as long.
+pub const SMALL_LIST: usize = SMALL / 4;
+
 /// Bytes that may be spliced into a body, generously.
 const ROOM: usize = 4096;
 
@@ -55,7 +58,7 @@ pub struct Memory {
 pub struct Need<'c> {
     /// Where its body comes from.
     pub connection: &'c Arc<Connection>,
-    /// Bytes that the body will have, where that was announced.
+    /// Bytes that the body will have, if its head said so.
     pub announced: Option<usize>,
     /// Bytes that the body may come to have.
     pub body: usize,
@@ -76,8 +79,9 @@ pub enum NoMemory {
 #[derive(Debug)]
 pub struct Body<'m> {
     memory: &'m Memory,
-    /// Of a large body.
+    /// Its claim on the budget; none for a small body.
     ticket: Option<u64>,
+    /// Bytes of the budget that it has.
     charged: usize,
     /// The request's body.
     pub bytes: Vec<u8>,
@@ -177,7 +181,8 @@ impl Memory {
                 state.large.push(buffer);
             }
         }
-        if charged > 0 {
+        // Even a claim without a charge may have held up younger ones.
+        if ticket.is_some() {
             self.metrics.inflight_body_bytes.add(-i64::try_from(charged).unwrap_or(i64::MAX));
             self.returned.notify_all();
         }
@@ -238,14 +243,16 @@ impl Body<'_> {
     ///
     /// # Errors
     /// [`NoMemory`].
-    pub fn reserve_lines(&mut self, most: usize, deadline: Instant) -> Result<(), NoMemory> {
-        let Some(ticket) = self.ticket else {
-            self.lines = self.memory.small_buffer();
-            return Ok(());
-        };
+    pub fn reserve_lines(&mut self, most: usize, need: &Need<'_>) -> Result<(), NoMemory> {
         let memory = self.memory;
+        if self.ticket.is_none() && self.bytes.len() <= SMALL_LIST {
+            self.lines = memory.small_buffer();
+            return Ok(());
+        }
         let charge = self.charged.saturating_add(most);
         let mut state = memory.lock();
+        // A list that came in chunks may have turned out too large for a small one, in a small buffer.
+        let ticket = *self.ticket.get_or_insert_with(|| state.enter(&Need { body: most, ..*need }));
         loop {
             if state.is_safe(ticket, charge, memory.budget, Leaving::Hold) {
                 memory.grant(&mut state, self, charge);
@@ -255,7 +262,7 @@ impl Body<'_> {
                 state.beside = Some(ticket);
                 break;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = need.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(NoMemory::NotInTime);
             }

@@ -11,7 +11,7 @@ use crate::http::{Response, Status};
 use crate::net::connection::Standing;
 use crate::observe::labels::Mended;
 
-/// A reply in all.
+/// How long a reply may take to be sent.
 pub(super) const REPLY: Duration = Duration::from_secs(10);
 
 /// Bytes of the reply buffers that are kept between requests.
@@ -27,7 +27,7 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) enum Next {
     /// It carries the next request.
     KeepOpen,
-    /// The reply has said that it ends; what is on its way is thrown away.
+    /// The reply said `Connection: close`; what the client still sends is thrown away.
     Close,
     /// It has ended.
     Ended,
@@ -43,6 +43,16 @@ pub(super) struct Reply<'a> {
     /// `Allow`, for a 405.
     allow: Option<&'static str>,
     next: Next,
+    refusal_is_said: Said,
+}
+
+/// Who tells the operator that a request was refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// Whoever sends the reply.
+    Here,
+    /// The audit log, once for an outage and not for each request.
+    ByTheLog,
 }
 
 impl<'a> Reply<'a> {
@@ -51,7 +61,14 @@ impl<'a> Reply<'a> {
     }
 
     pub(super) fn text() -> Self {
-        Self { status: Status::Ok, content_type: TEXT, why: None, allow: None, next: Next::KeepOpen }
+        Self {
+            status: Status::Ok,
+            content_type: TEXT,
+            why: None,
+            allow: None,
+            next: Next::KeepOpen,
+            refusal_is_said: Said::Here,
+        }
     }
 
     pub(super) fn exposition() -> Self {
@@ -60,6 +77,11 @@ impl<'a> Reply<'a> {
 
     pub(super) fn refusal(status: Status, why: &'a str) -> Self {
         Self { status, why: Some(why), ..Self::text() }
+    }
+
+    /// The line could not be appended.
+    pub(super) fn not_appended(why: &'a str) -> Self {
+        Self { next: Next::Close, refusal_is_said: Said::ByTheLog, ..Self::refusal(Status::Unavailable, why) }
     }
 
     pub(super) fn allowing(self, allow: Option<&'static str>) -> Self {
@@ -72,7 +94,7 @@ impl<'a> Reply<'a> {
 }
 
 impl Handler<'_> {
-    /// Composes a reply and sends it, unless our writing side is closed. Says what becomes of the connection.
+    /// Composes a reply and sends it, unless our writing side is closed. Returns what becomes of the connection.
     pub(super) fn answer(&mut self, request: &Request, reply: Reply<'_>) -> Result<Next, Stop> {
         if self.muted_until.is_some() {
             return Ok(Next::KeepOpen);
@@ -101,11 +123,10 @@ impl Handler<'_> {
         sent.map(|()| next).map_err(|_| Stop::Gone)
     }
 
-    /// What an operator must learn without `-v`, since events are being lost. Appends that fail are said by the log
-    /// itself, once for an outage, and whoever gives way by the roster.
+    /// Says at the default verbosity, rate-limited, that a request was refused: events may be getting lost.
     fn say_if_refused(&self, reply: &Reply<'_>) {
         if let Some(why) = reply.why
-            && reply.status != Status::Unavailable
+            && reply.refusal_is_said == Said::Here
             && let Some(left_out) = self.service.refused_messages.admit(Instant::now())
         {
             let peer = self.connection.peer.to_string();
@@ -135,6 +156,7 @@ impl Handler<'_> {
         }
     }
 
+    /// Puts a reply's head and body into `self.response`.
     pub(super) fn compose(&mut self, request: &Request, reply: &Reply<'_>) {
         if let Some(why) = reply.why {
             self.reply.clear();
@@ -154,7 +176,7 @@ impl Handler<'_> {
         response.write(request.received, &mut self.response);
     }
 
-    /// Notes how the connection stands as a request begins or ends.
+    /// Takes note of how the connection stands as a request begins or ends: no reply is sent once it is closing.
     ///
     /// # Errors
     /// [`Stop::GiveWay`].

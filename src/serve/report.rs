@@ -10,7 +10,7 @@ use crate::http::{Framing, Status};
 use crate::observe::process;
 
 impl Handler<'_> {
-    /// Metrics and probes. A body has no business here: it is not waited for, and the connection is closed.
+    /// Answers metrics and probes. If the head announces a body, that is not read, and the connection is closed.
     pub(super) fn report(&mut self, request: &Request, page: Page) -> Result<Next, Stop> {
         let next = without_body(request);
         self.reply.clear();

@@ -11,10 +11,15 @@ pub(super) struct Request {
     pub(super) framing: Framing,
     /// What the client wants of the connection after the reply.
     pub(super) next: Next,
+    /// The request is HTTP/1.0.
     pub(super) http10: bool,
+    /// The method is HEAD: the reply has no body.
     pub(super) head_only: bool,
+    /// The client waits for `100 Continue` before it sends the body.
     pub(super) awaits_continue: bool,
+    /// When the head was complete, for deadlines and durations.
     pub(super) arrived: Instant,
+    /// The same as a time of day, for the line.
     pub(super) received: SystemTime,
 }
 
@@ -31,7 +36,7 @@ impl Request {
         }
     }
 
-    /// For a request whose head made no sense.
+    /// Stands for a request whose head or body cannot be read: the connection ends after the reply.
     pub(super) fn unreadable() -> Self {
         Self {
             framing: Framing::Length(0),

@@ -51,8 +51,8 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// The status, the line for the client and the `Allow` header. A wrong token looks like a wrong path: who guesses
-    /// learns nothing.
+    /// The status, the line for the client and the `Allow` header. A wrong token is answered like a wrong path, so that
+    /// whoever guesses tokens learns nothing.
     pub fn reply(self) -> (Status, &'static str, Option<&'static str>) {
         match self {
             Self::Path | Self::TokenMissing | Self::TokenUnknown => {

@@ -1,4 +1,4 @@
-//! `kube-audit-rest policy`: owns a look at a policy before it counts, on lines that were recorded already. It must not
+//! `kube-audit-rest policy`: owns trying a policy before it is used, on lines that were recorded already. It must not
 //! know how a policy is read or applied: it runs the very code that the server runs, and changes nothing.
 
 mod report;
@@ -22,7 +22,7 @@ use report::Report;
 /// The longest line that is read. The largest that an API server was seen to send has 28 MB.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
-/// So many lines that are no audit lines are named.
+/// How many of the lines that are no audit lines are named.
 const NAMED: u64 = 5;
 
 const USAGE: &str = "\
@@ -82,11 +82,9 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
             Arg::Value(path) => paths.push(PathBuf::from(path)),
         }
     }
-    if paths.is_empty() {
-        return Err("a policy's file is missing".to_owned());
-    }
-    let logs = paths.split_off(1);
-    paths.pop().map(|policy| Action::Try { policy, logs }).ok_or_else(String::new)
+    let mut paths = paths.into_iter();
+    let policy = paths.next().ok_or("a policy's file is missing")?;
+    Ok(Action::Try { policy, logs: paths.collect() })
 }
 
 fn try_out(policy_path: &Path, logs: &[PathBuf]) -> Exit {
@@ -190,7 +188,7 @@ fn apply(policy: &Policy, line: &[u8], made: &mut Vec<u8>) -> Result<(Decision, 
 
 fn print(text: &str, exit: Exit) -> Exit {
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever has seen enough is no error.
+        // Whoever reads the output may stop when he has seen enough (`policy ... | head`): no error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             say(&format!("standard output: {error}"));
             Exit::Unreadable

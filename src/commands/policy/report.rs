@@ -4,16 +4,16 @@ use std::fmt::Write as _;
 
 use crate::record::policy::{Decision, Level, Policy, Rule};
 
-/// What a rule asks for is cut to so many characters.
+/// Most characters in which a rule's conditions are shown.
 const WIDEST: usize = 70;
 
 /// What was counted so far.
 pub(super) struct Report<'p> {
     policy: &'p Policy,
     rules: Vec<Counts>,
-    /// Of lines that no rule matched.
+    /// Lines that no rule matched.
     unmatched: Counts,
-    /// Of lines that the policy cannot judge, and which are recorded completely.
+    /// Lines that the policy cannot judge, and which are recorded completely.
     unjudged: Counts,
 }
 

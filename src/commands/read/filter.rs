@@ -12,7 +12,7 @@ use crate::record::entry::{self, NoEntry};
 use crate::record::json::reader::JsonStr;
 use crate::record::timestamp;
 
-/// What the lines must say; none asks for nothing.
+/// What a line must say to be shown; what is none does not matter.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filter {
     /// Received then or later.
@@ -67,7 +67,8 @@ impl Pattern {
         }
     }
 
-    /// How the text stands in a line, if it can be told apart from escapes: [`Prefilter`] looks for those.
+    /// The text as it stands in a line if no character of it is escaped ([`Prefilter`] looks for escapes itself). None if
+    /// the text is empty, or has characters that JSON or Go may write in other ways.
     fn needle(&self) -> Option<Needle> {
         let literal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&');
         if self.text.is_empty() || !self.text.bytes().all(literal) {
@@ -99,7 +100,7 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(filter: Filter) -> Self {
         let patterns = [&filter.user, &filter.name, &filter.namespace, &filter.resource, &filter.source];
-        // The longest is the rarest.
+        // The longest is likely to be the rarest.
         let needle = patterns.into_iter().flatten().filter_map(Pattern::needle).max_by_key(Needle::len);
         Self { prefilter: needle.map(Prefilter::new), filter }
     }
@@ -114,7 +115,7 @@ impl Judge {
     /// `line` is without its newline.
     pub(super) fn judge(&self, line: &[u8]) -> Verdict {
         if let Some(prefilter) = &self.prefilter
-            // A torn line lacks one of them.
+            // A torn line lacks a brace, and is to be reported.
             && let [b'{', .., b'}'] = line
             && !prefilter.may_match(line)
         {
@@ -166,7 +167,7 @@ struct Prefilter {
     needle: Needle,
     escape: Needle,
     slash: Option<Needle>,
-    /// The bytes of the text, a bit each.
+    /// Which bytes the needle has: bit N stands for byte N.
     bytes: u128,
 }
 

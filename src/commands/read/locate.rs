@@ -15,7 +15,7 @@ use super::source::Source;
 use crate::audit_log::{Names, log_of};
 use crate::cli::{self, Config};
 
-/// What the log of this pod is called, if process 1 is the server.
+/// The command line of process 1: in the image, that of the server.
 const PROCESS_1: &str = "/proc/1/cmdline";
 
 /// Opens what is named, or the default log if nothing is. What cannot be opened is reported.
@@ -28,7 +28,7 @@ pub(super) fn open(inputs: &[Input], follow: Follow, problems: &mut Problems) ->
     for input in inputs {
         match input {
             Input::Stdin => sources.extend(open_pipe(Path::new("-"), problems)),
-            // With a shell's * a log's rolled files are named beside it; it brings them along.
+            // A shell's * names the rolled files beside their log, which is read with them anyway.
             Input::Path(path) if paths.iter().any(|log| is_rolled_file_of(path, log)) => {}
             Input::Path(path) => sources.extend(open_path(path, follow, problems)),
         }
@@ -48,7 +48,7 @@ fn open_default(follow: Follow, problems: &mut Problems) -> Option<Source> {
         problems.fail(path, &"not written: process 1 writes to its standard output (--audit-to-std-log)");
         return None;
     }
-    // Whoever reads from a pipe takes what another was to get.
+    // What is read from a pipe here does not reach the reader that it is meant for.
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         problems.fail(path, &"no regular file; name it to read from it all the same, and take what others wait for");
         return None;
@@ -74,7 +74,7 @@ fn open_path(path: &Path, follow: Follow, problems: &mut Problems) -> Vec<Source
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => open_directory(path, follow, problems),
         Ok(metadata) if !metadata.is_file() => open_pipe(path, problems).into_iter().collect(),
-        // Not there: its rolled files may be.
+        // A regular file, or none: then its rolled files may still be there.
         _ => open_log(path, follow, problems).into_iter().collect(),
     }
 }
@@ -124,7 +124,7 @@ fn open_directory(directory: &Path, follow: Follow, problems: &mut Problems) -> 
     }
 }
 
-/// The logs in a directory, by their live files' names: rolled files tell of theirs even where it is gone.
+/// The logs in a directory, by the names of their live files. A rolled file stands for its live file, be that gone or not.
 fn logs_in(directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut logs = BTreeSet::new();
     for entry in fs::read_dir(directory)? {
@@ -143,7 +143,7 @@ fn logs_in(directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(logs)
 }
 
-/// By its name, or by its first byte where it was called something else.
+/// Whether a file's name ends in `.log` or its first byte is a `{`.
 fn looks_like_a_log(path: &Path, name: &OsStr) -> bool {
     let begins_as_one = || {
         let mut first = [0];

@@ -52,7 +52,7 @@ struct Opened {
     file: File,
     id: Id,
     path: PathBuf,
-    /// When it was rolled; everything up to there was read, or is open. None for the live file.
+    /// When it was rolled; none for the live file. Every older rolled file was read before, or is open.
     stamp: Option<Stamp>,
     /// The newest rolled file that was there when the live one was opened.
     after: Option<Stamp>,
@@ -94,8 +94,12 @@ impl LogFile {
         let names = Names::of_log(name);
         let mut place = Place { path: path.to_owned(), directory, names, refused: Vec::new(), unsaid: Vec::new() };
         let current = place.successor(None);
-        if let (None, refusal, Follow::End) | (None, refusal @ Some(_), _) = (&current, place.unsaid.pop(), follow) {
-            return Err(refusal.unwrap_or_else(|| nothing(io::ErrorKind::NotFound)));
+        if current.is_none() {
+            match (place.unsaid.pop(), follow) {
+                (Some(refusal), _) => return Err(refusal),
+                (None, Follow::End) => return Err(nothing(io::ErrorKind::NotFound)),
+                (None, Follow::Wait) => {}
+            }
         }
         Ok(Self { place, current, position: 0, next: VecDeque::new() })
     }
@@ -225,5 +229,23 @@ impl Place {
 impl Id {
     fn of(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_oldest_file_that_cannot_be_opened_is_reported_and_the_next_one_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, rolled) = (directory.path().join("a.log"), directory.path().join("a-2026-11-20T21-34-38.123.log"));
+        fs::write(&log, "{}\n").unwrap();
+        // A link to itself can be opened by nobody, root included.
+        std::os::unix::fs::symlink(&rolled, &rolled).unwrap();
+        let mut opened = LogFile::open(&log, Follow::End).unwrap();
+        assert_eq!(opened.path(), log);
+        let refused: Vec<PathBuf> = opened.refusals().into_iter().map(|refusal| refusal.path).collect();
+        assert_eq!(refused, [rolled]);
     }
 }

@@ -7,7 +7,7 @@ use super::pipe::Patience;
 use super::problems::Problems;
 use super::source::{Line, Part, Pulled, Selection, Source};
 
-/// A line waits so long for logs that say nothing, whose next line may be older.
+/// How long a line is held back for a log without a next line yet, which may turn out to be older.
 const SILENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Merge {
         }
     }
 
-    /// Done with the line that was given out; the source, if that was a part and more of it follows.
+    /// Forgets the line that was given out last. If that was a part of a line of which more follows, returns its source.
     fn take_given(&mut self) -> Option<usize> {
         let place = self.given.take()?;
         let waiting = self.sources.get_mut(place)?;
@@ -97,8 +97,7 @@ impl Merge {
         Some(place).filter(|_| part == Some(Part::More))
     }
 
-    /// Sees to it that a source has its next line at hand; none: what was written has to be flushed first, for this
-    /// may wait.
+    /// Makes a source find its next line. None: that may have to wait, and the output has to be flushed before.
     fn pull(&mut self, place: usize, problems: &mut Problems) -> Option<Pulled> {
         let may_block = self.follow == Follow::End || self.sources.len() == 1;
         let waiting = self.sources.get_mut(place)?;

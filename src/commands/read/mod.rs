@@ -47,13 +47,14 @@ use source::{Aliens, Line, Look, Part, Selection};
 use summary::Summary;
 use table::{Colour, Table, Width};
 
+use crate::cli::Exit;
 use crate::record::entry::{self, Entry, Run};
 use crate::record::event::{self, Detail};
 
 /// How long to rest when nothing new was there.
 const REST: Duration = Duration::from_millis(50);
 
-/// A terminal's width is only known where the shell exports it.
+/// A terminal's width if the shell does not export COLUMNS.
 const USUAL_WIDTH: usize = 120;
 
 /// Wider than this, rows are hard to follow.
@@ -69,7 +70,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(problem) => {
             say(&format!("{problem}; see kube-audit-rest read --help"));
-            return ExitCode::from(2);
+            return Exit::Usage.into();
         }
     };
     let mut problems = Problems::default();
@@ -91,8 +92,8 @@ fn end(written: io::Result<()>, reading: Reading) -> ExitCode {
     }
 }
 
-/// As process 1 of a container it would not hear of signals that it does not ask for. They end it wherever it is, be it
-/// in a write that nobody takes. The codes are those that a shell gives a process that was ended by them.
+/// Makes SIGINT and SIGTERM end the program: the kernel does not deliver them to process 1 of a container unless they are
+/// asked for. They end it at any point, even in a write that blocks. The exit codes are those of a shell for these signals.
 fn end_on_signals() -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::new(AtomicBool::new(true)))?;
@@ -121,7 +122,7 @@ fn read(options: Options, problems: &mut Problems) -> io::Result<()> {
         Format::Line => Writer::Line,
         Format::Event => Writer::Event(options.dry_runs, options.max_event_size.unwrap_or(usize::MAX)),
     };
-    // Only now, since a FIFO holds up whoever opens it until somebody reads from it.
+    // Opened last: opening a FIFO blocks until somebody reads from it.
     let mut out: BufWriter<Box<dyn Write>> = BufWriter::with_capacity(
         64 * 1024,
         match &options.output {
@@ -170,7 +171,7 @@ enum Writer {
     Table(Table),
     Summary(Box<Summary>),
     Line,
-    /// With the bytes that an Event may have.
+    /// Events; the number is the most bytes that one may have.
     Event(DryRuns, usize),
 }
 
@@ -190,7 +191,7 @@ impl Writer {
             }
             return Ok(Fate::Written);
         }
-        // It was looked into before it was chosen.
+        // It was read before, when it was chosen, so this does not fail.
         let Ok(entry) = entry::read(line.bytes) else { return Ok(Fate::Written) };
         match self {
             Self::Table(table) => table.write_row(&Row::of(&entry), out)?,

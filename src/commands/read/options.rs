@@ -1,28 +1,28 @@
 //! The command line of `read`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use lexopt::Arg;
 
 use super::filter::{Filter, Kind, Pattern, Wanted};
-use super::text::visible;
+use super::text::{printable, visible};
 use crate::record::timestamp;
 
 /// What is asked for.
 #[derive(Debug)]
 pub(super) struct Options {
-    /// None: the default for what standard output is.
+    /// None: a table on a terminal, else lines.
     pub(super) format: Option<Format>,
     pub(super) follow: Follow,
     pub(super) filter: Filter,
     pub(super) dry_runs: DryRuns,
-    /// Bytes that an Event may have.
+    /// Most bytes of an Event.
     pub(super) max_event_size: Option<usize>,
-    /// What is written to; none: standard output.
+    /// The FIFO or file to write to; none: standard output.
     pub(super) output: Option<PathBuf>,
-    /// Of a table, in characters; none: as the terminal's.
+    /// The table's width in characters; none: the terminal's.
     pub(super) width: Option<usize>,
     /// Empty: the log of the server that runs here, or the default one.
     pub(super) files: Vec<Input>,
@@ -192,13 +192,13 @@ fn set(options: &mut Options, name: &str, value: &str, now: SystemTime) -> Resul
     Ok(())
 }
 
-/// What a truncated Event needs, with room for the names in it.
+/// Least value of `--max-event-size`: a truncated Event with the usual names fits.
 const SMALLEST_EVENT: usize = 4096;
 
-/// A table's columns need as much.
+/// Least width of a table.
 pub(super) const NARROWEST: usize = 80;
 
-/// RFC 3339, or so long before now: `30s`, `10m`, `2h`, `7d`.
+/// Reads a time: RFC 3339, or a duration back from now (`30s`, `10m`, `2h`, `7d`).
 fn time(value: &str, now: SystemTime) -> Result<SystemTime, &'static str> {
     let ago = || {
         let unit = match value.chars().last()? {
@@ -216,13 +216,9 @@ fn time(value: &str, now: SystemTime) -> Result<SystemTime, &'static str> {
         .ok_or("a time such as 2026-11-20T21:34:38Z, or one back from now such as 30s, 10m, 2h, 7d")
 }
 
-/// On one line whatever it quotes.
+/// The error on one line, whatever it quotes.
 fn one_line(error: lexopt::Error) -> String {
     visible(&error.to_string())
-}
-
-fn printable(text: &OsStr) -> String {
-    visible(&text.to_string_lossy())
 }
 
 pub(super) const USAGE: &str = "\

@@ -4,9 +4,9 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use super::text::visible;
+use super::text::printable;
 
-/// Lines that are no audit lines are named up to this number; then their count is said, each time it is tenfold.
+/// So many lines that are no audit lines are named. After that only their count is said, at 100, 1,000 and so on.
 const NAMED: u64 = 10;
 
 #[derive(Debug, Default)]
@@ -37,20 +37,20 @@ impl Problems {
     }
 
     pub(super) fn say(&self, path: &Path, what: &str) {
-        say(&format!("{}: {what}", shown(path)));
+        say(&format!("{}: {what}", printable(path.as_os_str())));
     }
 
-    /// A line, counted from 1, is no audit line.
+    /// Names or counts a line that is no audit line; lines are numbered from 1.
     pub(super) fn alien(&mut self, path: &Path, line: u64, reason: &dyn Display) {
         self.aliens += 1;
         if self.aliens <= NAMED {
-            say(&format!("{}:{line}: no audit line: {reason}", shown(path)));
+            say(&format!("{}:{line}: no audit line: {reason}", printable(path.as_os_str())));
         } else if self.aliens.ilog10() > (self.aliens - 1).ilog10() {
             say(&format!("{} lines were no audit lines so far", self.aliens));
         }
     }
 
-    /// An Event was left out.
+    /// Counts an Event that was left out because of its size.
     pub(super) fn oversized(&mut self) {
         self.oversized += 1;
         if self.oversized == 1 || self.oversized.ilog10() > (self.oversized - 1).ilog10() {
@@ -68,11 +68,7 @@ impl Problems {
     }
 }
 
-/// One line on standard error; that this may fail is nobody's concern.
+/// Writes one line to standard error. If that fails, there is nobody to tell.
 pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "kube-audit-rest read: {text}");
-}
-
-fn shown(path: &Path) -> String {
-    visible(&path.to_string_lossy())
 }

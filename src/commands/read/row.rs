@@ -10,14 +10,14 @@ pub(super) struct Row<'a> {
     pub(super) time: Option<JsonStr<'a>>,
     pub(super) source: Option<JsonStr<'a>>,
     pub(super) user: Option<JsonStr<'a>>,
-    /// Whom the user impersonated; a review shows the impersonated one only, as the user.
+    /// The user that `user` impersonated. A review says only this one, as its user.
     pub(super) impersonated: Option<JsonStr<'a>>,
     pub(super) verb: Verb<'a>,
     pub(super) resource: Option<JsonStr<'a>>,
     pub(super) subresource: Option<JsonStr<'a>>,
     pub(super) namespace: Option<JsonStr<'a>>,
     pub(super) name: Option<JsonStr<'a>>,
-    /// Of an Event about no resource.
+    /// The path and query of an Event that is not about a resource.
     pub(super) uri: Option<JsonStr<'a>>,
     pub(super) run: Run,
 }
@@ -30,7 +30,7 @@ pub(super) enum Kind {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Verb<'a> {
-    /// A review's operation, in small letters.
+    /// A review's operation, in lower case.
     Known(&'static str),
     /// An Event's verb, or an operation that Kubernetes does not have.
     Said(JsonStr<'a>),
@@ -58,7 +58,7 @@ impl<'a> Row<'a> {
             resource: review.resource.resource,
             subresource: review.subresource,
             namespace: review.namespace,
-            // Those that a deletecollection deletes have their names in themselves only.
+            // Reviews of a deletecollection have no `name`: it stands in the object only.
             name: review.name.or(review.object_name),
             uri: None,
             run: review.run,

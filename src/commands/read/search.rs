@@ -24,7 +24,7 @@ pub(super) fn find_byte(bytes: &[u8], byte: u8) -> Option<usize> {
 #[derive(Debug, Clone)]
 pub(super) struct Needle {
     bytes: Vec<u8>,
-    /// The places of the two of its bytes that are looked for at once: the rarest, in their order.
+    /// Indexes of its two rarest bytes, which are looked for together; `first` is not behind `second`.
     first: usize,
     second: usize,
 }
@@ -75,7 +75,7 @@ fn commonness(byte: u8) -> u8 {
     }
 }
 
-/// Where the first of two bytes stands that are so far apart.
+/// Where `one` stands first with `other` so many bytes behind it.
 fn find_pair(bytes: &[u8], (one, other): (u8, u8), distance: usize) -> Option<usize> {
     let ahead = bytes.get(distance..)?;
     let (steps, _) = bytes.as_chunks::<STEP>();

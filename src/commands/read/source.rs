@@ -16,8 +16,8 @@ pub(super) const BUFFER: usize = 256 * 1024;
 /// By how much a buffer grows for a longer line: not by doubling, so that it takes no more than the line.
 const GROWTH: usize = 1024 * 1024;
 
-/// The longest line that is held in memory. Larger than what an API server sends, 28 MB, and such that a reader in the
-/// receiver's pod stays under 64 MiB.
+/// The longest line that is held in memory: more than an API server sends (28 MB), and little enough for `read` to stay
+/// under 64 MiB in the receiver's pod.
 const LONGEST: usize = 48 * 1024 * 1024;
 
 /// Lines of one log or pipe, in their order.
@@ -25,10 +25,10 @@ const LONGEST: usize = 48 * 1024 * 1024;
 pub(super) struct Source {
     feed: Feed,
     buffer: Vec<u8>,
-    /// What was read and not yet given out.
+    /// `start..end`: bytes that were read and not given out yet.
     start: usize,
     end: usize,
-    /// Up to here no newline stands.
+    /// No newline stands in `start..searched`.
     searched: usize,
     place: Position,
     head: Option<Head>,
@@ -48,7 +48,7 @@ enum Feed {
 #[derive(Debug)]
 struct Position {
     path: PathBuf,
-    /// From 1 on.
+    /// Counted from 1.
     line: u64,
 }
 
@@ -98,7 +98,7 @@ pub(super) struct Selection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     Into,
-    /// All are wanted, and their time does not matter.
+    /// No: all lines are wanted, and their times do not matter.
     Away,
 }
 

@@ -12,11 +12,13 @@ use crate::record::timestamp;
 /// Rows of each list.
 const SHOWN: usize = 10;
 
-/// Bytes that the names of one list may take up, with what the map costs for each.
+/// Bytes that one list may take up.
 const ROOM: usize = 1024 * 1024;
+
+/// What an entry of a list is reckoned to take up beside its name, in bytes.
 const COST: usize = 96;
 
-/// Bars in the row of bars, at most.
+/// Most bars in the row of bars.
 const BARS: u64 = 60;
 
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Count {
 struct List {
     title: &'static str,
     counts: HashMap<String, Count>,
-    /// Of names that came when there was no room any more.
+    /// Lines with names for which there was no room any more.
     rest: Count,
     used: usize,
 }
@@ -93,7 +95,7 @@ fn write_count(count: Count, total: Count, name: &str, out: &mut impl Write) -> 
 /// Lines over time. Their times need not be in order.
 #[derive(Debug)]
 struct Times {
-    /// Seconds that a bar stands for: doubled as long as there would be too many.
+    /// Seconds that a bar stands for; doubled when there are too many bars.
     width: u64,
     /// Lines by the number of the bar, counted from 1970.
     bars: BTreeMap<u64, u64>,

@@ -9,7 +9,7 @@ use crate::record::entry::Run;
 use crate::record::json::reader::JsonStr;
 use crate::record::timestamp;
 
-/// A cell never holds more characters, however long a name was sent.
+/// Most characters of a cell: a request may hold a name of any length.
 const MOST: usize = 1000;
 
 /// Between columns.
@@ -45,10 +45,10 @@ pub(super) enum Colour {
     Off,
 }
 
-/// Only logs with several senders have sources.
+/// Whether there is a column for sources: only logs with several senders have them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SourceColumn {
-    /// Since a line had one.
+    /// Some line before had a source.
     Shown,
     Hidden,
 }
@@ -148,7 +148,7 @@ impl Table {
         Widths { source, user, resource, object: rest - user - resource }
     }
 
-    /// Padded to the width; cut, too, where the table is to fit.
+    /// The text padded to the width, and cut to it if the table has a fixed width.
     fn fitted(&self, text: &str, width: usize, keep: Keep) -> String {
         let length = text.chars().count();
         if length <= width || self.width == Width::Any {

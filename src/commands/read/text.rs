@@ -1,5 +1,7 @@
 //! Text that a request chose, made fit for a terminal: on one line, with nothing in it that a terminal would obey.
 
+use std::ffi::OsStr;
+
 /// Appends a character, escaped if it is one that cannot be seen or moves what can: controls, bidirectional overrides,
 /// what is not assigned. A backslash is escaped as well, so that nothing can pass for an escape.
 pub(super) fn push_visible(text: &mut String, character: char) {
@@ -15,6 +17,11 @@ pub(super) fn visible(text: &str) -> String {
     let mut visible = String::new();
     text.chars().for_each(|character| push_visible(&mut visible, character));
     visible
+}
+
+/// A word of the command line or a path made visible.
+pub(super) fn printable(text: &OsStr) -> String {
+    visible(&text.to_string_lossy())
 }
 
 #[cfg(test)]

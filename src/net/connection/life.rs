@@ -12,8 +12,8 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A connection idle for so long makes room before any that has just been used or dialled.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// A newcomer has this time for each step, handshake and first request, and any client between two requests, before it
-/// makes room for a newcomer.
+/// How long a newcomer may take for each step (handshake, first request), and any client for its next request, before it
+/// may have to make room for another newcomer.
 const NEWCOMER: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -98,12 +98,12 @@ pub enum Standing {
     GivingWay,
 }
 
-/// Whether `Connection::close_if_waiting` closed it.
+/// Whether a call ended the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
     /// It did.
     Now,
-    /// A request is in progress, or it was closed before.
+    /// It did not: the connection may not be ended now, or was ended before.
     No,
 }
 
@@ -118,10 +118,11 @@ impl Life {
         }
     }
 
-    /// When it is its turn to make room, and how early among its like (the least first); `None` if it may not be ended.
+    /// In which turn it makes room, and its rank among those of the same turn (the least goes first); `None` if it may not
+    /// be ended now.
     pub(super) fn turn(&self, accepted: Instant, now: Instant) -> Option<(Turn, u64)> {
         let age = |since: Instant| now.saturating_duration_since(since);
-        // The oldest comes first.
+        // So that the oldest has the least rank.
         let order = |age: Duration| u64::MAX - u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         match (&self.state, self.history) {
             (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven | History::Refused)

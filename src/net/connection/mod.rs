@@ -79,7 +79,7 @@ impl Connection {
         self.accepted
     }
 
-    /// Its own thread: begins to serve it. The newcomer's time for a step runs from here.
+    /// Its own thread: begins to serve it. The newcomer's time for its handshake runs from here.
     pub(super) fn begin(&self) {
         if let State::Handshaking { since } = &mut self.lock().state {
             *since = Instant::now();
@@ -170,62 +170,49 @@ impl Connection {
 
     /// Makes a request whose body is arriving give way: its thread wakes up, answers 503 and closes.
     pub fn give_way(&self) -> Closed {
-        let mut life = self.lock();
-        let State::Arriving { pace: Some(_) } = life.state else {
-            return Closed::No;
-        };
-        life.state = State::GivingWay;
-        drop(life);
-        let _ = self.socket.shutdown(Shutdown::Read);
-        Closed::Now
+        let life = self.lock();
+        match life.state {
+            State::Arriving { pace: Some(_) } => self.end(life),
+            _ => Closed::No,
+        }
     }
 
-    /// When it is its turn to make room, and how early among its like (the least first); `None` if it may not be ended.
+    /// Its place in the order in which connections make room, see [`Life::turn`].
     pub(super) fn turn(&self, now: Instant) -> Option<(Turn, u64)> {
         self.lock().turn(self.accepted, now)
     }
 
-    /// Ends it as the table says, if it still may be; says as what.
+    /// Makes it give its place to another if it still may be ended; returns what it is counted as.
     pub(super) fn evict(&self, now: Instant) -> Option<Evicted> {
-        let mut life = self.lock();
+        let life = self.lock();
         let (turn, _) = life.turn(self.accepted, now)?;
-        match life.state {
-            State::Handshaking { .. } => {
-                drop(life);
-                self.cut();
-            }
-            State::Arriving { .. } => {
-                life.state = State::GivingWay;
-                drop(life);
-                let _ = self.socket.shutdown(Shutdown::Read);
-            }
-            _ => {
-                life.state = State::Closing;
-                drop(life);
-                self.say_goodbye();
-            }
-        }
-        Some(turn.into())
+        (self.end(life) == Closed::Now).then(|| turn.into())
     }
 
-    /// Closes our writing side if it waits for a request, or cuts it amid its handshake.
+    /// Closes our writing side if it waits for a request, or both directions if it is amid its handshake.
     pub fn close_if_waiting(&self) -> Closed {
-        let mut life = self.lock();
+        let life = self.lock();
         match life.state {
-            State::Handshaking { .. } => {
-                life.state = State::Closing;
-                drop(life);
-                self.cut();
-                Closed::Now
-            }
-            State::Waiting { .. } => {
-                life.state = State::Closing;
-                drop(life);
-                self.say_goodbye();
-                Closed::Now
-            }
+            State::Handshaking { .. } | State::Waiting { .. } => self.end(life),
             _ => Closed::No,
         }
+    }
+
+    /// Ends it as the table says for its state, which changes before anybody else can see it.
+    fn end(&self, mut life: MutexGuard<'_, Life>) -> Closed {
+        let next = match life.state {
+            State::Handshaking { .. } | State::Waiting { .. } => State::Closing,
+            State::Arriving { .. } => State::GivingWay,
+            State::Complete | State::GivingWay | State::Closing => return Closed::No,
+        };
+        let before = std::mem::replace(&mut life.state, next);
+        drop(life);
+        match before {
+            State::Handshaking { .. } => drop(self.socket.shutdown(Shutdown::Both)),
+            State::Arriving { .. } => drop(self.socket.shutdown(Shutdown::Read)),
+            _ => self.say_goodbye(),
+        }
+        Closed::Now
     }
 
     /// Whether it takes one of the places: it is not on its way out.
@@ -244,9 +231,9 @@ impl Connection {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Closes our writing side, after close_notify where TLS is spoken. Called by other threads; never blocks for long.
+    /// Closes our writing side, after close_notify where TLS is spoken. Called by any thread; takes a millisecond at most.
     fn say_goodbye(&self) {
-        // Where its own thread is amid a write, or amid a record, there is no room for a close_notify.
+        // No close_notify if its own thread is amid a write, or part of a record has come.
         if let Some(session) = &self.session
             && let Ok(mut session) = session.try_lock()
             && session.between_records

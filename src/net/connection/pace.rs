@@ -34,7 +34,7 @@ impl Pace {
     pub(super) fn recent(&self, now: Instant) -> Option<u64> {
         let elapsed = now.saturating_duration_since(self.began);
         if elapsed >= 2 * WINDOW {
-            // All that was counted came in the first half of this time.
+            // What was counted came in the window that began at `began`; nothing has come in the window after it.
             Some(0)
         } else if elapsed >= WINDOW {
             Some(self.bytes)

@@ -39,6 +39,8 @@ pub enum Error {
     Io(io::Error),
     /// The peer broke the TLS protocol, or sent an alert.
     Tls(rustls::Error),
+    /// The peer closed the connection before the end of the handshake.
+    EndOfHandshake,
     /// The first byte of a TLS connection could begin an HTTP request.
     PlainHttp,
     /// The first byte of a TLS connection was neither that of a handshake record nor of an HTTP request.
@@ -76,12 +78,14 @@ pub struct Transport<'c> {
     set_aside: Option<Vec<u8>>,
     start: usize,
     end: usize,
+    /// TLS records to be sent.
     outgoing: Vec<u8>,
-    /// Plain text that nobody has taken yet, from `taken` on.
+    /// Plain text; what stands before `taken` was consumed.
     plain: Vec<u8>,
     taken: usize,
     read_timeout: TimeOut,
     write_timeout: TimeOut,
+    /// The peer sends no more.
     ended: bool,
 }
 
@@ -107,14 +111,14 @@ impl<'c> Transport<'c> {
     /// Completes the TLS handshake. Returns at once where no TLS is spoken.
     ///
     /// # Errors
-    /// [`Error`]; `Ok(Progress::End)` is an error too: the peer closed the connection before the end of the handshake.
-    pub fn handshake(&mut self, deadline: Instant) -> Result<Progress, Error> {
+    /// [`Error`].
+    pub fn handshake(&mut self, deadline: Instant) -> Result<(), Error> {
         let connection = self.connection;
         let Some(session) = &connection.session else {
-            return Ok(Progress::Partial);
+            return Ok(());
         };
         if self.receive(deadline)? == 0 {
-            return Ok(Progress::End);
+            return Err(Error::EndOfHandshake);
         }
         match self.incoming.first() {
             Some(&tls::HANDSHAKE) => {}
@@ -126,10 +130,10 @@ impl<'c> Transport<'c> {
             self.decrypt(session, deadline, Destination::Unread)?;
             if !tls::lock(session).tls.is_handshaking() {
                 self.shrink_outgoing();
-                return Ok(Progress::Partial);
+                return Ok(());
             }
             if self.ended || self.receive(deadline)? == 0 {
-                return Ok(Progress::End);
+                return Err(Error::EndOfHandshake);
             }
         }
     }
@@ -223,7 +227,7 @@ impl<'c> Transport<'c> {
         (self.start, self.end) = (0, unprocessed.len());
     }
 
-    /// Gives back what only a large request needed. For a request that has arrived.
+    /// Gives back what only a large request needs. Called once the request has arrived.
     pub fn shrink(&mut self) {
         if self.end - self.start <= INCOMING
             && let Some(small) = self.set_aside.take()
@@ -272,7 +276,7 @@ impl<'c> Transport<'c> {
         }
     }
 
-    /// Ends our writing side, after close_notify where TLS is spoken, be it amid a record of the peer's.
+    /// Ends our writing side, after close_notify where TLS is spoken, even if part of a record of the peer's has come.
     pub fn say_goodbye(&mut self) {
         let connection = self.connection;
         if let Some(session) = &connection.session {

@@ -17,9 +17,9 @@ impl TimeOut {
     /// As a new socket has it.
     pub(super) const NONE: Self = Self(Duration::MAX);
 
-    /// Makes a call that may block until `deadline`. A time-out too long for that is shortened by `set`; one that is
-    /// too short stays, and the call is made again after it: so the waits for a body and for the next request, which
-    /// come by turns, set nothing.
+    /// Makes a call that may block until `deadline`. A time-out that is too long for that is shortened with `set`. One that
+    /// is too short stays, and the call is made again if it ends by it. So a connection on which short and long waits
+    /// alternate, for a body and for the next request, costs no call to setsockopt.
     pub(super) fn bound<T>(
         &mut self,
         deadline: Instant,

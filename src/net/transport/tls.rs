@@ -70,8 +70,8 @@ impl Transport<'_> {
         self.flush(used, deadline)
     }
 
-    /// Decrypts what has come, up to the first plain text, and answers what TLS itself wants answered. Says how many
-    /// bytes of plain text there were.
+    /// Decrypts what has come, up to the first plain text, and answers what TLS itself wants answered. Returns the number
+    /// of bytes of plain text.
     pub(super) fn decrypt(
         &mut self,
         session: &Mutex<Session>,
@@ -98,8 +98,8 @@ impl Transport<'_> {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     let at = used;
                     used += encode(&mut self.outgoing, used, |to| data.encode(to))?;
-                    // After an error all is sent that was queued before it, and the alert, which is the last; to ask again
-                    // would be to have the bad bytes looked at again.
+                    // After an error rustls hands out what was queued before it, and last the alert. It is not asked again
+                    // after that, or it would look at the bad bytes once more.
                     let queued_before = matches!(self.outgoing.get(at), Some(&(HANDSHAKE | CHANGE_CIPHER_SPEC)));
                     waits = failure.is_some() && !queued_before;
                 }

@@ -225,7 +225,7 @@ fn bytes_that_are_not_utf8_outside_of_events_are_refused() {
         let error = json::Error { what: "not UTF-8", at };
         assert_eq!(lines_of_bytes(body), Err(Invalid::Json(error)));
     }
-    // Outside of strings they are no JSON, and an escape has none in it.
+    // Outside of a string, and in an escape, such bytes are no JSON.
     for item in [&b"{\"a\":\xff}"[..], b"{\"a\"\xff:1}", b"{\"a\":\"\\\xff\"}", b"{\"a\":1}\xff"] {
         assert!(lines_of_bytes(&list_of_bytes(item)).is_err(), "{item:?}");
     }
@@ -233,7 +233,7 @@ fn bytes_that_are_not_utf8_outside_of_events_are_refused() {
 
 #[test]
 fn a_list_of_the_worst_patches_has_room_for_its_lines() {
-    // Each second byte becomes three, and each event is as short as the API server's shortest.
+    // Every second byte becomes three bytes, and the events are as short as an API server's shortest.
     let event = [
         br#"{"level":"Request","auditID":"00000000-0000-0000-0000-000000000000","stage":"ResponseComplete","x":""#,
         &*b"a\xff".repeat(5_000),

@@ -1,8 +1,8 @@
 //! JSON text is checked and compacted in one pass, in place.
 //!
 //! The grammar is that of RFC 8259, with arrays and objects nested up to [`MAX_DEPTH`] deep. White space between tokens is
-//! removed. Every other byte stays as it came: numbers, escapes, duplicate names and the order of
-//! members are not looked into. There is no tree, no recursion and no allocation.
+//! removed. Every other byte stays as it came: numbers, escapes, duplicate names and the order of members are not looked
+//! into. There is no tree, no recursion and no allocation.
 //!
 //! The caller knows what the text means: it walks through the levels that it knows with [`Compactor::members`] and
 //! [`Compactor::elements`], and passes over all other values with [`Compactor::skip`].

@@ -45,7 +45,7 @@ pub struct Resource<'a> {
 pub struct Groups<'a>(&'a [u8]);
 
 impl<'a> Groups<'a> {
-    /// Of `["a","b"]`. Whoever calls has checked that it is JSON, and that strings are all that stands in it.
+    /// From JSON such as `["a","b"]`. The caller has checked that it is an array of strings.
     pub fn new(json: &'a [u8]) -> Self {
         Self(json)
     }
@@ -75,14 +75,13 @@ fn end_of_string(json: &[u8]) -> Option<usize> {
     }
 }
 
-/// What a JSON string with its quotes says. Borrowed unless something in it is escaped. What is no string is "", which
-/// no rule asks for but to say the cluster's scope, or no subresource.
+/// The text of a JSON string that is given with its quotes; borrowed unless something in it is escaped. What is not a
+/// string, not UTF-8 or holds half of a surrogate pair gives "", as a missing member does.
 pub(super) fn decoded(quoted: &[u8]) -> Cow<'_, str> {
     let Some(inside) = quoted.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
         return Cow::Borrowed("");
     };
     if inside.contains(&b'\\') {
-        // A lone surrogate is the only thing that valid JSON has and a string has not.
         return serde_json::from_slice(quoted).map_or(Cow::Borrowed(""), Cow::Owned);
     }
     str::from_utf8(inside).map_or(Cow::Borrowed(""), Cow::Borrowed)

@@ -44,12 +44,13 @@ impl Operation {
     }
 }
 
-/// What upstream calls the request's name and namespace.
+/// Which name and namespace a request has when upstream matches it against the rules.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
     /// They are those of the review.
     AsReviewed,
-    /// The object is not read yet: it has no name, and a new namespace is in none.
+    /// Those of a request to a collection: no name, and for a new Namespace no namespace. Upstream decides before it reads
+    /// the object.
     OfCollection,
 }
 
@@ -85,7 +86,7 @@ impl<'a> Review<'a> {
                 ("patch", AsReviewed),
                 ("delete", AsReviewed),
             ],
-            // Kubernetes knows no other; what is not known is not left out for want of a verb.
+            // Kubernetes knows no other operation. All verbs are asked about, so that the highest level counts.
             None => &[
                 ("create", OfCollection),
                 ("get", AsReviewed),

@@ -45,7 +45,7 @@ pub(crate) enum ReviewObject {
 }
 
 impl Reduction {
-    /// Of an Event, or a review whose `object` is one.
+    /// What `decision` leaves out of an Event, or of a review whose `object` is written to the cluster.
     pub(crate) fn of(decision: &Decision) -> Self {
         Self { level: decision.level, managed_fields: decision.managed_fields, object: ReviewObject::Written }
     }
@@ -99,7 +99,8 @@ impl Cuts {
         noted.iter().filter(move |(part, ..)| reduction.leaves_out(*part)).map(|&(_, start, end)| start..end)
     }
 
-    /// Takes the ranges out of `text` and returns its new length. `offset` is where it stands in what was noted.
+    /// Takes the ranges out of `text` and returns its new length. `offset` is where `text` begins, in the positions that
+    /// were noted.
     pub(crate) fn apply(&self, reduction: Reduction, text: &mut [u8], offset: usize) -> usize {
         let mut kept = 0;
         let mut behind = 0;
@@ -128,7 +129,7 @@ pub(crate) enum Walk {
 }
 
 impl Walk {
-    /// What was noted, if that is all there is.
+    /// The ranges that were noted, if there was room for all of them.
     pub(crate) fn noted(&self) -> Option<&Cuts> {
         match self {
             Self::Note(cuts) if cuts.count <= MOST => Some(cuts),

@@ -24,7 +24,7 @@ pub(crate) const NAMES: [&str; 11] = [
     "responseObject",
 ];
 
-/// Where in the compacted text that stands which rules ask about.
+/// Where in the compacted text the values stand that rules ask about.
 pub(crate) struct EventNotes {
     level: Option<Spot>,
     stage: Option<Spot>,
@@ -103,7 +103,8 @@ impl EventNotes {
         self.response.end(&mut self.walk);
     }
 
-    /// What the policy says of the Event. `text` is its compacted text, which stands at `offset` of what was noted.
+    /// What the policy says of the Event. `text` is its compacted text; `offset` is where it begins, in the positions that
+    /// were noted.
     ///
     /// The level is the lower of the policy's and the one at which the API server recorded it. An Event whose stage the
     /// policy omits is at level None.
@@ -170,9 +171,10 @@ impl EventNotes {
     }
 }
 
-/// The texts of one Event.
+/// One Event's compacted text, for looking up what was noted.
 struct Texts<'t> {
     text: &'t [u8],
+    /// Where `text` begins, in the positions that were noted.
     offset: usize,
 }
 

@@ -4,28 +4,28 @@ use std::ops::Range;
 
 use crate::record::json::{Compactor, Error, Fate};
 
-/// Where a string stands in the compacted text, with its quotes. None: the value is no string, which is as good as none.
+/// Where a string stands in the compacted text, with its quotes. None: the value is no string, and counts as absent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spot(pub(super) Option<Range<usize>>);
 
-/// Whether what rules ask about can be read in one way only. No API server leaves a doubt.
+/// Whether what rules ask about can be read in more than one way. Nothing that an API server sends can.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// It can.
+    /// It can be read in one way only.
     #[default]
     None,
-    /// A member stands there twice, or a group is no string: it is recorded completely.
+    /// A member stands there twice, or a group is no string: the review or Event is recorded completely.
     Some,
 }
 
-/// Puts what was read where it belongs. That something is there already leaves a doubt about which of the two counts.
+/// Puts `value` into `place`. If a value is there already, there is a doubt about which of the two counts.
 pub(super) fn note<T>(place: &mut Option<T>, value: T, doubt: &mut Doubt) {
     if place.replace(value).is_some() {
         *doubt = Doubt::Some;
     }
 }
 
-/// Reads a value of any kind.
+/// Reads a value of any kind; if it is a string, returns where it stands.
 pub(super) fn read_text(json: &mut Compactor<'_>) -> Result<Spot, Error> {
     if !json.next_is(b'"')? {
         json.skip()?;

@@ -8,11 +8,13 @@ const API_VERSION: &str = "apiVersion";
 const METADATA: &str = "metadata";
 const ITEMS: &str = "items";
 const MANAGED_FIELDS: &str = "managedFields";
-/// What stays of `metadata` at level Metadata: which object it is.
-const IDENTITY: [&str; 5] = ["name", "generateName", "namespace", "uid", "resourceVersion"];
+/// The members of `metadata` that are looked for. All but `managedFields` say which object it is, and stay at level
+/// Metadata.
+const METADATA_NAMES: [&str; 6] = [MANAGED_FIELDS, "name", "generateName", "namespace", "uid", "resourceVersion"];
 
-/// Reads an object of the cluster. `rest` is all but its identity, `managed_fields` are its own, or those of its items if
-/// it is a list. What is no object, such as null, has nothing that could be left out.
+/// Reads an object of the cluster. `rest` is the part that all but its identity belongs to (none: it always stays);
+/// `managed_fields` is the part of its own managed fields and, if it is a list, of its items'. What is no object, such as
+/// null, has nothing that could be left out.
 pub(super) fn read(
     json: &mut Compactor<'_>,
     rest: Option<Part>,
@@ -22,7 +24,7 @@ pub(super) fn read(
     if !json.next_is(b'{')? {
         return json.skip();
     }
-    // Where nothing is to be noted of the rest, a part that no member belongs to.
+    // If there is no `rest`, no member below is given a part, so that nothing is noted here.
     let mut gaps = Gaps::new(rest.unwrap_or(managed_fields), json.position() + 1);
     json.members(&[METADATA, KIND, API_VERSION, ITEMS], |json, name| -> Result<Fate, Error> {
         let part = match name {
@@ -53,9 +55,7 @@ fn read_metadata(
     let start = json.position() + 1;
     let mut managed_gaps = Gaps::new(managed_fields, start);
     let mut rest_gaps = Gaps::new(rest.unwrap_or(managed_fields), start);
-    let [name, generate_name, namespace, uid, resource_version] = IDENTITY;
-    let names = [MANAGED_FIELDS, name, generate_name, namespace, uid, resource_version];
-    json.members(&names, |json, name| -> Result<Fate, Error> {
+    json.members(&METADATA_NAMES, |json, name| -> Result<Fate, Error> {
         let managed = (name == Some(MANAGED_FIELDS)).then_some(managed_fields);
         let of_rest = rest.filter(|_| name.is_none_or(|name| name == MANAGED_FIELDS));
         managed_gaps.before_member(managed, walk);

@@ -25,7 +25,7 @@ pub(crate) const NAMES: [&str; 11] = [
     "oldObject",
 ];
 
-/// Where in the compacted review that stands which rules ask about.
+/// Where in the compacted review the values stand that rules ask about.
 #[derive(Debug)]
 pub(crate) struct RequestNotes {
     resource: Option<ResourceNotes>,
@@ -42,7 +42,7 @@ pub(crate) struct RequestNotes {
 }
 
 impl RequestNotes {
-    /// Of a request that is about to be read.
+    /// For a request that is about to be read.
     pub(crate) fn new(walk: Walk) -> Self {
         Self {
             resource: None,

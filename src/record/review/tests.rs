@@ -75,7 +75,7 @@ fn a_uid_of_any_characters_comes_back_as_the_same_text() {
         let body = with(&format!("\"request\" : {{ \"u\\u0069d\" : \"{uid}\" }}"));
         let reply = review(&body, None).unwrap().1;
         assert!(reply.contains(&format!("{{\"uid\":\"{uid}\",")), "{reply}");
-        // As data a lone surrogate is nothing that Rust's strings could hold.
+        // A Rust string cannot hold half of a surrogate pair: there only the bytes above are compared.
         if uid != r"\ud800" {
             let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
             let uid: String = serde_json::from_str(&format!("\"{uid}\"")).unwrap();

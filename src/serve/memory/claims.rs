@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Need;
 use crate::net::connection::{Closed, Connection};
 
+/// What is on loan, and what is kept for the next request.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// What large bodies hold, oldest first.
@@ -13,7 +14,9 @@ pub(super) struct State {
     /// The body whose lines are made beside the budget.
     pub(super) beside: Option<u64>,
     next_ticket: u64,
+    /// Small buffers that nobody uses.
     pub(super) small: Vec<Vec<u8>>,
+    /// Large buffers that nobody uses, the one used last at the end.
     pub(super) large: Vec<Vec<u8>>,
     /// Buffers handed out since the last `Memory::trim`.
     pub(super) taken: usize,
@@ -88,7 +91,8 @@ impl State {
         evicted
     }
 
-    /// A kept buffer that fits, the hottest first; one four times too large stays for those who need it.
+    /// Where in `large` a buffer fits, the one used last first. One more than four times too large is left for bodies
+    /// that need it.
     pub(super) fn spare(&self, size: usize) -> Option<usize> {
         let fits = |spare: &Vec<u8>| spare.capacity() >= size && spare.capacity() / 4 <= size;
         self.large.iter().rposition(fits)

@@ -95,7 +95,7 @@ fn a_body_larger_than_the_budget_is_received_alone() {
     memory.large().reserve(100_000, &other.need(100_000, NOW)).unwrap();
 }
 
-/// Each takes a step in turn, so that without a rule all would be half-read and stuck.
+/// All bodies grow at the same time: without the rule of `is_safe` all would be half-read and wait for each other.
 #[test]
 fn bodies_that_grow_side_by_side_past_the_budget_all_end_and_none_has_to_give_way() {
     let memory = memory(4 * MIB);
@@ -106,7 +106,7 @@ fn bodies_that_grow_side_by_side_past_the_budget_all_end_and_none_has_to_give_wa
                 let (sender, size) = (Sender::new(), 3 * MIB);
                 let mut body = memory.large();
                 for step in 1..=30 {
-                    // Its bytes come fast enough.
+                    // Begins a new window, so that it never counts as slow.
                     sender.connection.resume();
                     body.reserve(step * size / 30, &sender.need(size, LONG)).unwrap();
                     thread::yield_now();
@@ -170,16 +170,36 @@ fn lines_are_charged_beside_their_body_and_those_of_one_body_are_made_beside_the
         body.reserve(MIB, &sender.need(MIB, NOW)).unwrap();
     }
     let [mut first, mut second] = bodies;
-    first.reserve_lines(2 * MIB, Instant::now()).unwrap();
+    first.reserve_lines(2 * MIB, &senders[0].need(MIB, NOW)).unwrap();
     assert_eq!(memory.lock().charged(), 4 * MIB);
-    second.reserve_lines(2 * MIB, Instant::now()).unwrap();
+    second.reserve_lines(2 * MIB, &senders[1].need(MIB, NOW)).unwrap();
     assert_eq!(memory.lock().charged(), 4 * MIB);
     let mut third = memory.large();
     drop(first);
     third.reserve(2 * MIB, &senders[0].need(2 * MIB, NOW)).unwrap();
-    assert_eq!(third.reserve_lines(4 * MIB, Instant::now()), Err(NoMemory::NotInTime), "one at a time");
+    assert_eq!(third.reserve_lines(4 * MIB, &senders[0].need(2 * MIB, NOW)), Err(NoMemory::NotInTime), "one at a time");
     drop(second);
-    third.reserve_lines(4 * MIB, Instant::now()).unwrap();
+    third.reserve_lines(4 * MIB, &senders[0].need(2 * MIB, NOW)).unwrap();
+}
+
+#[test]
+fn lines_of_a_list_in_a_small_buffer_are_charged_if_it_is_no_small_list() {
+    let (memory, sender) = (memory(MIB), Sender::complete());
+    let need = Need { announced: None, ..sender.need(32 * MIB, NOW) };
+    let lines_of = |length: usize| {
+        let mut body = memory.small();
+        body.reserve(length, &need).unwrap();
+        body.bytes.resize(length, b' ');
+        body.reserve_lines(600_000, &need).map(|()| body)
+    };
+    let small = lines_of(SMALL_LIST).unwrap();
+    assert_eq!(memory.lock().charged(), 0);
+    let large = lines_of(SMALL).unwrap();
+    assert_eq!(memory.lock().charged(), 600_000);
+    let beside = lines_of(SMALL).unwrap();
+    assert_eq!(lines_of(SMALL).unwrap_err(), NoMemory::NotInTime);
+    drop((small, large, beside));
+    assert_eq!(memory.lock().charged(), 0);
 }
 
 #[test]
