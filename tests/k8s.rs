@@ -97,8 +97,9 @@ fn added_arguments(component: &str) -> Vec<String> {
     let kustomization = documents(&directory().join(component).join("kustomization.yaml"));
     let patches = kustomization[0]["patches"].as_array().unwrap();
     let operations = patches.iter().filter_map(|patch| patch["patch"].as_str()).flat_map(|patch| {
-        let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
-        operations
+        // The others are pieces of objects, and none of them holds arguments.
+        let patch: Value = serde_norway::from_str(patch).unwrap();
+        patch.as_array().cloned().unwrap_or_default()
     });
     let arguments = operations
         .filter(|operation| operation["op"] != "test" && operation["path"].as_str().unwrap().contains("/args/"))
@@ -330,6 +331,7 @@ fn arguments_that_components_add_are_taken() {
     assert_eq!(with("components/audit-webhook").http_port, Some(8080));
     assert!(with("components/fail-closed").logger_sync);
     assert_eq!(with("components/persistent-volumes").logger_max_backups, 15);
+    assert_eq!(with("components/host-network").server_port, 8443);
     assert_eq!(with("components/sources").sources_filename, Some("/etc/kube-audit-rest/sources".into()));
 }
 
@@ -355,15 +357,50 @@ fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
     assert_eq!(service["namespace"], ports["metadata"]["namespace"]);
 
     let closed = object("components/fail-closed/webhook.yaml", "ValidatingWebhookConfiguration");
-    let [refusing, recording, deleted] = closed["webhooks"].as_array().unwrap().as_slice() else {
-        panic!("two webhooks, and the base's second one deleted");
+    let [refusing, recording] = closed["webhooks"].as_array().unwrap().as_slice() else {
+        panic!("two webhooks");
     };
-    assert_eq!(*deleted, json!({"name": base["webhooks"][1]["name"], "$patch": "delete"}));
+    assert_eq!(refusing["name"], base["webhooks"][0]["name"]);
+    assert_eq!(recording["name"], base["webhooks"][1]["name"]);
     assert_eq!(refusing["failurePolicy"], "Fail");
-    assert_eq!(recording["failurePolicy"], "Ignore");
+    // The base says Ignore, and nothing here changes it.
+    assert_eq!((recording.get("failurePolicy"), &base["webhooks"][1]["failurePolicy"]), (None, &json!("Ignore")));
     // No request is in both, and none in neither.
     let exempt = |webhook: &Value| webhook["matchConditions"][0]["expression"].as_str().unwrap().to_owned();
     assert_eq!(exempt(refusing), format!("!{}", exempt(recording)));
+}
+
+/// A path that the manifests do not have is no apply's to take away: the token in it belongs to sources.sh.
+#[test]
+fn with_sources_no_webhook_has_a_path_in_whatever_order_the_components_come() {
+    let base = object("base/webhook.yaml", "ValidatingWebhookConfiguration");
+    let sources = &documents(&directory().join("components/sources/kustomization.yaml"))[0];
+    let patches = sources["patches"].as_array().unwrap();
+    let patch = patches.iter().find(|patch| patch["target"]["kind"] == "ValidatingWebhookConfiguration").unwrap();
+    let operations: Value = serde_norway::from_str(patch["patch"].as_str().unwrap()).unwrap();
+    let removed: Vec<_> = (0..base["webhooks"].as_array().unwrap().len())
+        .map(|index| json!({"op": "remove", "path": format!("/webhooks/{index}/clientConfig/service/path")}))
+        .collect();
+    assert_eq!(operations, json!(removed));
+    // No component adds a webhook or a path behind this one's back.
+    let names: BTreeSet<_> = base["webhooks"].as_array().unwrap().iter().map(|it| it["name"].to_string()).collect();
+    let closed = object("components/fail-closed/webhook.yaml", "ValidatingWebhookConfiguration");
+    for webhook in closed["webhooks"].as_array().unwrap() {
+        assert!(names.contains(&webhook["name"].to_string()), "{}", webhook["name"]);
+        assert_eq!(webhook.get("clientConfig"), None);
+    }
+}
+
+#[test]
+fn no_mesh_puts_a_proxy_before_the_receiver_and_no_selector_has_more_than_the_one_label() {
+    let deployment = deployment();
+    let template = &deployment["spec"]["template"]["metadata"];
+    assert_eq!(template["labels"]["sidecar.istio.io/inject"], "false");
+    assert_eq!(template["annotations"]["linkerd.io/inject"], "disabled");
+    assert_eq!(template["labels"]["app.kubernetes.io/name"], "kube-audit-rest");
+    // A Deployment's selector cannot be changed, so an upgrade would be refused.
+    assert_eq!(deployment["spec"]["selector"], json!({"matchLabels": {"app": "kube-audit-rest"}}));
+    assert_eq!(object("base/kube-audit-rest.yaml", "Service")["spec"]["selector"], json!({"app": "kube-audit-rest"}));
 }
 
 /// The policies that are ready to be used.

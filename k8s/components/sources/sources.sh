@@ -57,6 +57,8 @@ metadata:
   namespace: $namespace
   labels:
     app: kube-audit-rest
+    app.kubernetes.io/name: kube-audit-rest
+    app.kubernetes.io/component: audit-log
 type: Opaque
 data:
   sources: $(openssl base64 -A -in "$work/sources")

@@ -156,6 +156,8 @@ metadata:
   namespace: $namespace
   labels:
     app: kube-audit-rest
+    app.kubernetes.io/name: kube-audit-rest
+    app.kubernetes.io/component: audit-log
 type: kubernetes.io/tls
 data:
   tls.crt: $(openssl base64 -A -in "$work/tls.crt")
