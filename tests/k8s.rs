@@ -684,6 +684,9 @@ fn shippers_take_lines_longer_than_the_largest_request() {
     let fluent_bit = &documents(&directory().join("shippers/fluent-bit/fluent-bit.yaml"))[0];
     let tail = &fluent_bit["pipeline"]["inputs"][0];
     assert_eq!(tail["buffer_max_size"], "64M");
+    // A shorter one has rolled files read twice, since the path fits them too.
+    assert!(tail["rotate_wait"].as_u64().unwrap() >= 10 * 365 * 86_400);
+    assert_eq!(tail.get("exclude_path"), None);
     for path in [&vector["sources"]["audit"]["include"][0], &tail["path"]] {
         assert_eq!(path, "/var/log/kube-audit-rest/*.log");
     }
