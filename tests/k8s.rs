@@ -675,6 +675,29 @@ fn handshake_failures_that_alert_are_reasons_that_exist() {
     }
 }
 
+/// OpenSearch's name for what Elasticsearch calls flattened, without its parameters.
+#[test]
+fn opensearch_s_template_is_elasticsearch_s_but_for_one_type_and_no_user_s_extra_becomes_fields() {
+    fn translated(value: &mut Value) {
+        if value["type"] == "flattened" {
+            *value = json!({"type": "flat_object"});
+        } else if let Some(members) = value.as_object_mut() {
+            members.values_mut().for_each(translated);
+        }
+    }
+    let read = |name: &str| -> Value {
+        let path = directory().join("shippers/elasticsearch").join(name);
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let mut elasticsearch = read("index-template.json");
+    let properties = &elasticsearch["template"]["mappings"]["properties"];
+    for user in [&properties["request"]["properties"]["userInfo"], &properties["user"], &properties["impersonatedUser"]] {
+        assert_eq!(user["properties"]["extra"]["type"], "flattened");
+    }
+    translated(&mut elasticsearch);
+    assert_eq!(elasticsearch, read("index-template.opensearch.json"));
+}
+
 #[test]
 fn shippers_take_lines_longer_than_the_largest_request() {
     let largest = config(&strings(&container()["args"])).max_request_size as u64;
@@ -862,6 +885,50 @@ fn the_openssl_script_refuses_what_it_does_not_understand_and_changes_nothing() 
     let output = cluster.try_run(CERTIFICATE, &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("apply the manifests first"));
+}
+
+#[test]
+fn scripts_tell_a_missing_program_from_a_missing_object_and_pass_on_the_reason() {
+    let said = |script: &str, arguments: &[&str], path: &Path| {
+        let output = Command::new("/bin/sh")
+            .arg(directory().join(script))
+            .args(arguments)
+            .env("PATH", path)
+            .env_remove("KUBECTL")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{script}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let sources = "components/sources/sources.sh";
+    let cluster = Cluster::new();
+    let place = cluster.directory.path();
+    // A PATH with what the scripts need but for these two.
+    for program in ["mktemp", "rm", "cat", "date", "sed", "sort", "uniq", "cp", "mkdir", "mv", "dirname"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+        let real = String::from_utf8(found.stdout).unwrap();
+        std::os::unix::fs::symlink(real.trim(), place.join(program)).unwrap();
+    }
+    fs::rename(place.join("kubectl"), place.join("elsewhere")).unwrap();
+    assert!(said(CERTIFICATE, &[], place).contains("no kubectl in PATH"));
+    assert!(said(sources, &["list"], place).contains("no kubectl in PATH"));
+    fs::rename(place.join("elsewhere"), place.join("kubectl")).unwrap();
+    assert!(said(CERTIFICATE, &[], place).contains("no openssl in PATH"));
+    assert!(said(sources, &["list"], place).contains("no openssl in PATH"));
+
+    let program = |name: &str, text: &str| {
+        fs::write(place.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("openssl", "echo 'no entropy today' >&2; exit 1");
+    let words = said(CERTIFICATE, &[], place);
+    assert!(words.contains("no entropy today") && words.contains("nothing was changed"), "{words}");
+    assert!(!cluster.path("patch").exists() && !cluster.path("applied").exists());
+    program("kubectl", "echo 'namespaces \"kube-audit-rest\" is forbidden' >&2; exit 1");
+    let words = said(CERTIFICATE, &[], place);
+    assert!(words.contains("is forbidden") && words.contains("get namespace kube-audit-rest failed"), "{words}");
+    let words = said(sources, &["add", "production"], place);
+    assert!(words.contains("is forbidden") && words.contains("cannot read the Secret"), "{words}");
 }
 
 #[test]
