@@ -35,7 +35,7 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s")
 }
 
-/// Every file under k8s/ whose name ends so.
+/// Every file under k8s/ whose name ends so, but for the chart's templates, which are YAML only when Helm is done.
 fn files(ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left = vec![directory()];
@@ -43,7 +43,9 @@ fn files(ending: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(&next).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                left.push(path);
+                if !path.ends_with("chart/templates") {
+                    left.push(path);
+                }
             } else if path.to_str().unwrap().ends_with(ending) {
                 found.push(path);
             }
@@ -97,8 +99,9 @@ fn added_arguments(component: &str) -> Vec<String> {
     let kustomization = documents(&directory().join(component).join("kustomization.yaml"));
     let patches = kustomization[0]["patches"].as_array().unwrap();
     let operations = patches.iter().filter_map(|patch| patch["patch"].as_str()).flat_map(|patch| {
-        let operations: Vec<Value> = serde_norway::from_str(patch).unwrap();
-        operations
+        // The others are pieces of objects, and none of them holds arguments.
+        let patch: Value = serde_norway::from_str(patch).unwrap();
+        patch.as_array().cloned().unwrap_or_default()
     });
     let arguments = operations
         .filter(|operation| operation["op"] != "test" && operation["path"].as_str().unwrap().contains("/args/"))
@@ -330,6 +333,7 @@ fn arguments_that_components_add_are_taken() {
     assert_eq!(with("components/audit-webhook").http_port, Some(8080));
     assert!(with("components/fail-closed").logger_sync);
     assert_eq!(with("components/persistent-volumes").logger_max_backups, 15);
+    assert_eq!(with("components/host-network").server_port, 8443);
     assert_eq!(with("components/sources").sources_filename, Some("/etc/kube-audit-rest/sources".into()));
 }
 
@@ -355,15 +359,75 @@ fn webhooks_ask_for_what_the_server_answers_and_cover_every_write() {
     assert_eq!(service["namespace"], ports["metadata"]["namespace"]);
 
     let closed = object("components/fail-closed/webhook.yaml", "ValidatingWebhookConfiguration");
-    let [refusing, recording, deleted] = closed["webhooks"].as_array().unwrap().as_slice() else {
-        panic!("two webhooks, and the base's second one deleted");
+    let [refusing, recording] = closed["webhooks"].as_array().unwrap().as_slice() else {
+        panic!("two webhooks");
     };
-    assert_eq!(*deleted, json!({"name": base["webhooks"][1]["name"], "$patch": "delete"}));
+    assert_eq!(refusing["name"], base["webhooks"][0]["name"]);
+    assert_eq!(recording["name"], base["webhooks"][1]["name"]);
     assert_eq!(refusing["failurePolicy"], "Fail");
-    assert_eq!(recording["failurePolicy"], "Ignore");
+    // The base says Ignore, and nothing here changes it.
+    assert_eq!((recording.get("failurePolicy"), &base["webhooks"][1]["failurePolicy"]), (None, &json!("Ignore")));
     // No request is in both, and none in neither.
     let exempt = |webhook: &Value| webhook["matchConditions"][0]["expression"].as_str().unwrap().to_owned();
     assert_eq!(exempt(refusing), format!("!{}", exempt(recording)));
+}
+
+/// That it renders what kustomize does is checked with Helm, in .ci/k8s.
+#[test]
+fn the_chart_reads_nothing_from_the_cluster_and_has_the_very_files_of_the_manifests() {
+    let chart = directory().join("chart");
+    for entry in fs::read_dir(chart.join("templates")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for word in ["lookup", "randAlphaNum", "genCA", "genSelfSignedCert", "genSignedCert", "now |", "uuidv4"] {
+            assert!(!text.contains(word), "{}: GitOps tools would render {word} differently", path.display());
+        }
+    }
+    for (name, source) in [
+        ("policy.yaml", "base/policy.yaml"),
+        ("policy-everything.yaml", "policies/everything/policy.yaml"),
+        ("policy-people-only.yaml", "policies/people-only/policy.yaml"),
+        ("rules.yaml", "monitoring/rules.yaml"),
+        ("dashboard.json", "monitoring/dashboard.json"),
+    ] {
+        assert_eq!(fs::read(chart.join("files").join(name)).unwrap(), fs::read(directory().join(source)).unwrap());
+    }
+    let description = &documents(&chart.join("Chart.yaml"))[0];
+    assert_eq!(description["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(description["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+/// A path that the manifests do not have is no apply's to take away: the token in it belongs to sources.sh.
+#[test]
+fn with_sources_no_webhook_has_a_path_in_whatever_order_the_components_come() {
+    let base = object("base/webhook.yaml", "ValidatingWebhookConfiguration");
+    let sources = &documents(&directory().join("components/sources/kustomization.yaml"))[0];
+    let patches = sources["patches"].as_array().unwrap();
+    let patch = patches.iter().find(|patch| patch["target"]["kind"] == "ValidatingWebhookConfiguration").unwrap();
+    let operations: Value = serde_norway::from_str(patch["patch"].as_str().unwrap()).unwrap();
+    let removed: Vec<_> = (0..base["webhooks"].as_array().unwrap().len())
+        .map(|index| json!({"op": "remove", "path": format!("/webhooks/{index}/clientConfig/service/path")}))
+        .collect();
+    assert_eq!(operations, json!(removed));
+    // No component adds a webhook or a path behind this one's back.
+    let names: BTreeSet<_> = base["webhooks"].as_array().unwrap().iter().map(|it| it["name"].to_string()).collect();
+    let closed = object("components/fail-closed/webhook.yaml", "ValidatingWebhookConfiguration");
+    for webhook in closed["webhooks"].as_array().unwrap() {
+        assert!(names.contains(&webhook["name"].to_string()), "{}", webhook["name"]);
+        assert_eq!(webhook.get("clientConfig"), None);
+    }
+}
+
+#[test]
+fn no_mesh_puts_a_proxy_before_the_receiver_and_no_selector_has_more_than_the_one_label() {
+    let deployment = deployment();
+    let template = &deployment["spec"]["template"]["metadata"];
+    assert_eq!(template["labels"]["sidecar.istio.io/inject"], "false");
+    assert_eq!(template["annotations"]["linkerd.io/inject"], "disabled");
+    assert_eq!(template["labels"]["app.kubernetes.io/name"], "kube-audit-rest");
+    // A Deployment's selector cannot be changed, so an upgrade would be refused.
+    assert_eq!(deployment["spec"]["selector"], json!({"matchLabels": {"app": "kube-audit-rest"}}));
+    assert_eq!(object("base/kube-audit-rest.yaml", "Service")["spec"]["selector"], json!({"app": "kube-audit-rest"}));
 }
 
 /// The policies that are ready to be used.
@@ -611,6 +675,29 @@ fn handshake_failures_that_alert_are_reasons_that_exist() {
     }
 }
 
+/// OpenSearch's name for what Elasticsearch calls flattened, without its parameters.
+#[test]
+fn opensearch_s_template_is_elasticsearch_s_but_for_one_type_and_no_user_s_extra_becomes_fields() {
+    fn translated(value: &mut Value) {
+        if value["type"] == "flattened" {
+            *value = json!({"type": "flat_object"});
+        } else if let Some(members) = value.as_object_mut() {
+            members.values_mut().for_each(translated);
+        }
+    }
+    let read = |name: &str| -> Value {
+        let path = directory().join("shippers/elasticsearch").join(name);
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let mut elasticsearch = read("index-template.json");
+    let properties = &elasticsearch["template"]["mappings"]["properties"];
+    for user in [&properties["request"]["properties"]["userInfo"], &properties["user"], &properties["impersonatedUser"]] {
+        assert_eq!(user["properties"]["extra"]["type"], "flattened");
+    }
+    translated(&mut elasticsearch);
+    assert_eq!(elasticsearch, read("index-template.opensearch.json"));
+}
+
 #[test]
 fn shippers_take_lines_longer_than_the_largest_request() {
     let largest = config(&strings(&container()["args"])).max_request_size as u64;
@@ -620,6 +707,9 @@ fn shippers_take_lines_longer_than_the_largest_request() {
     let fluent_bit = &documents(&directory().join("shippers/fluent-bit/fluent-bit.yaml"))[0];
     let tail = &fluent_bit["pipeline"]["inputs"][0];
     assert_eq!(tail["buffer_max_size"], "64M");
+    // A shorter one has rolled files read twice, since the path fits them too.
+    assert!(tail["rotate_wait"].as_u64().unwrap() >= 10 * 365 * 86_400);
+    assert_eq!(tail.get("exclude_path"), None);
     for path in [&vector["sources"]["audit"]["include"][0], &tail["path"]] {
         assert_eq!(path, "/var/log/kube-audit-rest/*.log");
     }
@@ -795,6 +885,50 @@ fn the_openssl_script_refuses_what_it_does_not_understand_and_changes_nothing() 
     let output = cluster.try_run(CERTIFICATE, &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("apply the manifests first"));
+}
+
+#[test]
+fn scripts_tell_a_missing_program_from_a_missing_object_and_pass_on_the_reason() {
+    let said = |script: &str, arguments: &[&str], path: &Path| {
+        let output = Command::new("/bin/sh")
+            .arg(directory().join(script))
+            .args(arguments)
+            .env("PATH", path)
+            .env_remove("KUBECTL")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{script}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let sources = "components/sources/sources.sh";
+    let cluster = Cluster::new();
+    let place = cluster.directory.path();
+    // A PATH with what the scripts need but for these two.
+    for program in ["mktemp", "rm", "cat", "date", "sed", "sort", "uniq", "cp", "mkdir", "mv", "dirname"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+        let real = String::from_utf8(found.stdout).unwrap();
+        std::os::unix::fs::symlink(real.trim(), place.join(program)).unwrap();
+    }
+    fs::rename(place.join("kubectl"), place.join("elsewhere")).unwrap();
+    assert!(said(CERTIFICATE, &[], place).contains("no kubectl in PATH"));
+    assert!(said(sources, &["list"], place).contains("no kubectl in PATH"));
+    fs::rename(place.join("elsewhere"), place.join("kubectl")).unwrap();
+    assert!(said(CERTIFICATE, &[], place).contains("no openssl in PATH"));
+    assert!(said(sources, &["list"], place).contains("no openssl in PATH"));
+
+    let program = |name: &str, text: &str| {
+        fs::write(place.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("openssl", "echo 'no entropy today' >&2; exit 1");
+    let words = said(CERTIFICATE, &[], place);
+    assert!(words.contains("no entropy today") && words.contains("nothing was changed"), "{words}");
+    assert!(!cluster.path("patch").exists() && !cluster.path("applied").exists());
+    program("kubectl", "echo 'namespaces \"kube-audit-rest\" is forbidden' >&2; exit 1");
+    let words = said(CERTIFICATE, &[], place);
+    assert!(words.contains("is forbidden") && words.contains("get namespace kube-audit-rest failed"), "{words}");
+    let words = said(sources, &["add", "production"], place);
+    assert!(words.contains("is forbidden") && words.contains("cannot read the Secret"), "{words}");
 }
 
 #[test]

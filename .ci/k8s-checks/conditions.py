@@ -80,6 +80,29 @@ def main() -> None:
         made("pods", "", "CREATE", node, namespace="kube-audit-rest"),
     ]
 
+    # Without these a cluster cannot get the node on which the receiver would start, nor elect a leader.
+    def service_account(namespace: str) -> dict:
+        return {"username": f"system:serviceaccount:{namespace}:{namespace}",
+                "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]}
+
+    indispensable = [
+        made("nodeclaims", "karpenter.sh", "CREATE", service_account("karpenter")),
+        made("machines", "cluster.x-k8s.io", "CREATE", service_account("capi-system"), namespace="clusters"),
+        made("nodes", "", "CREATE", {"username": "eks:node-manager", "groups": ["system:authenticated"]}),
+        made("pods", "", "CREATE", {"username": "eks:fargate-scheduler", "groups": ["system:authenticated"]},
+             subResource="binding", namespace="shop"),
+        made("nodes", "", "UPDATE", {"username": "aksService", "groups": ["system:masters"]}),
+        made("ipamblocks", "crd.projectcalico.org", "UPDATE", service_account("calico-system")),
+        made("leases", "coordination.k8s.io", "CREATE", service_account("shop"), namespace="shop"),
+        made("leases", "coordination.k8s.io", "DELETE", alice, namespace="shop"),
+        made("deployments", "apps", "UPDATE", alice, namespace="kube-audit-rest"),
+    ]
+    refused_while_down = [
+        made("deployments", "apps", "CREATE", alice, namespace="shop"),
+        made("pods", "", "CONNECT", service_account("shop"), subResource="exec", namespace="shop"),
+        made("clusterrolebindings", "rbac.authorization.k8s.io", "CREATE", alice),
+    ]
+
     def heartbeat(request: dict) -> bool:
         resource = (request["resource"].get("group", ""), request["resource"]["resource"])
         if resource == ("coordination.k8s.io", "leases"):
@@ -98,8 +121,9 @@ def main() -> None:
                 continue
             webhooks = [(w, programs(w)) for w in document["webhooks"]]
             gap = any(w.get("namespaceSelector") for w in document["webhooks"])
+            fail_closed = any(w["failurePolicy"] == "Fail" for w in document["webhooks"])
             sent = left_out = 0
-            for request in recorded + heartbeats + others:
+            for request in recorded + heartbeats + others + indispensable + refused_while_down:
                 seen = as_the_api_server(request)
                 activation = {"request": celpy.json_to_cel(seen)}
                 matching = []
@@ -114,6 +138,11 @@ def main() -> None:
                         matching.append(webhook["name"])
                 if "less-is-recorded" in path:
                     continue
+                refused = [w["name"] for w, _ in webhooks if w["name"] in matching and w["failurePolicy"] == "Fail"]
+                if request in indispensable and refused:
+                    sys.exit(f"{path}: {refused} would refuse {json.dumps(seen)[:400]}")
+                if request in refused_while_down and not refused and fail_closed:
+                    sys.exit(f"{path}: {json.dumps(seen)[:400]} would pass unrecorded")
                 own = request.get("namespace") == "kube-audit-rest"
                 expected = 0 if heartbeat(request) or gap and own and not own_recorded(request) else 1
                 if len(matching) != expected:

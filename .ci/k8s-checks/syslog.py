@@ -236,4 +236,5 @@ action(type="omfile" file="{received}" template="line" flushOnTXEnd="on")
         shutil.rmtree(work, ignore_errors=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

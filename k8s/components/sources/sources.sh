@@ -39,13 +39,26 @@ list) ;;
     ;;
 esac
 
+for program in "$kubectl" openssl; do
+    command -v "$program" >/dev/null || {
+        echo "sources.sh: no $program in PATH: install it" >&2
+        exit 1
+    }
+done
+
 umask 077
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 # --ignore-not-found: no Secret yet is no lines yet; any other failure must not end in an empty file that is stored.
-"$kubectl" -n "$namespace" get secret "$name-sources" --ignore-not-found -o 'jsonpath={.data.sources}' >"$work/base64"
-openssl base64 -d -A -in "$work/base64" >"$work/sources"
+"$kubectl" -n "$namespace" get secret "$name-sources" --ignore-not-found -o 'jsonpath={.data.sources}' >"$work/base64" || {
+    echo "sources.sh: kubectl cannot read the Secret $name-sources in $namespace; its reason stands above" >&2
+    exit 1
+}
+openssl base64 -d -A -in "$work/base64" >"$work/sources" || {
+    echo "sources.sh: the Secret $name-sources cannot be decoded; its lines are left as they are" >&2
+    exit 1
+}
 
 store() {
     # Server-side: a client-side apply would copy the tokens into an annotation.
@@ -57,6 +70,8 @@ metadata:
   namespace: $namespace
   labels:
     app: kube-audit-rest
+    app.kubernetes.io/name: kube-audit-rest
+    app.kubernetes.io/component: audit-log
 type: Opaque
 data:
   sources: $(openssl base64 -A -in "$work/sources")
@@ -84,7 +99,10 @@ use)
         exit 1
     fi
     webhooks=$("$kubectl" get validatingwebhookconfiguration "$name" \
-        -o 'jsonpath={range .webhooks[*]}{.name}{"\n"}{end}')
+        -o 'jsonpath={range .webhooks[*]}{.name}{"\n"}{end}') || {
+        echo "sources.sh: kubectl cannot read the ValidatingWebhookConfiguration $name; its reason stands above" >&2
+        exit 1
+    }
     patch=
     index=0
     for webhook in $webhooks; do

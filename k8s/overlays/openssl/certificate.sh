@@ -71,16 +71,21 @@ trap 'exit 1' HUP INT TERM
 
 webhooks=
 if [ -z "$output" ]; then
+    command -v "$kubectl" >"$work/answer" || {
+        echo "certificate.sh: no $kubectl in PATH: install it, or name it in KUBECTL" >&2
+        exit 1
+    }
     # Asked first, so that a typing error or a missing right ends here and changes nothing.
-    "$kubectl" get namespace "$namespace" -o name >"$work/answer" || {
-        echo "certificate.sh: no namespace $namespace: apply the manifests first" >&2
-        exit 1
+    must_exist() {
+        # What kubectl says stands above: not found, no right, or no API server.
+        "$kubectl" get "$@" >"$work/answer" || {
+            echo "certificate.sh: kubectl get $1 $2 failed; if there is none: apply the manifests first" >&2
+            exit 1
+        }
     }
-    webhooks=$("$kubectl" get validatingwebhookconfiguration "$name" \
-        -o 'jsonpath={range .webhooks[*]}{.name}{"\n"}{end}') || {
-        echo "certificate.sh: no ValidatingWebhookConfiguration $name: apply the manifests first" >&2
-        exit 1
-    }
+    must_exist namespace "$namespace" -o name
+    must_exist validatingwebhookconfiguration "$name" -o 'jsonpath={range .webhooks[*]}{.name}{"\n"}{end}'
+    webhooks=$(cat "$work/answer")
     "$kubectl" get validatingwebhookconfiguration "$name" \
         -o 'jsonpath={.webhooks[0].clientConfig.caBundle}' >"$work/bundle.base64"
 fi
@@ -104,9 +109,13 @@ authorityKeyIdentifier = keyid:always
 subjectAltName = DNS:$name.$namespace.svc,DNS:$name.$namespace.svc.cluster.local$sans
 TEXT
 
+command -v openssl >"$work/answer" || {
+    echo "certificate.sh: no openssl in PATH: install it" >&2
+    exit 1
+}
 say_why() {
     cat "$work/errors" >&2
-    echo "certificate.sh: openssl failed" >&2
+    echo "certificate.sh: openssl failed, its reason stands above; nothing was changed" >&2
     exit 1
 }
 {
@@ -156,6 +165,8 @@ metadata:
   namespace: $namespace
   labels:
     app: kube-audit-rest
+    app.kubernetes.io/name: kube-audit-rest
+    app.kubernetes.io/component: audit-log
 type: kubernetes.io/tls
 data:
   tls.crt: $(openssl base64 -A -in "$work/tls.crt")
