@@ -691,7 +691,8 @@ fn opensearch_s_template_is_elasticsearch_s_but_for_one_type_and_no_user_s_extra
     };
     let mut elasticsearch = read("index-template.json");
     let properties = &elasticsearch["template"]["mappings"]["properties"];
-    for user in [&properties["request"]["properties"]["userInfo"], &properties["user"], &properties["impersonatedUser"]] {
+    for user in [&properties["request"]["properties"]["userInfo"], &properties["user"], &properties["impersonatedUser"]]
+    {
         assert_eq!(user["properties"]["extra"]["type"], "flattened");
     }
     translated(&mut elasticsearch);
