@@ -1,12 +1,14 @@
 //! Rolled files: which there are, a name for the next, and which may go.
 
-use std::fs::{DirEntry, File};
+use std::fs::{DirEntry, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::fs::Fs;
 use super::names::{Names, STAMP_LENGTH, Stamp, parse_time};
+use super::open::O_NONBLOCK;
 
 /// The rolled files of one log.
 #[derive(Debug, Clone)]
@@ -127,7 +129,12 @@ pub(super) fn first_timestamp(path: &Path) -> io::Result<Option<u64>> {
     const LONGEST: u64 = 64 << 20;
     const MEMBER: &[u8] = b"\"requestReceivedTimestamp\":\"";
     let mut line = Vec::new();
-    BufReader::new(File::open(path)?.take(LONGEST)).read_until(b'\n', &mut line)?;
+    // Opening a FIFO that somebody has put there would wait for its writer.
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    BufReader::new(file.take(LONGEST)).read_until(b'\n', &mut line)?;
     let member = line.windows(MEMBER.len()).rposition(|window| window == MEMBER);
     let text = member.and_then(|at| line.get(at + MEMBER.len()..)?.get(..STAMP_LENGTH));
     let stamp = text.map(|text| text.iter().map(|byte| if *byte == b':' { b'-' } else { *byte }).collect::<Vec<u8>>());
@@ -221,5 +228,15 @@ mod tests {
             std::fs::write(file.path(), content).unwrap();
             assert_eq!(first_timestamp(file.path()).unwrap(), expected, "{content}");
         }
+    }
+
+    #[test]
+    fn a_fifo_that_somebody_puts_in_the_logs_place_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("audit.log");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let (told, tells) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(first_timestamp(&fifo).unwrap()));
+        assert_eq!(tells.recv_timeout(Duration::from_secs(10)), Ok(None));
     }
 }

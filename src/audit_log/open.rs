@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use super::fs::Fs;
 use super::proc::ProcessIds;
 
+/// A FIFO is opened without waiting for its other end (open(2)).
+pub(super) const O_NONBLOCK: i32 = 0o4000;
+
 /// Tells a file from any other that its path may come to name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {

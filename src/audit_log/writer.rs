@@ -94,8 +94,13 @@ impl Writer {
                 Ok(()) => Probe::Scratch(file.scratch_path()),
                 Err(_) => Probe::Fails,
             },
-            Sink::Stream(stream) if stream.may_work(self.broken_pipe) => Probe::Hope,
-            Sink::Stream(_) => Probe::Fails,
+            Sink::Stream(stream) => {
+                if stream.may_work(self.broken_pipe) {
+                    Probe::Hope
+                } else {
+                    Probe::Fails
+                }
+            }
         }
     }
 }
