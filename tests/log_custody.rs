@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -420,6 +420,23 @@ fn standard_output_and_standard_error_in_one_file_that_is_not_appended_to_are_re
     assert_eq!(command.status().unwrap().code(), Some(1));
     let said = fs::read_to_string(file).unwrap();
     assert!(said.contains("is the same file as standard error: redirect with >> instead of >"), "{said}");
+}
+
+#[test]
+fn one_pipe_for_standard_output_and_standard_error_is_warned_of_at_the_start() {
+    let setup = Setup::new().without("logger-filename").switch("audit-to-std-log");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = setup.command();
+    let mut program = command.stderr(writer.try_clone().unwrap()).stdout(writer).spawn().unwrap();
+    // It has the writing end still.
+    drop(command);
+    let warns = |line: &str| line.contains("standard output is also standard error");
+    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+    // Both are said at the start, the warning first.
+    let found = lines.find(|line| warns(line) || line.contains("\"listening\"")).unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(warns(&found), "{found}");
 }
 
 #[test]

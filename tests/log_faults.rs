@@ -687,6 +687,30 @@ fn a_fifo_without_a_reader_is_waited_for_with_a_word_and_works_again_when_a_read
 }
 
 #[test]
+fn a_fifo_whose_reader_made_it_anew_is_written_again_from_a_whole_line_on() {
+    let setup = Setup::new();
+    let fifo = fifo(&setup);
+    let first = reader(&fifo);
+    let server = setup.flag("logger-filename", fifo.to_str().unwrap()).start();
+    let mut reader = first.join().unwrap();
+    for _ in 0..2 {
+        assert_eq!(send_one(&server).status, 200);
+        common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
+        // As a sidecar that is started again: rm -f, mkfifo, read.
+        fs::remove_file(&fifo).unwrap();
+        run("mkfifo", &[fifo.to_str().unwrap()]);
+        drop(reader);
+        let next = self::reader(&fifo);
+        assert_unavailable(&send_one(&server));
+        reader = next.join().unwrap();
+        server.wait_for_readiness(200);
+    }
+    assert_eq!(send_one(&server).status, 200);
+    common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
+    assert_eq!(ended_outages(&server), 2);
+}
+
+#[test]
 #[ignore = "takes half a minute; .ci/run runs it"]
 fn a_fifo_that_nobody_reads_ends_the_start_after_half_a_minute_with_one_clear_line() {
     let setup = Setup::new();

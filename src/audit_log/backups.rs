@@ -1,12 +1,14 @@
 //! Rolled files: which there are, a name for the next, and which may go.
 
-use std::fs::{DirEntry, File};
+use std::fs::{DirEntry, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::fs::Fs;
 use super::names::{Names, STAMP_LENGTH, Stamp, parse_time};
+use super::open::O_NONBLOCK;
 
 /// The rolled files of one log.
 #[derive(Debug, Clone)]
@@ -131,7 +133,12 @@ pub(super) fn first_timestamp(path: &Path) -> io::Result<Option<u64>> {
     /// Longer lines are not read to their ends.
     const LONGEST: u64 = 64 << 20;
     const PIECE: usize = 64 << 10;
-    let mut reader = BufReader::with_capacity(PIECE, File::open(path)?.take(LONGEST));
+    // Opening a FIFO that somebody has put there would wait for its writer.
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut reader = BufReader::with_capacity(PIECE, file.take(LONGEST));
     // A piece of the line, and before it the end of the last piece, in which a member may have begun.
     let mut piece = Vec::new();
     let mut found = None;
@@ -256,5 +263,15 @@ mod tests {
             std::fs::write(file.path(), content).unwrap();
             assert_eq!(first_timestamp(file.path()).unwrap(), Some(100), "{before}");
         }
+    }
+
+    #[test]
+    fn a_fifo_that_somebody_puts_in_the_logs_place_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("audit.log");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let (told, tells) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(first_timestamp(&fifo).unwrap()));
+        assert_eq!(tells.recv_timeout(Duration::from_secs(10)), Ok(None));
     }
 }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use super::fs::Fs;
 use super::proc::ProcessIds;
 
+/// A FIFO is opened without waiting for its other end (open(2)).
+pub(super) const O_NONBLOCK: i32 = 0o4000;
+
 /// What tells a file from any other that the same path may name later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
-use super::open::Identity;
+use super::open::{Identity, O_NONBLOCK};
 use super::status::LogStatus;
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::labels::AppendFault;
 
-const O_NONBLOCK: i32 = 0o4000;
 /// The error of opening a FIFO for writing that nobody has opened for reading.
 const ENXIO: i32 = 6;
 
@@ -56,20 +55,26 @@ impl Stream {
         let inherited = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
         let inherited = File::from(inherited);
         let metadata = inherited.metadata().map_err(failed)?;
+        let messages = std::io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
+        let messages = File::from(messages).metadata().map_err(failed)?;
+        let is_shared = Identity::of(&messages) == Identity::of(&metadata);
         let file = if leads_nowhere(&metadata) {
             return Err(OpenError::Stdout("is closed or /dev/null: audit lines would be lost"));
         } else if metadata.is_file() && !is_appending().map_err(failed)? {
             // Not opened for appending, it would be written at an offset of ours, and have a hole of NULs once somebody
             // truncates it. It is opened again for appending, unless the messages go there too, at such an offset.
-            let messages = std::io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
-            let messages = File::from(messages).metadata().map_err(failed)?;
-            if Identity::of(&messages) == Identity::of(&metadata) {
+            if is_shared {
                 return Err(OpenError::Stdout("is the same file as standard error: redirect with >> instead of >"));
             }
             fs.open(OpenOptions::new().append(true), Path::new("/proc/self/fd/1")).map_err(failed)?
         } else {
             inherited
         };
+        if is_shared {
+            status
+                .diagnostics
+                .warn("standard output is also standard error: messages may stand within audit lines", &[]);
+        }
         Ok(Self { fs, file, name: name.to_owned(), fifo: None, status, rest: Vec::new(), broken_pipe: false })
     }
 
@@ -138,11 +143,31 @@ impl Stream {
 
     /// After a failure, whether the next append may succeed as far as can be told without writing a line: a FIFO has a
     /// reader again, a full pipe may have been read from. Standard output whose reader is gone stays so.
-    pub(super) fn may_work(&self) -> bool {
-        match &self.fifo {
-            Some(path) => open_if_read(&self.fs, path).is_ok_and(|file| file.is_some()),
-            None => !self.broken_pipe,
+    pub(super) fn may_work(&mut self) -> bool {
+        let Some(path) = &self.fifo else {
+            return !self.broken_pipe;
+        };
+        let Ok(Some(found)) = open_if_read(&self.fs, path) else {
+            return false;
+        };
+        !self.broken_pipe || self.follow(found).is_ok()
+    }
+
+    /// A reader that starts anew may have replaced the FIFO that nobody reads any more by one of its own, `found`.
+    fn follow(&mut self, found: File) -> io::Result<()> {
+        let metadata = self.fs.metadata_of(&found)?;
+        if !metadata.file_type().is_fifo() {
+            return Err(io::Error::other("is no FIFO any more"));
         }
+        if Identity::of(&metadata) != Identity::of(&self.fs.metadata_of(&self.file)?) {
+            // Not opened again in blocking mode: that would wait if the reader went meanwhile.
+            self.file = found;
+            // Of a line that the other FIFO's reader has the beginning of.
+            self.rest.clear();
+            self.status.metrics.log_reopens.increment();
+            self.status.info("audit log opened anew", &self.name, &[]);
+        }
+        Ok(())
     }
 }
 

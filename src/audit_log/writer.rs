@@ -88,8 +88,13 @@ impl Writer {
                 Ok(()) => Probe::Scratch(file.scratch_path()),
                 Err(_) => Probe::Fails,
             },
-            Sink::Stream(stream) if stream.may_work() => Probe::MayWork,
-            Sink::Stream(_) => Probe::Fails,
+            Sink::Stream(stream) => {
+                if stream.may_work() {
+                    Probe::MayWork
+                } else {
+                    Probe::Fails
+                }
+            }
         }
     }
 }

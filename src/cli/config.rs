@@ -152,6 +152,10 @@ impl Config {
             ),
             (self.logger_max_backups < 0, "--logger-max-backups=-1 is taken as 0, as the original does: all are kept"),
             (
+                (1..self.logger_max_size).contains(&self.logger_max_total_size),
+                "--logger-max-total-size is less than --logger-max-size: a full log is deleted as soon as it is rolled",
+            ),
+            (
                 self.max_inflight_size < self.max_request_size,
                 "--max-inflight-size is less than --max-request-size: a body larger than it is read alone, and memory \
                  is bounded by --max-request-size",

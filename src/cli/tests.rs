@@ -284,6 +284,9 @@ fn flags_that_cancel_or_weaken_each_other_are_warned_about() {
     assert_eq!(count(&["--http-port=80"]), 2);
     assert_eq!(count(&["--http-port=80", "--sources-filename=/x"]), 1);
     assert_eq!(count(&["--max-inflight-size=31"]), 1);
+    assert_eq!(count(&["--logger-max-total-size=499"]), 1);
+    assert_eq!(count(&["--logger-max-total-size=500"]), 0);
+    assert_eq!(count(&["--logger-max-total-size=499", "--logger-max-size=0"]), 0);
 }
 
 fn word() -> impl Strategy<Value = OsString> {
