@@ -666,10 +666,10 @@ fn the_dashboard_shows_in_colours_what_must_not_be_and_no_two_units_on_one_axis(
     let text = fs::read_to_string(directory().join("monitoring/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    let panel = |title: &str| {
-        panels.iter().find(|panel| panel["title"] == title).unwrap_or_else(|| panic!("no panel {title}"))
-    };
-    for title in ["Replicas ready", "Certificate ends in", "Appends that failed", "Passed unrecorded", "Append errors"] {
+    let panel =
+        |title: &str| panels.iter().find(|panel| panel["title"] == title).unwrap_or_else(|| panic!("no panel {title}"));
+    for title in ["Replicas ready", "Certificate ends in", "Appends that failed", "Passed unrecorded", "Append errors"]
+    {
         let steps = panel(title)["fieldConfig"]["defaults"]["thresholds"]["steps"].as_array().unwrap();
         assert!(steps.len() > 1 && steps.iter().any(|step| step["color"] == "red"), "{title}");
     }
@@ -713,7 +713,8 @@ fn opensearch_s_template_is_elasticsearch_s_but_for_one_type_and_no_user_s_extra
     };
     let mut elasticsearch = read("index-template.json");
     let properties = &elasticsearch["template"]["mappings"]["properties"];
-    for user in [&properties["request"]["properties"]["userInfo"], &properties["user"], &properties["impersonatedUser"]] {
+    for user in [&properties["request"]["properties"]["userInfo"], &properties["user"], &properties["impersonatedUser"]]
+    {
         assert_eq!(user["properties"]["extra"]["type"], "flattened");
     }
     translated(&mut elasticsearch);
