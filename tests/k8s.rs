@@ -662,6 +662,28 @@ fn every_metric_that_a_rule_or_a_panel_names_exists() {
 }
 
 #[test]
+fn the_dashboard_shows_in_colours_what_must_not_be_and_no_two_units_on_one_axis() {
+    let text = fs::read_to_string(directory().join("monitoring/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let panel =
+        |title: &str| panels.iter().find(|panel| panel["title"] == title).unwrap_or_else(|| panic!("no panel {title}"));
+    for title in ["Replicas ready", "Certificate ends in", "Appends that failed", "Passed unrecorded", "Append errors"]
+    {
+        let steps = panel(title)["fieldConfig"]["defaults"]["thresholds"]["steps"].as_array().unwrap();
+        assert!(steps.len() > 1 && steps.iter().any(|step| step["color"] == "red"), "{title}");
+    }
+    for title in ["CPU and descriptors", "fdatasync"] {
+        let second = &panel(title)["fieldConfig"]["overrides"][0];
+        assert_eq!(second["matcher"], json!({"id": "byFrameRefID", "options": "B"}), "{title}");
+        let right = json!({"id": "custom.axisPlacement", "value": "right"});
+        assert!(second["properties"].as_array().unwrap().contains(&right), "{title}");
+    }
+    let variables: Vec<_> = dashboard["templating"]["list"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(variables, ["datasource", "namespace", "pod"]);
+}
+
+#[test]
 fn handshake_failures_that_alert_are_reasons_that_exist() {
     let page = Metrics::new().render("1");
     let rules = object("monitoring/rules.yaml", "PrometheusRule");
