@@ -282,7 +282,8 @@ fn is_decimal(text: &str) -> bool {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let some = !(whole.is_empty() && fraction.is_empty()) && !exponent.is_empty();
+    let mantissa_is_empty = whole.is_empty() && fraction.is_empty();
+    let some = !mantissa_is_empty && !exponent.is_empty();
     some && are_digits(whole) && are_digits(fraction) && are_digits(exponent)
 }
 
