@@ -65,6 +65,7 @@ impl Place {
             max_total_size: 0,
             sync: false,
             file_mode: 0o600,
+            chain: ChainSetting::Off,
         };
         Self {
             directory,
@@ -385,11 +386,11 @@ fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
         for share in [0, 30, 100] {
             let place = Place::new();
             let file = file_of(&place);
-            let mut writer = Writer::new(Sink::File(Box::new(file)), Arc::new(place.status()));
-            writer.append(b"{\"one\":1}\n", 1).unwrap();
+            let mut writer = Writer::new(Sink::File(Box::new(file)), Arc::new(place.status()), None);
+            writer.append(Lines::plain(b"{\"one\":1}\n"), 1).unwrap();
             place.fs.faults.with_disk(|disk| disk.log = place.log());
             place.fs.faults.play(vec![(call, Fault::Truncate(share))]);
-            writer.append(b"{\"two\":2}\n", 1).unwrap();
+            writer.append(Lines::plain(b"{\"two\":2}\n"), 1).unwrap();
             let text = place.read_log();
             // The third call, if there is one, comes after a truncation that was noticed.
             let expected = ["{\"two\":2}\n", "{\"one\":1}\n{\"two\":2}\n"];

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::chain::Heads;
 use super::backups::{Backups, Retention, first_timestamp};
 use super::commit::GroupCommit;
 use super::fs::Fs;
@@ -40,6 +41,7 @@ pub(super) struct Watcher {
     pub(super) fs: Fs,
     pub(super) commit: Arc<GroupCommit>,
     pub(super) status: Arc<Status>,
+    pub(super) heads: Option<Arc<Heads>>,
     pub(super) kind: Kind,
     /// Whether a probe must reach the disk.
     pub(super) sync: bool,
@@ -54,6 +56,9 @@ impl Watcher {
             thread::park_timeout(LOOK_EVERY.saturating_sub(looked.elapsed()));
             looked = Instant::now();
             self.status.note_appends();
+            if let Some(heads) = &self.heads {
+                heads.say_if_due(&self.status.diagnostics);
+            }
             match self.kind {
                 Kind::File => self.commit.with_writer(|writer| writer.look()),
                 // Its writer may wait for the reader, and must not be waited for.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::chain::{Chain, Lines};
 use super::error::AppendError;
 use super::file::{LogFile, Look};
 use super::status::Status;
@@ -15,6 +16,8 @@ use crate::observe::labels::AppendFault;
 pub(super) struct Writer {
     sink: Sink,
     status: Arc<Status>,
+    /// With `--chain`.
+    chain: Option<Chain>,
     /// The last append failed because nobody reads the pipe.
     broken_pipe: bool,
 }
@@ -37,36 +40,37 @@ pub(super) enum Probe {
 }
 
 impl Writer {
-    pub(super) fn new(sink: Sink, status: Arc<Status>) -> Self {
-        let writer = Self { sink, status, broken_pipe: false };
+    pub(super) fn new(sink: Sink, status: Arc<Status>, chain: Option<Chain>) -> Self {
+        let writer = Self { sink, status, chain, broken_pipe: false };
         writer.show_length();
         writer
     }
 
     /// Writes the lines of `appends` calls, all or none.
-    pub(super) fn append(&mut self, lines: &[u8], appends: usize) -> Result<(), AppendError> {
+    pub(super) fn append(&mut self, lines: Lines<'_>, appends: usize) -> Result<(), AppendError> {
         if self.status.reopen.load(Relaxed) {
             self.look();
         }
         let outcome = match &mut self.sink {
-            Sink::File(file) => file.append(lines),
-            Sink::Stream(stream) => stream.append(lines),
+            Sink::File(file) => file.append(lines, self.chain.as_mut()),
+            Sink::Stream(stream) => stream.append(lines, self.chain.as_mut()),
         };
         let metrics = &self.status.metrics;
         metrics.append_groups.increment();
         metrics.append_group_lines.add(appends as u64);
         self.show_length();
-        match &outcome {
-            Ok(()) => {
-                metrics.log_bytes_written.add(lines.len() as u64);
+        match outcome {
+            Ok(written) => {
+                metrics.log_bytes_written.add(written as u64);
                 self.status.succeeded();
+                Ok(())
             }
             Err(error) => {
                 self.broken_pipe = error.reason() == AppendFault::BrokenPipe;
-                self.status.failed(error, lines.len());
+                self.status.failed(&error, lines.bytes.len());
+                Err(error)
             }
         }
-        outcome
     }
 
     /// Looks at the log's path and its lock, and opens the file anew if SIGHUP came.

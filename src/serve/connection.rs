@@ -21,7 +21,7 @@ use crate::net::transport::{Error, Progress, Transport};
 use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
 use crate::record::event_list::{self, Events};
 use crate::record::policy::{Decision, Level};
-use crate::record::review;
+use crate::record::{Chained, review};
 
 /// For the first request and between requests: longer than the 90 s after which the API server's pool closes an idle
 /// connection, so that it is never us who close one that is about to be used.
@@ -179,10 +179,11 @@ impl Handler<'_> {
         self.reply.clear();
         let policy = self.service.policy.as_ref().map(|policy| PolicyFile::current(policy));
         let policy = policy.as_ref().map(|in_use| &in_use.policy);
+        let chained = if self.service.log.is_chained() { Chained::Yes } else { Chained::No };
         let made = match record {
-            Record::EventList => event_list::audit_lines(&mut body.bytes, source, policy, &mut body.lines),
+            Record::EventList => event_list::audit_lines(&mut body.bytes, source, policy, chained, &mut body.lines),
             Record::AdmissionReview => {
-                review::audit_line(&mut body.bytes, request.received, source, policy, &mut self.reply)
+                review::audit_line(&mut body.bytes, request.received, source, policy, chained, &mut self.reply)
                     .map(|decision| of_review(decision, body.bytes.len()))
             }
         };
@@ -194,13 +195,13 @@ impl Handler<'_> {
                 return self.answer(request, Reply::refusal(Status::BadRequest, &invalid.to_string()));
             }
         };
-        let (lines, kind) = match record {
-            Record::EventList => (&body.lines, LineKind::Event),
-            Record::AdmissionReview => (&body.bytes, LineKind::AdmissionReview),
+        let log = &self.service.log;
+        let (appended, kind) = match record {
+            _ if events.lines == 0 => (Ok(()), LineKind::Event),
+            Record::EventList => (log.append(&body.lines), LineKind::Event),
+            Record::AdmissionReview => (log.append_one(&body.bytes), LineKind::AdmissionReview),
         };
-        if events.lines > 0
-            && let Err(error) = self.service.log.append(lines)
-        {
+        if let Err(error) = appended {
             drop(body);
             let why = format!("not recorded: {error}");
             return self.answer(request, Reply::refusal(Status::Unavailable, &why).then(Next::Close));
@@ -215,6 +216,12 @@ impl Handler<'_> {
             self.say_mended(events.mended, source);
         }
         self.service.recorded_requests.increment();
+        if record == Record::AdmissionReview
+            && events.lines > 0
+            && let Some(head) = log.head_due(|| !review::is_of_collection(&body.bytes))
+        {
+            review::annotate(&mut self.reply, "log-head", &head);
+        }
         drop(body);
         if !std::mem::replace(&mut self.proven, true) {
             self.connection.prove();
