@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use super::faults::{Fault, Name};
+use super::chain::Lines;
 use super::file::{LogFile, Rules};
 use super::fs::Fs;
 use super::names::Names;

@@ -17,7 +17,7 @@ use crate::audit_log::chain::format::{self, Digest, Id, Link, Origin, Point};
 const REMEMBERED: usize = 1 << 18;
 
 /// What is known of all IDs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Chains<'a> {
     keys: &'a Keys,
     pub(super) anchors: &'a Anchors,
@@ -36,7 +36,7 @@ pub(super) struct Chains<'a> {
 }
 
 /// The lines of one ID.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) id: Id,
     /// The first line that is there, and where.

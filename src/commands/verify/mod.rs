@@ -18,6 +18,8 @@ mod files;
 mod options;
 mod proof;
 mod shuffled;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::fmt;
