@@ -305,7 +305,15 @@ fn the_falco_sidecar_turns_the_receivers_log_into_events() {
     let received = std::time::SystemTime::now();
     let mut lines = Vec::new();
     for mut body in corpus::reviews() {
-        kube_audit_rest::record::review::audit_line(&mut body, received, None, None, kube_audit_rest::record::Chained::No, &mut Vec::new()).unwrap();
+        kube_audit_rest::record::review::audit_line(
+            &mut body,
+            received,
+            None,
+            None,
+            kube_audit_rest::record::Chained::No,
+            &mut Vec::new(),
+        )
+        .unwrap();
         lines.extend(body);
     }
     fs::write(&log, lines).unwrap();

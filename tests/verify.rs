@@ -105,7 +105,10 @@ fn whatever_is_done_to_a_log_is_found() {
         fs::write(&middle, changed.concat()).unwrap();
         let (exit, text) = verify(&[&key], &files);
         assert_eq!(exit, 1, "{name} {at}: {text}");
-        assert!(text.contains(&format!("{}:", middle.display())) || text.contains(&format!("{}:1:", files[2].display())), "{text}");
+        assert!(
+            text.contains(&format!("{}:", middle.display())) || text.contains(&format!("{}:1:", files[2].display())),
+            "{text}"
+        );
     };
     for &at in &sevenths {
         let mut removed = good.clone();
@@ -258,9 +261,16 @@ fn a_reply_carries_a_head_once_a_second_and_an_api_servers_log_with_it_is_an_anc
     let reply = client.exchange(&post("/log-request", collection.as_bytes()));
     assert!(!reply.text().contains("auditAnnotations"));
     server.kill();
-    let event = |head: &str| format!("{{\"kind\":\"Event\",\"annotations\":{{\"kube-audit-rest.example/log-head\":\"{head}\"}}}}\n");
+    let event = |head: &str| {
+        format!("{{\"kind\":\"Event\",\"annotations\":{{\"kube-audit-rest.example/log-head\":\"{head}\"}}}}\n")
+    };
     // Another webhook's head, or a client's, in what a request says is none.
-    let text = format!("{}{}{{\"requestObject\":{{\"annotations\":{{\"a/log-head\":\"{}\"}}}}}}\n", event(&heads[0]), event(&heads[1]), heads[0].replace("/1/", "/2/"));
+    let text = format!(
+        "{}{}{{\"requestObject\":{{\"annotations\":{{\"a/log-head\":\"{}\"}}}}}}\n",
+        event(&heads[0]),
+        event(&heads[1]),
+        heads[0].replace("/1/", "/2/")
+    );
     let anchors = server.setup().file("api.log", &text);
     let (exit, text) = verify(&[&format!("--anchors={anchors}"), &key, "--max-unsigned=1"], &[server.log_path()]);
     assert_eq!(exit, 0, "{text}");
@@ -288,7 +298,9 @@ fn a_clients_own_chain_is_dropped_and_without_the_flag_it_stays() {
             let (exit, text) = verify(&[], &[server.log_path()]);
             assert_eq!(exit, 3, "{text}");
             for words in [&["read"][..], &["policy"]] {
-                let policy = server.setup().file("policy.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n");
+                let policy = server
+                    .setup()
+                    .file("policy.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n");
                 let mut command = Command::new(program());
                 command.args(words);
                 if words == ["policy"] {

@@ -60,6 +60,7 @@ pub(crate) use names::{Names, Stamp, log_of};
 use crate::files::chain_key::ChainKeyFile;
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::metrics::Metrics;
+use crate::record::Chained;
 use backups::Retention;
 use chain::format::Origin;
 use chain::{Chain, Heads, Lines};
@@ -189,7 +190,12 @@ impl AuditLog {
         }
         let writer = Writer::new(sink, Arc::clone(&status), chain);
         let commit = Arc::new(GroupCommit::new(writer, settings.sync));
-        let mut log = Self { commit: Arc::clone(&commit), status: Arc::clone(&status), heads: heads.clone(), threads: Vec::new() };
+        let mut log = Self {
+            commit: Arc::clone(&commit),
+            status: Arc::clone(&status),
+            heads: heads.clone(),
+            threads: Vec::new(),
+        };
         let watcher = Watcher { fs, commit, status: Arc::clone(&status), heads, kind, sync: settings.sync };
         log.spawn("audit-log", move || watcher.run())?;
         if let Some(pruner) = pruner {
@@ -269,9 +275,9 @@ impl AuditLog {
         self.heads.as_ref()?.due(Instant::now(), takes)
     }
 
-    /// Whether lines are chained.
-    pub fn is_chained(&self) -> bool {
-        self.heads.is_some()
+    /// Whether lines get a `chain` member.
+    pub fn chained(&self) -> Chained {
+        if self.heads.is_some() { Chained::Yes } else { Chained::No }
     }
 
     fn wake_threads(&self) {

@@ -17,8 +17,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use super::faults::{Fault, Name};
 use super::chain::Lines;
+use super::faults::{Fault, Name};
 use super::file::{LogFile, Rules};
 use super::fs::Fs;
 use super::names::Names;

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::chain::Heads;
 use super::backups::{Backups, Retention, first_timestamp};
+use super::chain::Heads;
 use super::commit::GroupCommit;
 use super::fs::Fs;
 use super::status::Status;

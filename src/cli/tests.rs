@@ -129,7 +129,6 @@ fn a_near_miss_of_a_flag_names_the_flag_that_was_meant() {
         ("--logger-max-backup", "--logger-max-backups"),
         ("--cert-keyfilename=/x", "--cert-key-filename"),
         ("--cert-file=/x", "--cert-filename"),
-        ("--key-filename=/x", "--cert-key-filename"),
         ("--verbose", "--verbosity"),
         ("--audit-to-std", "--audit-to-std-log"),
         ("--sources", "--sources-filename"),
@@ -140,7 +139,7 @@ fn a_near_miss_of_a_flag_names_the_flag_that_was_meant() {
         let problem = problem(&[word]);
         assert!(problem.ends_with(&format!(" (did you mean {flag}?)")), "{problem}");
     }
-    for word in ["--port=1", "--x", "--nonsense", "--max", "serve", "--filename=/x"] {
+    for word in ["--port=1", "--x", "--nonsense", "--max", "serve", "--filename=/x", "--key-filename=/x"] {
         let problem = problem(&[word]);
         assert!(!problem.contains("did you mean"), "{problem}");
     }

@@ -98,7 +98,8 @@ impl Server {
         });
         let chain_key = chain_key.transpose().map_err(StartError::ChainKey)?;
         let (to_metrics, to_diagnostics) = shared();
-        let log = AuditLog::open(log_settings(config, chain_key.clone()), to_metrics, to_diagnostics).map_err(StartError::Log)?;
+        let log = AuditLog::open(log_settings(config, chain_key.clone()), to_metrics, to_diagnostics)
+            .map_err(StartError::Log)?;
         let listeners = Listeners::bind(config)?;
 
         let service = Arc::new(Service {

@@ -4,12 +4,12 @@
 
 use std::ops::Range;
 
+use crate::record::Chained;
 use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
 use crate::record::policy::cuts::{Cuts, Walk};
 use crate::record::policy::event_notes::{self, EventDecision, EventNotes, Lowered};
 use crate::record::policy::{Decision, Level, Policy, Tally};
-use crate::record::Chained;
 
 /// Lines may be this many bytes longer than twice their list. A batch of the API server has up to 400 events, to each of
 /// which up to 140 bytes are added (see [`ADDED`]; a source's name has at most 63 bytes).

@@ -153,21 +153,24 @@ fn read(body: &mut [u8], ours: Ours, mut notes: Option<&mut RequestNotes>) -> Re
         return Err(Invalid::NotAReview);
     }
     let with_policy = notes.is_some();
-    json.members(&[KIND, API_VERSION, REQUEST, TIMESTAMP, SOURCE, LEVEL, CHAIN], |json, name| -> Result<Fate, Invalid> {
-        match name {
-            Some(KIND) => once(KIND, &mut kind, read_kind(json)?)?,
-            Some(API_VERSION) => once(API_VERSION, &mut version, read_version(json)?)?,
-            Some(REQUEST) => once(REQUEST, &mut request, read_request(json, notes.as_deref_mut())?)?,
-            _ => json.skip()?,
-        }
-        Ok(match name {
-            Some(TIMESTAMP) => Fate::Drop,
-            Some(SOURCE) if ours.with_source => Fate::Drop,
-            Some(LEVEL) if with_policy => Fate::Drop,
-            Some(CHAIN) if ours.chained == Chained::Yes => Fate::Drop,
-            _ => Fate::Keep,
-        })
-    })?;
+    json.members(
+        &[KIND, API_VERSION, REQUEST, TIMESTAMP, SOURCE, LEVEL, CHAIN],
+        |json, name| -> Result<Fate, Invalid> {
+            match name {
+                Some(KIND) => once(KIND, &mut kind, read_kind(json)?)?,
+                Some(API_VERSION) => once(API_VERSION, &mut version, read_version(json)?)?,
+                Some(REQUEST) => once(REQUEST, &mut request, read_request(json, notes.as_deref_mut())?)?,
+                _ => json.skip()?,
+            }
+            Ok(match name {
+                Some(TIMESTAMP) => Fate::Drop,
+                Some(SOURCE) if ours.with_source => Fate::Drop,
+                Some(LEVEL) if with_policy => Fate::Drop,
+                Some(CHAIN) if ours.chained == Chained::Yes => Fate::Drop,
+                _ => Fate::Keep,
+            })
+        },
+    )?;
     let length = json.finish()?;
     let () = kind.ok_or(Invalid::NotAReview)?;
     let version = version.ok_or(Invalid::ReviewVersion)?;

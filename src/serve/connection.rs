@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::reply::{Next, Reply};
+use super::reply::{Next, Reply, add_head};
 use super::report::without_body;
 use super::request::Request;
 use super::routes::{self, Port, Record, Refused, Route};
@@ -21,7 +21,7 @@ use crate::net::transport::{Error, Progress, Transport};
 use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
 use crate::record::event_list::{self, Events};
 use crate::record::policy::{Decision, Level};
-use crate::record::{Chained, review};
+use crate::record::review;
 
 /// For the first request and between requests: longer than the 90 s after which the API server's pool closes an idle
 /// connection, so that it is never us who close one that is about to be used.
@@ -179,11 +179,13 @@ impl Handler<'_> {
         self.reply.clear();
         let policy = self.service.policy.as_ref().map(|policy| PolicyFile::current(policy));
         let policy = policy.as_ref().map(|in_use| &in_use.policy);
-        let chained = if self.service.log.is_chained() { Chained::Yes } else { Chained::No };
+        let log = &self.service.log;
         let made = match record {
-            Record::EventList => event_list::audit_lines(&mut body.bytes, source, policy, chained, &mut body.lines),
+            Record::EventList => {
+                event_list::audit_lines(&mut body.bytes, source, policy, log.chained(), &mut body.lines)
+            }
             Record::AdmissionReview => {
-                review::audit_line(&mut body.bytes, request.received, source, policy, chained, &mut self.reply)
+                review::audit_line(&mut body.bytes, request.received, source, policy, log.chained(), &mut self.reply)
                     .map(|decision| of_review(decision, body.bytes.len()))
             }
         };
@@ -195,7 +197,6 @@ impl Handler<'_> {
                 return self.answer(request, Reply::refusal(Status::BadRequest, &invalid.to_string()));
             }
         };
-        let log = &self.service.log;
         let (appended, kind) = match record {
             _ if events.lines == 0 => (Ok(()), LineKind::Event),
             Record::EventList => (log.append(&body.lines), LineKind::Event),
@@ -210,17 +211,13 @@ impl Handler<'_> {
         for (level, count) in events.decisions.iter() {
             metrics.policy_decisions.add(level_label(level), count);
         }
-        let longest = i64::try_from(events.longest).unwrap_or(i64::MAX);
-        metrics.audit_line_bytes_max.raise_to(longest);
+        metrics.audit_line_bytes_max.raise_to(i64::try_from(events.longest).unwrap_or(i64::MAX));
         if events.mended > 0 {
             self.say_mended(events.mended, source);
         }
         self.service.recorded_requests.increment();
-        if record == Record::AdmissionReview
-            && events.lines > 0
-            && let Some(head) = log.head_due(|| !review::is_of_collection(&body.bytes))
-        {
-            review::annotate(&mut self.reply, "log-head", &head);
+        if record == Record::AdmissionReview && events.lines > 0 {
+            add_head(log, &body.bytes, &mut self.reply);
         }
         drop(body);
         if !std::mem::replace(&mut self.proven, true) {

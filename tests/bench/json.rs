@@ -83,7 +83,15 @@ fn lines_of(buffer: &mut Vec<u8>, body: &[u8], out: &mut Vec<u8>) {
     let made = if body.starts_with(b"{\"kind\":\"EventList\"") {
         event_list::audit_lines(black_box(buffer), None, None, kube_audit_rest::record::Chained::No, out).is_ok()
     } else {
-        review::audit_line(black_box(buffer), SystemTime::UNIX_EPOCH, None, None, kube_audit_rest::record::Chained::No, out).is_ok()
+        review::audit_line(
+            black_box(buffer),
+            SystemTime::UNIX_EPOCH,
+            None,
+            None,
+            kube_audit_rest::record::Chained::No,
+            out,
+        )
+        .is_ok()
     };
     black_box((made, out));
 }

@@ -101,7 +101,8 @@ fn audit_line(body: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Invalid> {
 /// An EventList's lines.
 fn audit_lines(body: &[u8]) -> Result<Vec<u8>, Invalid> {
     let mut lines = Vec::new();
-    let events = event_list::audit_lines(&mut body.to_vec(), None, None, kube_audit_rest::record::Chained::No, &mut lines)?;
+    let events =
+        event_list::audit_lines(&mut body.to_vec(), None, None, kube_audit_rest::record::Chained::No, &mut lines)?;
     let count = events.count;
     assert_eq!(count, lines.iter().filter(|byte| **byte == b'\n').count());
     Ok(lines)

@@ -277,7 +277,8 @@ fn push_base64(text: &mut Vec<u8>, bytes: &[u8]) {
         for byte in [0, 1, 2].map(|at| chunk.get(at).copied().unwrap_or_default()) {
             bits = bits << 8 | u32::from(byte);
         }
-        let digits = [18, 12, 6, 0].map(|shift| ALPHABET.get((bits >> shift & 63) as usize).copied().unwrap_or_default());
+        let digits =
+            [18, 12, 6, 0].map(|shift| ALPHABET.get((bits >> shift & 63) as usize).copied().unwrap_or_default());
         text.extend_from_slice(digits.get(..=chunk.len()).unwrap_or_default());
     }
 }

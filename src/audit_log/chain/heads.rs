@@ -48,8 +48,9 @@ impl Heads {
 
     /// The newest head, if the last one was taken by a reply a second ago or longer and this one `takes` it.
     pub(in super::super) fn due(&self, now: Instant, takes: impl FnOnce() -> bool) -> Option<String> {
-        let is_due =
-            |latest: &Latest| latest.replied.is_none_or(|replied| now.saturating_duration_since(replied) >= REPLY_EVERY);
+        let is_due = |latest: &Latest| {
+            latest.replied.is_none_or(|replied| now.saturating_duration_since(replied) >= REPLY_EVERY)
+        };
         // The writer needs the lock, so nobody is asked while it is held.
         if !is_due(&lock(&self.latest)) || !takes() {
             return None;

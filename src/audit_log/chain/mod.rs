@@ -201,7 +201,14 @@ impl Chain {
 
     /// Chains anew what of `lines` comes after the first bytes of `chained`, which end with a line, as the first in a
     /// file. `before` is the state before all of them.
-    pub(super) fn rechain(&mut self, chained: &mut Vec<u8>, kept: usize, lines: Lines<'_>, before: State, renew: Renew) {
+    pub(super) fn rechain(
+        &mut self,
+        chained: &mut Vec<u8>,
+        kept: usize,
+        lines: Lines<'_>,
+        before: State,
+        renew: Renew,
+    ) {
         chained.truncate(kept);
         let state = before.after(chained);
         match renew {

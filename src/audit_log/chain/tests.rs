@@ -289,8 +289,12 @@ fn many_threads_make_one_chain() {
             scope.spawn(move || {
                 for number in 0..200 {
                     let line = format!("{{\"thread\":{thread},\"number\":{number}}}\n");
-                    if number % 3 == 0 { log.append(line.repeat(3).as_bytes()) } else { log.append_one(line.as_bytes()) }
-                        .unwrap();
+                    if number % 3 == 0 {
+                        log.append(line.repeat(3).as_bytes())
+                    } else {
+                        log.append_one(line.as_bytes())
+                    }
+                    .unwrap();
                 }
             });
         }
@@ -314,7 +318,11 @@ fn without_the_flag_lines_stay_as_they_are() {
 }
 
 fn point() -> impl Strategy<Value = Point> {
-    (any::<[u8; 8]>(), 1_u64.., any::<[u8; 32]>()).prop_map(|(id, sequence, hash)| Point { id: Id::new(id), sequence, hash })
+    (any::<[u8; 8]>(), 1_u64.., any::<[u8; 32]>()).prop_map(|(id, sequence, hash)| Point {
+        id: Id::new(id),
+        sequence,
+        hash,
+    })
 }
 
 fn link() -> impl Strategy<Value = Link> {
@@ -324,7 +332,8 @@ fn link() -> impl Strategy<Value = Link> {
         any::<[u8; 32]>().prop_map(Mark::Previous),
         (any::<[u8; 32]>(), signature).prop_map(|(previous, signature)| Mark::Signed(previous, signature)),
     ];
-    let origin = prop_oneof![Just(None), Just(Some(Origin::Nothing)), point().prop_map(|point| Some(Origin::After(point)))];
+    let origin =
+        prop_oneof![Just(None), Just(Some(Origin::Nothing)), point().prop_map(|point| Some(Origin::After(point)))];
     (point(), mark, origin).prop_map(|(point, mark, origin)| Link { point, mark, origin })
 }
 

@@ -72,7 +72,8 @@ impl LogFile {
             self.status.warn("the chain cannot be followed back into a file", name, &error.to_string());
             None
         };
-        let live = last_point(&self.fs, &self.open.file, self.open.length).unwrap_or_else(|error| say(&self.name, error));
+        let live =
+            last_point(&self.fs, &self.open.file, self.open.length).unwrap_or_else(|error| say(&self.name, error));
         let rolled = || {
             let backups = self.backups.list().unwrap_or_default();
             backups.into_iter().rev().find_map(|backup| {
@@ -159,7 +160,13 @@ impl OpenFile {
                 mended.length
             }
         };
-        Ok(Self { file: opened.file, identity: opened.identity, length, directory: Directory::Unsynced, marking: Marking::Due })
+        Ok(Self {
+            file: opened.file,
+            identity: opened.identity,
+            length,
+            directory: Directory::Unsynced,
+            marking: Marking::Due,
+        })
     }
 }
 

@@ -112,7 +112,9 @@ impl<'a> Chains<'a> {
             (None, None) => {
                 let said = mark.previous().copied();
                 if said.is_none() {
-                    fault("what comes before it is missing, and it cannot be checked by itself as a file's first line can");
+                    fault(
+                        "what comes before it is missing, and it cannot be checked by itself as a file's first line can",
+                    );
                 }
                 said
             }
@@ -205,7 +207,10 @@ impl<'a> Chains<'a> {
         let follows = format!("{}/{}", after.id.as_str(), after.sequence);
         if after.sequence > run.last {
             let missing = after.sequence - run.last;
-            fault(&format!("{missing} lines are missing before it: it follows {follows}, and {} is the last", run.last));
+            fault(&format!(
+                "{missing} lines are missing before it: it follows {follows}, and {} is the last",
+                run.last
+            ));
         } else if hash != Some(after.hash) {
             fault(&format!("it follows a line {follows} that is not there as it was"));
         }

@@ -109,7 +109,8 @@ fn ranks(ends: &[Ends]) -> Vec<usize> {
     for file in 0..ends.len() {
         // What comes before it comes first; a circle, which nobody's log has, ends where it began.
         let mut row = vec![file];
-        while let Some(before) = row.last().and_then(|file| before(*file, ends)).filter(|before| !row.contains(before)) {
+        while let Some(before) = row.last().and_then(|file| before(*file, ends)).filter(|before| !row.contains(before))
+        {
             row.push(before);
         }
         for file in row.into_iter().rev() {
@@ -134,7 +135,9 @@ fn before(file: usize, ends: &[Ends]) -> Option<usize> {
         .max_by_key(|(_, begin, _)| begin.sequence);
     let began_in = || others().find(|(_, begin, end)| end.id == first.point.id && begin.id != first.point.id);
     let followed = || match first.origin {
-        Some(Origin::After(point)) => others().filter(|(_, _, end)| end.id == point.id).max_by_key(|(_, _, end)| end.sequence),
+        Some(Origin::After(point)) => {
+            others().filter(|(_, _, end)| end.id == point.id).max_by_key(|(_, _, end)| end.sequence)
+        }
         _ => None,
     };
     same_id.or_else(began_in).or_else(followed).map(|(other, ..)| other)

@@ -30,7 +30,10 @@ fn lines(directory: &Path) -> Vec<Vec<u8>> {
     let diagnostics = Arc::new(Diagnostics::to_sink(Format::Json, Box::new(std::io::sink())));
     let log = AuditLog::open(settings, Arc::new(Metrics::new()), diagnostics).unwrap();
     for number in 0..10_000 {
-        let line = format!("{{\"kind\":\"AdmissionReview\",\"request\":{{\"uid\":\"{number}\",\"object\":\"{}\"}}}}\n", "x".repeat(number % 100));
+        let line = format!(
+            "{{\"kind\":\"AdmissionReview\",\"request\":{{\"uid\":\"{number}\",\"object\":\"{}\"}}}}\n",
+            "x".repeat(number % 100)
+        );
         log.append_one(line.as_bytes()).unwrap();
     }
     drop(log);
@@ -69,7 +72,12 @@ fn flip(step: usize) -> usize {
         for at in 0..context {
             let mut changed = [line, next].concat();
             changed[at] ^= 1 << (at % 8);
-            assert_ne!(feed(&mut chains.clone(), &changed), 0, "line {number}, byte {at}: {:?}", String::from_utf8_lossy(&changed));
+            assert_ne!(
+                feed(&mut chains.clone(), &changed),
+                0,
+                "line {number}, byte {at}: {:?}",
+                String::from_utf8_lossy(&changed)
+            );
             flipped += 1;
         }
         assert_eq!(feed(&mut chains, line), 0, "line {number}");
