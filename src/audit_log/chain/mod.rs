@@ -29,6 +29,9 @@ const SIGN_AFTER: Duration = Duration::from_millis(50);
 /// At the latest, so many lines after a signature comes another one.
 const SIGN_AT_LEAST: u64 = 1000;
 
+/// Bytes of a member that is not marked, and some.
+const TYPICAL: usize = 96;
+
 /// Capacity that the buffer keeps.
 const LARGEST_KEPT: usize = 256 << 10;
 
@@ -161,6 +164,8 @@ impl Chain {
         let key = self.key.as_ref().map(|key| key.current());
         let sign_last = self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
         let count = lines.digests.len();
+        // Once, and not by doubling: about what all members take.
+        out.reserve(lines.bytes.len() + format::LONGEST + TYPICAL * count);
         let mut rest = lines.bytes;
         for (number, digest) in lines.digests.iter().enumerate() {
             let (line, others) = if count == 1 { (rest, &[][..]) } else { first_line(rest) };
@@ -175,7 +180,6 @@ impl Chain {
                 _ if marked => self.link(digest, Mark::Previous(self.state.hash)),
                 _ => self.link(digest, Mark::Plain),
             };
-            out.reserve(line.len() + format::LONGEST);
             out.extend_from_slice(line.strip_suffix(b"}\n").unwrap_or(line));
             format::push(out, &link);
         }

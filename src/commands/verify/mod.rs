@@ -87,7 +87,7 @@ fn verify(options: &Options, out: impl Write) -> Result<Exit, String> {
                 Ok(seen) if options.order == Order::Any => shuffled.add(place, &seen),
                 Ok(seen) => chains.line(place, &seen, &mut report.at(&inputs)),
                 Err(why) if options.allow_unchained && why == files::NOT_CHAINED => counts.unchained += 1,
-                Err(why) => report.at(&inputs).fault(place, &why),
+                Err(why) => report.at(&inputs).fault(place, why),
             }
         })?;
     }
