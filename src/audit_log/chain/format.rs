@@ -10,7 +10,7 @@
 //!
 //! HASH is h(n), PREV h(n-1), both in base64url without padding (RFC 4648, section 5), ID 16 hexadecimal digits. kind is
 //! one byte: 0 for a line without PREV, 1 with PREV, 2 with PREV and SIG. FROM is the last line before the ID began,
-//! `ID/n/HASH`, or `none`.
+//! `ID/n/HASH`, or `none`. It is `ID/0/h(0)` after an ID that followed nothing and of which no line was kept.
 
 use ring::digest::{Context, SHA256};
 
@@ -220,7 +220,7 @@ fn parse(text: &[u8]) -> Option<Link> {
         (Some(previous), Some(signature), None) => Mark::Signed(base64(previous)?, base64(signature)?),
         _ => return None,
     };
-    Some(Link { point, mark, origin })
+    (point.sequence > 0).then_some(Link { point, mark, origin })
 }
 
 fn parse_origin(text: &[u8]) -> Option<Origin> {
@@ -236,9 +236,9 @@ fn point_of<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Option<Point> {
     Some(Point { id: Id::parse(words.next()?)?, sequence: number(words.next()?)?, hash: base64(words.next()?)? })
 }
 
-/// A decimal number from 1, without zeros before it: there is one way to write each.
+/// A decimal number without zeros before it: there is one way to write each.
 fn number(text: &[u8]) -> Option<u64> {
-    let digits = text.first().is_some_and(|first| *first != b'0') && text.iter().all(u8::is_ascii_digit);
+    let digits = (text == b"0" || text.first() != Some(&b'0')) && text.iter().all(u8::is_ascii_digit);
     digits.then(|| str::from_utf8(text).ok()?.parse().ok())?
 }
 

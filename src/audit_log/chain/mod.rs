@@ -136,7 +136,11 @@ impl Chain {
     /// Another ID for what follows `state`, the last line that was kept.
     pub(super) fn renew(&mut self, state: State) {
         self.newest = self.newest.next();
-        let origin = if state.sequence == 0 { state.origin } else { Origin::After(state.point()) };
+        let origin = match state.origin {
+            Origin::After(_) if state.sequence == 0 => state.origin,
+            // Of an ID that follows nothing, and of which no line was kept, this is the beginning: number 0.
+            _ => Origin::After(state.point()),
+        };
         self.state = State::begin(self.newest, origin);
     }
 

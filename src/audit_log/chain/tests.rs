@@ -163,6 +163,21 @@ fn lines_that_could_not_be_cut_off_are_left_behind_and_nobody_is_accused() {
 }
 
 #[test]
+fn the_very_first_lines_that_could_not_be_cut_off_are_left_behind_too() {
+    let place = place();
+    let log = place.open();
+    place.fs.faults.play(vec![(2, Fault::Fail(5)), (3, Fault::Fail(5)), (4, Fault::Fail(5))]);
+    log.append_one(b"{\"refused\":1}\n").unwrap_err();
+    place.fs.faults.play(Vec::new());
+    eventually("a successor", || log.append_one(b"{\"next\":1}\n").is_ok());
+    drop(log);
+    let (exit, text) = judged(&place, &["--max-unsigned=1"]);
+    assert_eq!(exit, Exit::Proven, "{text}");
+    assert!(text.contains("left behind: 1 to 1"), "{text}");
+    assert_eq!(judged(&place, &[]).0, Exit::Unproven);
+}
+
+#[test]
 fn a_failed_sync_begins_another_id_since_a_power_cut_may_bring_the_lines_back() {
     let mut place = place();
     place.settings.sync = true;

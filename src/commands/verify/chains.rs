@@ -201,8 +201,11 @@ impl<'a> Chains<'a> {
     /// An ID begins behind this line.
     fn begin_behind(&mut self, after: &Point, fault: &mut impl FnMut(&str)) -> Begins {
         let Some(index) = self.by_id.get(&after.id).copied() else { return Begins::Alone };
-        let hash = self.hash_of(after);
+        let mut hash = self.hash_of(after);
         let Some(run) = self.runs.get_mut(index) else { return Begins::Alone };
+        if after.sequence == 0 {
+            hash = run.origin.map(|origin| format::first_hash(run.id, &origin));
+        }
         run.followed = run.followed.max(Some(after.sequence));
         let follows = format!("{}/{}", after.id.as_str(), after.sequence);
         if after.sequence > run.last {

@@ -69,6 +69,11 @@ pub(super) fn write(
 /// IDs that begin in the middle of the log without what they follow. The first may: retention deletes what was before.
 fn gaps(chains: &Chains<'_>, report: &mut Named<'_, '_>) {
     for run in chains.runs.iter().skip(1).filter(|run| run.begins == Begins::Alone) {
+        // Of several that follow the same line, all but one are of requests that were refused.
+        let same = |other: &Run| other.id != run.id && other.origin == run.origin;
+        if matches!(run.origin, Some(Origin::After(_))) && chains.runs.iter().any(same) {
+            continue;
+        }
         let id = run.id.as_str();
         let why = match run.origin {
             None => format!("{id}: its lines before {} are missing", run.first),

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::options::Order;
 use crate::audit_log::chain::format::{self, Digest, Link, Origin, Point};
 use crate::audit_log::chain::origin::last_point_of;
+use crate::audit_log::{Names, Stamp, log_of};
 use crate::cli::printable;
 
 /// The longest line that is read. What is longer is a fault: the largest body that an API server was seen to send has
@@ -54,8 +55,8 @@ pub(super) fn read(line: &[u8]) -> Result<Seen, &'static str> {
 /// Opens the files, in the order in which they were written, by what their chains say.
 pub(super) fn open(paths: &[PathBuf], order: Order) -> Result<Vec<Input>, String> {
     let mut paths = paths.to_vec();
-    // A log's rolled files come before it by name, the older ones first: what the chains do not tell, names do.
-    paths.sort();
+    // What the chains do not tell, names do.
+    paths.sort_by_key(|path| by_name(path));
     let mut inputs = Vec::new();
     for (index, path) in paths.into_iter().enumerate() {
         let file = if path.as_os_str() == "-" {
@@ -71,6 +72,16 @@ pub(super) fn open(paths: &[PathBuf], order: Order) -> Result<Vec<Input>, String
         inputs.sort_by_key(|(index, _)| ranks.get(*index).copied());
     }
     Ok(inputs.into_iter().map(|(_, input)| input).collect())
+}
+
+/// A log's rolled files come before it, the older ones first.
+fn by_name(path: &Path) -> (PathBuf, Stamp) {
+    const LIVE: Stamp = Stamp { milliseconds: u64::MAX, number: u32::MAX };
+    let rolled = path.file_name().and_then(|name| {
+        let log = log_of(name)?;
+        Some((path.with_file_name(&log), Names::of_log(&log).parse(name)?))
+    });
+    rolled.unwrap_or_else(|| (path.to_owned(), LIVE))
 }
 
 /// The first chained line of a file, and the last one.
@@ -134,10 +145,11 @@ fn before(file: usize, ends: &[Ends]) -> Option<usize> {
         .filter(|(_, begin, _)| begin.id == first.point.id && begin.sequence < first.point.sequence)
         .max_by_key(|(_, begin, _)| begin.sequence);
     let began_in = || others().find(|(_, begin, end)| end.id == first.point.id && begin.id != first.point.id);
+    // Behind the line that it follows others may stand, of a request that was refused.
     let followed = || match first.origin {
-        Some(Origin::After(point)) => {
-            others().filter(|(_, _, end)| end.id == point.id).max_by_key(|(_, _, end)| end.sequence)
-        }
+        Some(Origin::After(point)) => others()
+            .filter(|(_, begin, end)| begin.id == point.id || end.id == point.id)
+            .max_by_key(|(_, begin, _)| if begin.id == point.id { begin.sequence } else { 0 }),
         _ => None,
     };
     same_id.or_else(began_in).or_else(followed).map(|(other, ..)| other)
