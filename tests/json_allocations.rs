@@ -36,7 +36,15 @@ fn recorded_requests_become_lines_without_an_allocation() {
                     exact.clear();
                     exact.extend_from_slice(body);
                     reply.clear();
-                    review::audit_line(&mut exact, SystemTime::now(), source, policy, &mut reply).unwrap();
+                    review::audit_line(
+                        &mut exact,
+                        SystemTime::now(),
+                        source,
+                        policy,
+                        kube_audit_rest::record::Chained::No,
+                        &mut reply,
+                    )
+                    .unwrap();
                 }),
                 (0, 0)
             );
@@ -47,7 +55,14 @@ fn recorded_requests_become_lines_without_an_allocation() {
                     largest.clear();
                     largest.extend_from_slice(body);
                     lines.clear();
-                    event_list::audit_lines(&mut largest, source, policy, &mut lines).unwrap();
+                    event_list::audit_lines(
+                        &mut largest,
+                        source,
+                        policy,
+                        kube_audit_rest::record::Chained::No,
+                        &mut lines,
+                    )
+                    .unwrap();
                 }),
                 (0, 0)
             );

@@ -308,7 +308,15 @@ fn the_falco_sidecar_turns_the_receivers_log_into_events() {
     let received = std::time::SystemTime::now();
     let mut lines = Vec::new();
     for mut body in corpus::reviews() {
-        kube_audit_rest::record::review::audit_line(&mut body, received, None, None, &mut Vec::new()).unwrap();
+        kube_audit_rest::record::review::audit_line(
+            &mut body,
+            received,
+            None,
+            None,
+            kube_audit_rest::record::Chained::No,
+            &mut Vec::new(),
+        )
+        .unwrap();
         lines.extend(body);
     }
     fs::write(&log, lines).unwrap();
@@ -335,6 +343,10 @@ fn arguments_that_components_add_are_taken() {
     assert_eq!(with("components/persistent-volumes").logger_max_backups, 15);
     assert_eq!(with("components/host-network").server_port, 8443);
     assert_eq!(with("components/sources").sources_filename, Some("/etc/kube-audit-rest/sources".into()));
+    let evidence = with("components/evidence");
+    assert!(evidence.chain);
+    assert_eq!(evidence.chain_key_filename, Some("/etc/kube-audit-rest-chain/chain.key".into()));
+    assert_eq!(evidence.warnings(), Vec::<&str>::new());
 }
 
 #[test]
@@ -991,6 +1003,28 @@ fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() 
         assert_eq!(cluster.try_run(script, &["add", name]).status.code(), Some(2));
     }
     assert_eq!(cluster.try_run(script, &["use", "nobody"]).status.code(), Some(1));
+}
+
+#[test]
+fn the_key_of_the_chain_key_script_signs_what_its_public_key_proves() {
+    let script = "components/evidence/chain-key.sh";
+    let cluster = Cluster::new();
+    let public = cluster.path("chain.pub");
+    cluster.run(script, &[public.to_str().unwrap()]);
+    let secret = cluster.applied();
+    assert_eq!(secret["metadata"]["name"], "kube-audit-rest-chain");
+    let key = decoded(&cluster, &secret["data"]["chain.key"]);
+    // An older public key may be all that proves older lines.
+    assert_eq!(cluster.try_run(script, &[public.to_str().unwrap()]).status.code(), Some(1));
+
+    let setup = common::Setup::new().switch("chain");
+    let path = setup.file("chain.key", &key);
+    let mut server = setup.flag("chain-key-filename", &path).start();
+    assert_eq!(server.connect().exchange(&common::post("/log-request", &corpus::review("u"))).status, 200);
+    server.kill();
+    let flag = format!("--key={}", public.display());
+    let output = Command::new(common::program()).args(["verify", &flag]).arg(server.log_path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use kube_audit_rest::audit_log::{AuditLog, Settings, Target};
+use kube_audit_rest::audit_log::{AuditLog, ChainSetting, Settings, Target};
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
 use kube_audit_rest::observe::metrics::Metrics;
 
@@ -44,6 +44,7 @@ fn open(path: &Path, max_size: u64, sync: bool) -> AuditLog {
         max_total_size: 0,
         sync,
         file_mode: 0o600,
+        chain: ChainSetting::Off,
     };
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(std::io::sink()));
     AuditLog::open(settings, Arc::new(Metrics::new()), Arc::new(diagnostics)).unwrap()

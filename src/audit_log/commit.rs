@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use super::chain::Lines;
+use super::chain::format::Digest;
 use super::error::AppendError;
 use super::lock;
 use super::writer::Writer;
@@ -83,6 +85,8 @@ struct Waiting {
 #[derive(Debug)]
 struct Gathering {
     lines: Vec<u8>,
+    /// Of each line, with a chain.
+    digests: Vec<Digest>,
     /// The threads whose lines these are. The first is the leader, who writes the group unless somebody else did.
     members: Vec<Thread>,
     /// When its first append came.
@@ -139,7 +143,7 @@ impl GroupCommit {
     }
 
     /// Returns when the fate of `lines` is known.
-    pub(super) fn append(&self, lines: &[u8]) -> Result<(), AppendError> {
+    pub(super) fn append(&self, lines: Lines<'_>) -> Result<(), AppendError> {
         let mut queue = lock(&self.queue);
         if let Some(writer) = queue.take_if_free(self.limits) {
             drop(queue);
@@ -147,11 +151,12 @@ impl GroupCommit {
         }
         let gathered = queue.gathering.as_ref().map_or(0, |gathering| gathering.lines.len());
         let room = self.limits.largest_group.saturating_sub(gathered);
-        if lines.len() > self.limits.largest_copied.min(room) {
+        if lines.bytes.len() > self.limits.largest_copied.min(room) {
             return self.append_own(self.await_turn(queue), lines);
         }
         if let Some(group) = &mut queue.gathering {
-            group.lines.extend_from_slice(lines);
+            group.lines.extend_from_slice(lines.bytes);
+            group.digests.extend_from_slice(lines.digests);
             group.members.push(thread::current());
             let outcome = Arc::clone(&group.outcome);
             drop(queue);
@@ -168,7 +173,7 @@ impl GroupCommit {
         result
     }
 
-    fn append_own(&self, mut writer: Box<Writer>, lines: &[u8]) -> Result<(), AppendError> {
+    fn append_own(&self, mut writer: Box<Writer>, lines: Lines<'_>) -> Result<(), AppendError> {
         let outcome = writer.append(lines, 1);
         self.end_turn(writer);
         outcome
@@ -213,15 +218,16 @@ impl GroupCommit {
     }
 
     /// Begins a group, and writes it when its turn comes, if nobody else has.
-    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, lines: &[u8]) -> Result<(), AppendError> {
+    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, lines: Lines<'_>) -> Result<(), AppendError> {
         let (own, since, outcome) = (thread::current(), Instant::now(), Arc::<Outcome>::default());
         let mut group = Gathering {
             lines: std::mem::take(&mut queue.spare),
+            digests: lines.digests.to_vec(),
             members: vec![own.clone()],
             since,
             outcome: Arc::clone(&outcome),
         };
-        group.lines.extend_from_slice(lines);
+        group.lines.extend_from_slice(lines.bytes);
         queue.gathering = Some(group);
         queue.turns.push_back(Waiting { thread: own.clone(), since, woken: false });
         loop {
@@ -244,7 +250,7 @@ impl GroupCommit {
             return queue;
         };
         drop(queue);
-        let outcome = writer.append(&group.lines, group.members.len());
+        let outcome = writer.append(Lines { bytes: &group.lines, digests: &group.digests }, group.members.len());
         // It is not set yet: a group is taken out of the queue once.
         let _ = group.outcome.set(outcome);
         group.members.iter().for_each(Thread::unpark);

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backups::Backups;
+use super::chain::{Chain, Lines, Marking, Renew};
 use super::content;
 use super::error::AppendError;
 use super::fs::Fs;
@@ -77,6 +78,8 @@ struct OpenFile {
     /// In bytes: the length seen last, and what we have written since.
     length: u64,
     directory: Directory,
+    /// Whether we have written a line to it.
+    marking: Marking,
 }
 
 /// Whether the name of the open file is known to be on the disk: whether its directory was synced since it got it.
@@ -130,19 +133,31 @@ const MOST_ATTEMPTS: u32 = 10;
 
 impl LogFile {
     /// Appends whole lines, all of them or none.
-    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
+    ///
+    /// With a chain each gets its `chain` member. Returns the number of bytes written.
+    pub(super) fn append(&mut self, lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
         self.make_ready()?;
-        let begin = self.open.length;
-        let mut group = Group { lines, done: 0, here: 0, begin, earlier: Vec::new(), writes: Vec::new(), attempts: 0 };
+        let mut group = Group::new(lines, self.open.length, self.marking(), chain);
         let outcome = self.write(&mut group);
-        match &outcome {
+        let written = group.lines.len();
+        match outcome {
             Ok(()) => {
                 self.sync_pause = None;
                 self.said_spent.well();
+                group.end(None);
+                Ok(written)
             }
-            Err(error) => self.take_back(group, error),
+            Err(error) => {
+                let residue = self.take_back(&group, &error);
+                group.end(Some(residue));
+                Err(error)
+            }
         }
-        outcome
+    }
+
+    /// Whether the next chained line is the first in its file, or the first of ours.
+    fn marking(&self) -> Marking {
+        if self.open.length == 0 { Marking::Due } else { self.open.marking }
     }
 
     /// The length of the open file.
@@ -174,22 +189,28 @@ impl LogFile {
 
     fn write(&mut self, group: &mut Group<'_>) -> Result<(), AppendError> {
         loop {
-            let rest = group.lines.get(group.done..).unwrap_or_default();
-            let fitting = self.fitting(rest);
+            let fitting = self.fitting(group.lines.get(group.done..).unwrap_or_default());
             if fitting == 0 {
                 if self.settle(group)? == Fate::Gone {
                     continue;
                 }
-                if rest.is_empty() {
+                if group.done == group.lines.len() {
                     return Ok(());
                 }
                 // If it fails, the pause has begun in which the file takes what does not fit.
                 let _ = self.roll(group);
                 continue;
             }
+            if self.marking() == Marking::Due && group.lacks_mark() {
+                group.rechain(Renew::SameId);
+                continue;
+            }
             let before = self.open.length;
             match self.write_all(group, fitting) {
-                Ok(()) => group.done += fitting,
+                Ok(()) => {
+                    group.done += fitting;
+                    self.open.marking = Marking::Done;
+                }
                 // The limit on file sizes of the process or of the file system is reached. A new file has room.
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge && before > 0 => {
                     let error = AppendError::write(&self.name, &error);
@@ -197,6 +218,8 @@ impl LogFile {
                     self.cut_back(before, &group.endings(written))?;
                     if self.settle(group)? == Fate::Stands {
                         self.roll(group).map_err(|_| error)?;
+                        // They stood in the file for a moment.
+                        group.rechain(Renew::NewId);
                     }
                 }
                 Err(error) => return Err(AppendError::write(&self.name, &error)),

@@ -1,7 +1,7 @@
 //! The audit log: whole lines appended, all or nothing, to a file that is rolled as it grows.
 //!
 //! This room owns the log's files and threads. It must not know what a request is, or what stands in a line beyond its
-//! first two bytes, its newline and its `requestReceivedTimestamp`.
+//! first two bytes, its newline, its `requestReceivedTimestamp`, and the closing brace that the chain stands before.
 //!
 //! | file | owns |
 //! |---|---|
@@ -15,6 +15,7 @@
 //! | content | where whole lines end, and what is no log of ours |
 //! | open | opening files that are ours, and no others |
 //! | guard | the lock against a second process |
+//! | chain | `--chain`: the member at each line's end; its format; the newest head |
 //! | names, backups | rolled files: their names, and which may go |
 //! | stream | FIFOs, devices, standard output |
 //! | watcher | the threads that look after the path, probe, and delete |
@@ -23,6 +24,7 @@
 //! | fs | the system calls |
 
 mod backups;
+pub(crate) mod chain;
 mod commit;
 mod content;
 mod error;
@@ -49,15 +51,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use error::{AppendError, OpenError};
 
 pub(crate) use names::{Names, Stamp, log_of};
 
+use crate::files::chain_key::ChainKeyFile;
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::metrics::Metrics;
+use crate::record::Chained;
 use backups::Retention;
+use chain::format::Origin;
+use chain::{Chain, Heads, Lines};
 use commit::GroupCommit;
 use file::{LogFile, Rules};
 use fs::Fs;
@@ -78,7 +84,7 @@ pub enum Target {
 }
 
 /// How the log is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Where audit lines go.
     pub target: Target,
@@ -94,6 +100,19 @@ pub struct Settings {
     pub sync: bool,
     /// Permissions of newly created files.
     pub file_mode: u32,
+    /// Whether each line gets a `chain` member.
+    pub chain: ChainSetting,
+}
+
+/// Whether lines are chained.
+#[derive(Debug, Clone)]
+pub enum ChainSetting {
+    /// They are written as they are appended.
+    Off,
+    /// Each says its number and a hash that covers it and all before it.
+    Unsigned,
+    /// Some are signed as well.
+    Signed(Arc<ChainKeyFile>),
 }
 
 impl Settings {
@@ -107,6 +126,8 @@ impl Settings {
 pub struct AuditLog {
     commit: Arc<GroupCommit>,
     status: Arc<LogStatus>,
+    /// With a chain.
+    heads: Option<Arc<Heads>>,
     /// The watcher, and for a file the thread that deletes rolled files.
     threads: Vec<JoinHandle<()>>,
 }
@@ -129,6 +150,7 @@ impl AuditLog {
     ) -> Result<Self, OpenError> {
         let status = Arc::new(LogStatus::new(metrics, diagnostics));
         let mut pruner = None;
+        let mut origin = Origin::Nothing;
         let sink = match &settings.target {
             Target::Stdout => Sink::Stream(Stream::stdout(fs.clone(), Arc::clone(&status))?),
             Target::File(path) => {
@@ -139,6 +161,9 @@ impl AuditLog {
                 } else {
                     let rules = Rules { max_size: settings.max_size, sync: settings.sync, mode: settings.file_mode };
                     let file = LogFile::open(fs.clone(), resolved, rules, Arc::clone(&status))?;
+                    if !matches!(settings.chain, ChainSetting::Off) {
+                        origin = file.last_point().map_or(Origin::Nothing, Origin::After);
+                    }
                     pruner = Some(Pruner {
                         fs: fs.clone(),
                         status: Arc::clone(&status),
@@ -151,10 +176,28 @@ impl AuditLog {
             }
         };
         let kind = if pruner.is_some() { Kind::File } else { Kind::Stream };
-        let writer = Writer::new(sink, Arc::clone(&status));
+        let key = match &settings.chain {
+            ChainSetting::Signed(key) => Some(Arc::clone(key)),
+            ChainSetting::Off | ChainSetting::Unsigned => None,
+        };
+        let heads = match settings.chain {
+            ChainSetting::Off => None,
+            _ => Some(Arc::new(Heads::new(key.clone(), Arc::clone(&status.metrics)))),
+        };
+        let chain = heads.as_ref().map(|heads| Chain::begin(origin, key, Arc::clone(heads)));
+        let chain = chain.transpose().map_err(|error| OpenError::io(Path::new("--chain"), error))?;
+        if let Some(heads) = &heads {
+            heads.say_begin(&origin, &status.diagnostics);
+        }
+        let writer = Writer::new(sink, Arc::clone(&status), chain);
         let commit = Arc::new(GroupCommit::new(writer, settings.sync));
-        let mut log = Self { commit: Arc::clone(&commit), status: Arc::clone(&status), threads: Vec::new() };
-        let watcher = Watcher { fs, commit, status: Arc::clone(&status), kind, sync: settings.sync };
+        let mut log = Self {
+            commit: Arc::clone(&commit),
+            status: Arc::clone(&status),
+            heads: heads.clone(),
+            threads: Vec::new(),
+        };
+        let watcher = Watcher { fs, commit, status: Arc::clone(&status), heads, kind, sync: settings.sync };
         log.spawn("audit-log", move || watcher.run())?;
         if let Some(pruner) = pruner {
             let thread = log.spawn("audit-log-prune", move || pruner.run())?;
@@ -187,7 +230,28 @@ impl AuditLog {
         if lines.is_empty() {
             return Ok(());
         }
-        let outcome = self.commit.append(lines);
+        let outcome = if self.heads.is_some() {
+            self.commit.append(Lines { bytes: lines, digests: &chain::digests(lines) })
+        } else {
+            self.commit.append(Lines::plain(lines))
+        };
+        self.counted(outcome)
+    }
+
+    /// [`Self::append`] for a single line, in which its end need not be searched.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn append_one(&self, line: &[u8]) -> Result<(), AppendError> {
+        let outcome = if self.heads.is_some() {
+            self.commit.append(Lines { bytes: line, digests: &[chain::digest(line)] })
+        } else {
+            self.commit.append(Lines::plain(line))
+        };
+        self.counted(outcome)
+    }
+
+    fn counted(&self, outcome: Result<(), AppendError>) -> Result<(), AppendError> {
         if let Err(error) = &outcome {
             self.status.metrics.append_errors.increment(error.reason());
         }
@@ -205,6 +269,18 @@ impl AuditLog {
         self.status.failing()
     }
 
+    /// The head of the chain, `ID/SEQ/HASH` or `ID/SEQ/HASH/SIG`, for a reply: at most once a second, and of lines only
+    /// that were appended with success. `None` without a chain.
+    /// `takes` is asked, when one is due, whether this reply can carry it.
+    pub fn head_due(&self, takes: impl FnOnce() -> bool) -> Option<String> {
+        self.heads.as_ref()?.due(Instant::now(), takes)
+    }
+
+    /// Whether lines get a `chain` member.
+    pub fn chained(&self) -> Chained {
+        if self.heads.is_some() { Chained::Yes } else { Chained::No }
+    }
+
     fn wake_threads(&self) {
         self.threads.iter().for_each(|thread| thread.thread().unpark());
     }
@@ -217,6 +293,9 @@ impl Drop for AuditLog {
         for thread in self.threads.drain(..) {
             // It fails if the thread has panicked, which has been said and ends the process.
             let _ = thread.join();
+        }
+        if let Some(heads) = &self.heads {
+            heads.say(&self.status.diagnostics);
         }
     }
 }

@@ -16,6 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
+use super::chain::Lines;
 use super::faults::{Fault, Name};
 use super::file::{LogFile, Rules};
 use super::fs::Fs;
@@ -154,7 +155,7 @@ impl World {
         self.status = status(&self.messages);
         let status = Arc::clone(&self.status);
         if let Ok(file) = LogFile::open(self.fs.clone(), self.log(), self.rules, Arc::clone(&status)) {
-            self.writer = Some(Writer::new(Sink::File(Box::new(file)), status));
+            self.writer = Some(Writer::new(Sink::File(Box::new(file)), status, None));
         }
     }
 
@@ -166,7 +167,7 @@ impl World {
         };
         let lines: Vec<String> = lengths.iter().enumerate().map(line).collect();
         let taken = self.fs.faults.with_disk(|disk| disk.taken.len());
-        let outcome = writer.append((lines.join("\n") + "\n").as_bytes(), 1);
+        let outcome = writer.append(Lines::plain((lines.join("\n") + "\n").as_bytes()), 1);
         let fate = match outcome {
             _ if killed => Fate::Unknown,
             Ok(()) => Fate::Acknowledged,

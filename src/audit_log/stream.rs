@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::chain::{Chain, Lines, Marking, Residue};
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
 use super::open::{Identity, O_NONBLOCK};
@@ -94,23 +95,41 @@ impl Stream {
 
     /// Writes whole lines. What had gone out before a failure cannot be taken back; if that ends within a line, the
     /// line is completed by the next append.
-    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
-        let outcome = self.append_after_rest(lines);
+    ///
+    /// With a chain each gets its `chain` member. Returns the number of bytes written.
+    pub(super) fn append(&mut self, lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
+        let outcome = self.append_after_rest(lines, chain);
         self.broken_pipe = outcome.as_ref().is_err_and(|error| error.reason() == AppendFault::BrokenPipe);
         outcome
     }
 
-    fn append_after_rest(&mut self, lines: &[u8]) -> Result<(), AppendError> {
+    fn append_after_rest(&mut self, lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
         let rest = std::mem::take(&mut self.rest);
         let (written, outcome) = self.write(&rest);
         self.rest = rest;
         self.rest.drain(..written);
         outcome?;
-        let (written, outcome) = self.write(lines);
-        if outcome.is_err() {
-            self.rest = end_of_torn_line(lines, written).to_vec();
+        let Some(chain) = chain else {
+            return self.append_whole(lines.bytes).map_err(|(_, error)| error);
+        };
+        let before = chain.state;
+        let chained = chain.chained(lines, Marking::Done);
+        let outcome = self.append_whole(&chained);
+        match &outcome {
+            Ok(_) => chain.publish(),
+            Err((residue, _)) => chain.take_back(before, *residue),
         }
-        outcome
+        chain.give_back(chained);
+        outcome.map_err(|(_, error)| error)
+    }
+
+    /// Says of lines that failed whether anything of them went out.
+    fn append_whole(&mut self, lines: &[u8]) -> Result<usize, (Residue, AppendError)> {
+        let (written, outcome) = self.write(lines);
+        outcome.map(|()| written).map_err(|error| {
+            self.rest = end_of_torn_line(lines, written).to_vec();
+            (if written == 0 { Residue::None } else { Residue::Possible }, error)
+        })
     }
 
     /// How many bytes went out, and whether all did.
@@ -273,14 +292,14 @@ mod tests {
     fn a_pipe_that_stays_full_fails_the_append_and_its_torn_line_is_completed_before_the_next() {
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
         let mut stream = stream_to(writer);
-        let error = stream.append(&long_line()).unwrap_err();
+        let error = stream.append(Lines::plain(&long_line()), None).unwrap_err();
         assert_eq!(error.reason(), AppendFault::PipeFull);
         assert!(!stream.rest.is_empty());
         // Still full: nothing of this line may go out.
-        assert_eq!(stream.append(b"never\n").unwrap_err().reason(), AppendFault::PipeFull);
+        assert_eq!(stream.append(Lines::plain(b"never\n"), None).unwrap_err().reason(), AppendFault::PipeFull);
         rustix::io::ioctl_fionbio(&reader, false).unwrap();
         let read = read_all(reader);
-        stream.append(b"next\n").unwrap();
+        stream.append(Lines::plain(b"next\n"), None).unwrap();
         drop(stream);
         assert_eq!(read.join().unwrap(), [&long_line()[..], b"next\n"].concat());
     }
@@ -290,8 +309,8 @@ mod tests {
         let (reader, writer) = pipe_with(PipeFlags::empty()).unwrap();
         let mut stream = stream_to(writer);
         let read = read_all(reader);
-        stream.append(&long_line()).unwrap();
-        stream.append(b"next\n").unwrap();
+        stream.append(Lines::plain(&long_line()), None).unwrap();
+        stream.append(Lines::plain(b"next\n"), None).unwrap();
         drop(stream);
         assert_eq!(read.join().unwrap(), [&long_line()[..], b"next\n"].concat());
     }
@@ -302,7 +321,7 @@ mod tests {
         drop(reader);
         let mut stream = stream_to(writer);
         for _ in 0..2 {
-            assert_eq!(stream.append(b"line\n").unwrap_err().reason(), AppendFault::BrokenPipe);
+            assert_eq!(stream.append(Lines::plain(b"line\n"), None).unwrap_err().reason(), AppendFault::BrokenPipe);
         }
         assert!(!stream.may_work());
     }

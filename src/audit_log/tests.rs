@@ -65,6 +65,7 @@ impl Place {
             max_total_size: 0,
             sync: false,
             file_mode: 0o600,
+            chain: ChainSetting::Off,
         };
         Self {
             directory,
@@ -385,11 +386,11 @@ fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
         for share in [0, 30, 100] {
             let place = Place::new();
             let file = file_of(&place);
-            let mut writer = Writer::new(Sink::File(Box::new(file)), Arc::new(place.status()));
-            writer.append(b"{\"one\":1}\n", 1).unwrap();
+            let mut writer = Writer::new(Sink::File(Box::new(file)), Arc::new(place.status()), None);
+            writer.append(Lines::plain(b"{\"one\":1}\n"), 1).unwrap();
             place.fs.faults.with_disk(|disk| disk.log = place.log());
             place.fs.faults.play(vec![(call, Fault::Truncate(share))]);
-            writer.append(b"{\"two\":2}\n", 1).unwrap();
+            writer.append(Lines::plain(b"{\"two\":2}\n"), 1).unwrap();
             let text = place.read_log();
             // The third call, if there is one, comes after a truncation that was noticed.
             let expected = ["{\"two\":2}\n", "{\"one\":1}\n{\"two\":2}\n"];
@@ -422,20 +423,20 @@ fn a_call_that_fails_as_the_lock_is_taken_again_keeps_appends_refused_no_longer_
         let status = Arc::new(place.status());
         let rules = Rules { max_size: 0, sync: false, mode: 0o600 };
         let mut log = LogFile::open(place.fs.clone(), place.log(), rules, Arc::clone(&status)).unwrap();
-        log.append(b"{\"one\":1}\n").unwrap();
+        log.append(Lines::plain(b"{\"one\":1}\n"), None).unwrap();
         let lock = place.directory().join(".audit.log.lock");
         fs::remove_file(&lock).unwrap();
         let other = fs::File::create(&lock).unwrap();
         other.lock().unwrap();
         log.look(file::Look::Regular);
-        assert_eq!(log.append(b"{\"two\":2}\n").unwrap_err().reason(), AppendFault::Lock);
+        assert_eq!(log.append(Lines::plain(b"{\"two\":2}\n"), None).unwrap_err().reason(), AppendFault::Lock);
         drop(other);
         place.fs.faults.set(Some(faults::Plan { call: Some(Call::Stat), nth, times: 1, errno: 5, short: false }));
         log.look(file::Look::Regular);
         assert!(place.fs.faults.fired() || nth == 6, "{nth}");
         log.look(file::Look::Regular);
         assert_eq!(status.failing(), None, "{nth}");
-        log.append(b"{\"three\":3}\n").unwrap();
+        log.append(Lines::plain(b"{\"three\":3}\n"), None).unwrap();
         assert_eq!(place.read_log(), "{\"one\":1}\n{\"three\":3}\n");
     }
 }

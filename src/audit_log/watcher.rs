@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::backups::{Backups, Retention, first_timestamp};
+use super::chain::Heads;
 use super::commit::GroupCommit;
 use super::fs::Fs;
 use super::status::LogStatus;
@@ -41,6 +42,7 @@ pub(super) struct Watcher {
     pub(super) fs: Fs,
     pub(super) commit: Arc<GroupCommit>,
     pub(super) status: Arc<LogStatus>,
+    pub(super) heads: Option<Arc<Heads>>,
     pub(super) kind: Kind,
     /// Whether a probe must reach the disk.
     pub(super) sync: bool,
@@ -55,6 +57,9 @@ impl Watcher {
             thread::park_timeout(LOOK_EVERY.saturating_sub(looked.elapsed()));
             looked = Instant::now();
             self.status.note_appends();
+            if let Some(heads) = &self.heads {
+                heads.say_if_due(&self.status.diagnostics);
+            }
             match self.kind {
                 Kind::File => self.commit.with_writer(|writer| writer.look()),
                 // Whoever has the writer may be waiting for the stream's reader: this look must not wait for it.

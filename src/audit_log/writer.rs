@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::chain::{Chain, Lines};
 use super::error::AppendError;
 use super::file::{LogFile, Look};
 use super::status::LogStatus;
@@ -14,6 +15,8 @@ use super::stream::Stream;
 pub(super) struct Writer {
     sink: Sink,
     status: Arc<LogStatus>,
+    /// With `--chain`.
+    chain: Option<Chain>,
 }
 
 #[derive(Debug)]
@@ -34,33 +37,36 @@ pub(super) enum Probe {
 }
 
 impl Writer {
-    pub(super) fn new(sink: Sink, status: Arc<LogStatus>) -> Self {
-        let writer = Self { sink, status };
+    pub(super) fn new(sink: Sink, status: Arc<LogStatus>, chain: Option<Chain>) -> Self {
+        let writer = Self { sink, status, chain };
         writer.show_length();
         writer
     }
 
     /// Writes the lines of `appends` calls: to a file all or none, to a stream as [`Stream::append`] says.
-    pub(super) fn append(&mut self, lines: &[u8], appends: usize) -> Result<(), AppendError> {
+    pub(super) fn append(&mut self, lines: Lines<'_>, appends: usize) -> Result<(), AppendError> {
         if self.status.reopen.load(Relaxed) {
             self.look();
         }
         let outcome = match &mut self.sink {
-            Sink::File(file) => file.append(lines),
-            Sink::Stream(stream) => stream.append(lines),
+            Sink::File(file) => file.append(lines, self.chain.as_mut()),
+            Sink::Stream(stream) => stream.append(lines, self.chain.as_mut()),
         };
         let metrics = &self.status.metrics;
         metrics.append_groups.increment();
         metrics.append_group_lines.add(appends as u64);
         self.show_length();
-        match &outcome {
-            Ok(()) => {
-                metrics.log_bytes_written.add(lines.len() as u64);
+        match outcome {
+            Ok(written) => {
+                metrics.log_bytes_written.add(written as u64);
                 self.status.succeeded();
+                Ok(())
             }
-            Err(error) => self.status.failed(error, lines.len()),
+            Err(error) => {
+                self.status.failed(&error, lines.bytes.len());
+                Err(error)
+            }
         }
-        outcome
     }
 
     /// Looks at the log's path and its lock, and opens the file anew if SIGHUP came.

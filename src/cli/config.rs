@@ -78,6 +78,12 @@ config! {
         logger_file_mode: u32 = 0o600, "logger-file-mode", kinds::FILE_MODE,
             "permissions of new files";
     }
+    "Evidence" {
+        chain: bool = false, "chain", kinds::SWITCH,
+            "each line says its number and a hash that covers it and all before it, for kube-audit-rest verify";
+        chain_key_filename: Option<PathBuf> = None, "chain-key-filename", kinds::OPTIONAL_FILE,
+            "sign the chain with this Ed25519 key, PEM (PKCS#8); read again when it changes";
+    }
     "TLS, and who may write" {
         cert_filename: PathBuf = "/etc/tls/tls.crt".into(), "cert-filename", kinds::FILE,
             "certificate chain, PEM; read again when it changes";
@@ -145,6 +151,7 @@ impl Config {
                 "--logger-filename has no effect beside --audit-to-std-log",
             ),
             (self.audit_to_std_log && self.logger_sync, "--logger-sync has no effect beside --audit-to-std-log"),
+            (self.chain_key_filename.is_some() && !self.chain, "--chain-key-filename has no effect without --chain"),
             (bare_http, "--http-port: no TLS, whoever is on the way can read and change what is sent there"),
             (
                 bare_http && self.sources_filename.is_none(),

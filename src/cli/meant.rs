@@ -8,8 +8,9 @@ pub(super) fn meant(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase().replace('_', "-");
     let flags = || FLAGS.iter().map(|flag| flag.name).chain(["help", "version"]);
     let mut holding = flags().filter(|flag| name.len() >= 4 && flag.contains(&name));
-    if let (Some(flag), None) = (holding.next(), holding.next()) {
-        return Some(flag);
+    if let Some(flag) = holding.next() {
+        // Where several hold it nobody can tell.
+        return holding.next().is_none().then_some(flag);
     }
     let (letters, flag) = flags().map(|flag| (distance(&name, flag), flag)).min()?;
     (letters <= (1 + name.len() / 3).min(4)).then_some(flag)

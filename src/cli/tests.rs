@@ -44,6 +44,8 @@ fn every_flag_sets_its_own_field_and_no_other() {
         client_ca_filename: Some("/c/ca".into()),
         sources_filename: Some("/d/sources".into()),
         policy_filename: Some("/d/policy".into()),
+        chain: true,
+        chain_key_filename: Some("/d/key".into()),
         server_address: Some([127, 0, 0, 1].into()),
         metrics_address: Some("::1".parse().unwrap()),
         server_port: 1,
@@ -70,6 +72,8 @@ fn every_flag_sets_its_own_field_and_no_other() {
             "--client-ca-filename=/c/ca",
             "--sources-filename=/d/sources",
             "--policy-filename=/d/policy",
+            "--chain",
+            "--chain-key-filename=/d/key",
             "--server-address=127.0.0.1",
             "--metrics-address=::1",
             "--server-port=1",
@@ -125,7 +129,6 @@ fn a_near_miss_of_a_flag_names_the_flag_that_was_meant() {
         ("--logger-max-backup", "--logger-max-backups"),
         ("--cert-keyfilename=/x", "--cert-key-filename"),
         ("--cert-file=/x", "--cert-filename"),
-        ("--key-filename=/x", "--cert-key-filename"),
         ("--verbose", "--verbosity"),
         ("--audit-to-std", "--audit-to-std-log"),
         ("--sources", "--sources-filename"),
@@ -136,7 +139,7 @@ fn a_near_miss_of_a_flag_names_the_flag_that_was_meant() {
         let problem = problem(&[word]);
         assert!(problem.ends_with(&format!(" (did you mean {flag}?)")), "{problem}");
     }
-    for word in ["--port=1", "--x", "--nonsense", "--max", "serve", "--filename=/x"] {
+    for word in ["--port=1", "--x", "--nonsense", "--max", "serve", "--filename=/x", "--key-filename=/x"] {
         let problem = problem(&[word]);
         assert!(!problem.contains("did you mean"), "{problem}");
     }

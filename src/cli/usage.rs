@@ -13,6 +13,7 @@ audit log: one line of JSON for each AdmissionReview or audit event.
 Usage: kube-audit-rest [--flag=value | --flag value]...
        kube-audit-rest policy ...   tries an audit Policy; see policy --help
        kube-audit-rest read ...     shows an audit log; see read --help
+       kube-audit-rest verify ...   checks a chained log; see verify --help
 
 Sizes are whole megabytes (1024 x 1024 bytes), times whole seconds unless said
 otherwise. Defaults stand in brackets. The last of several equal flags counts.

@@ -8,3 +8,4 @@ pub mod serve;
 pub mod server;
 pub mod signals;
 pub mod start_error;
+pub mod verify;

@@ -1,5 +1,5 @@
-//! Certificates, client CAs, sources and the policy are read again by a thread of their own, so that a file system that
-//! hangs holds up neither requests nor the end of the program.
+//! Certificates, client CAs, sources, the policy and the chain's key are read again by a thread of their own, so that a
+//! file system that hangs holds up neither requests nor the end of the program.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -48,6 +48,7 @@ impl Reloader {
         let asked = Arc::new(Asked::default());
         let (orders, diagnostics) = (Arc::clone(&asked), Arc::clone(&service.diagnostics));
         let (tls, sources, policy) = (Arc::clone(&service.tls), service.sources.clone(), service.policy.clone());
+        let chain_key = service.chain_key.clone();
         let (memory, windows) = (Arc::clone(&service.memory), Arc::clone(&service.windows));
         let thread = thread::Builder::new().name("reloader".to_owned()).stack_size(STACK).spawn(move || {
             loop {
@@ -62,6 +63,9 @@ impl Reloader {
                 }
                 if let Some(policy) = &policy {
                     policy.reload();
+                }
+                if let Some(chain_key) = &chain_key {
+                    chain_key.reload();
                 }
                 memory.trim();
                 windows.trim();

@@ -11,7 +11,7 @@ use crate::cli::{self, Action, Config, Exit};
 use crate::commands::server::Server;
 use crate::commands::signals::{Signal, Signals};
 use crate::commands::start_error::StartError;
-use crate::commands::{policy, read};
+use crate::commands::{policy, read, verify};
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
 use crate::observe::outlet::Outlet;
@@ -35,6 +35,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if args.next_if(|word| word == "policy").is_some() {
         return policy::main(args);
+    }
+    if args.next_if(|word| word == "verify").is_some() {
+        return verify::main(args);
     }
     let exit = match cli::parse(program.into_iter().chain(args)) {
         Ok(Action::Run(config)) => run(&config),

@@ -7,11 +7,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::VERSION;
-use crate::audit_log::{self, AuditLog, Target};
+use crate::audit_log::{self, AuditLog, ChainSetting, Target};
 use crate::cli::Config;
 use crate::commands::reloader::Reloader;
 use crate::commands::signals::Signal;
 use crate::commands::start_error::StartError;
+use crate::files::chain_key::ChainKeyFile;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::net::accept::{self, Listener, Orders, Serving};
@@ -72,8 +73,8 @@ struct Ports {
 }
 
 impl Server {
-    /// Opens certificates, sources, policy, log and ports, in this order, then serves. If one of them cannot be opened,
-    /// nothing is served.
+    /// Opens certificates, sources, policy, the chain's key, log and ports, in this order, then serves. If one of them
+    /// cannot be opened, nothing is served.
     ///
     /// # Errors
     /// [`StartError`].
@@ -92,8 +93,14 @@ impl Server {
             PolicyFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
         });
         let policy = policy.transpose().map_err(StartError::Policy)?;
+        let chain_key = config.chain_key_filename.as_ref().filter(|_| config.chain).map(|path| {
+            let (to_metrics, to_diagnostics) = shared();
+            ChainKeyFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
+        });
+        let chain_key = chain_key.transpose().map_err(StartError::ChainKey)?;
         let (to_metrics, to_diagnostics) = shared();
-        let log = AuditLog::open(log_settings(config), to_metrics, to_diagnostics).map_err(StartError::Log)?;
+        let log = AuditLog::open(log_settings(config, chain_key.clone()), to_metrics, to_diagnostics)
+            .map_err(StartError::Log)?;
         let listeners = Listeners::bind(config)?;
 
         let service = Arc::new(Service {
@@ -105,6 +112,7 @@ impl Server {
             tls: Arc::new(tls),
             sources,
             policy,
+            chain_key,
             max_request: config.max_request_size,
             draining: AtomicBool::new(false),
             recorded_requests: Counter::default(),
@@ -321,7 +329,7 @@ fn tls_settings(config: &Config) -> tls::Settings {
     }
 }
 
-fn log_settings(config: &Config) -> audit_log::Settings {
+fn log_settings(config: &Config, chain_key: Option<Arc<ChainKeyFile>>) -> audit_log::Settings {
     let target = if config.audit_to_std_log { Target::Stdout } else { Target::File(config.logger_filename.clone()) };
     audit_log::Settings {
         target,
@@ -331,5 +339,10 @@ fn log_settings(config: &Config) -> audit_log::Settings {
         max_total_size: config.logger_max_total_size,
         sync: config.logger_sync,
         file_mode: config.logger_file_mode,
+        chain: match chain_key {
+            _ if !config.chain => ChainSetting::Off,
+            None => ChainSetting::Unsigned,
+            Some(key) => ChainSetting::Signed(key),
+        },
     }
 }

@@ -16,6 +16,8 @@ pub enum StartError {
     Sources(watched::Error),
     /// The policy file.
     Policy(watched::Error),
+    /// The key of the chain.
+    ChainKey(watched::Error),
     /// The audit log.
     Log(audit_log::OpenError),
     /// A port cannot be bound.
@@ -37,7 +39,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls(error) => error.fmt(f),
-            Self::Sources(error) | Self::Policy(error) => error.fmt(f),
+            Self::Sources(error) | Self::Policy(error) | Self::ChainKey(error) => error.fmt(f),
             Self::Log(error) => write!(f, "--logger-filename {error}"),
             Self::Bind { flag, port, address, error } => {
                 if let Some((flag, address)) = address {

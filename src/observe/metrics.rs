@@ -51,7 +51,7 @@ metrics! {
     audit_lines: CounterBy<LineKind> = "audit_lines_total", "Lines appended to the audit log.";
     events_mended: CounterBy<Mended> =
         "events_mended_total", "Events recorded with U+FFFD in place of bytes that are not UTF-8.";
-    audit_line_bytes_max: Gauge = "audit_line_bytes_max", "Longest line appended since the start, with its newline.";
+    audit_line_bytes_max: Gauge = "audit_line_bytes_max", "Longest line appended since the start, with its newline, without its chain.";
     append_errors: CounterBy<AppendFault> =
         "append_errors_total", "Appends that failed and were answered 503: one for each request, not for each write.";
     log_bytes_written: Counter = "log_bytes_written_total", "Bytes appended to the audit log.";
@@ -75,10 +75,12 @@ metrics! {
     certificate_expiry: Gauge =
         "certificate_expiry_timestamp_seconds", "notAfter of the certificate in use, Unix time.";
     certificate_reloads: CounterBy<Reload> =
-        "certificate_reloads_total", "Reloads of certificate, client CA and sources after a change.";
+        "certificate_reloads_total", "Reloads of certificate, client CA, sources and chain key after a change.";
     policy_decisions: CounterBy<PolicyLevel> =
         "policy_decisions_total", "Reviews and Events by the level that the policy recorded them at.";
     policy_reloads: CounterBy<Reload> = "policy_reloads_total", "Reloads of the policy after a change.";
+    chain_sequence: Gauge =
+        "chain_sequence", "Number of the last line of the chain under its ID (--chain); 0 before the first.";
     connections: GaugeBy<Port> = "connections", "Connections open.";
     connections_evicted: CounterBy<Evicted> =
         "connections_evicted_total", "Connections closed to make room for others, by what they were.";

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use crate::record::Chained;
 use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
 use crate::record::policy::cuts::{Cuts, Walk};
@@ -30,6 +31,7 @@ const KIND: &str = "kind";
 const API_VERSION: &str = "apiVersion";
 const ITEMS: &str = "items";
 const SOURCE: &str = "source";
+const CHAIN: &str = "chain";
 
 /// The lines that a list became.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,7 +54,8 @@ pub struct Events {
 ///
 /// A line is an event without white space between tokens. `"kind":"Event"` and `"apiVersion":"audit.k8s.io/v1"` stand
 /// first where the event does not have them, as the API server's own log backend writes it. `"source"`, if one is given,
-/// stands last, and an event's own top-level member of that name is left out. Each line ends with `\n`.
+/// stands last, and an event's own top-level member of that name is left out; so is `chain` where the lines are going to
+/// be [`Chained::Yes`]. Each line ends with `\n`.
 ///
 /// In an event's strings each run of bytes that are not UTF-8 becomes one U+FFFD: the API server copies the body of a
 /// PATCH into the event as it came, and a list with one such event must not be lost.
@@ -65,6 +68,7 @@ pub fn audit_lines(
     body: &mut [u8],
     source: Option<&str>,
     policy: Option<&Policy>,
+    chained: Chained,
     lines: &mut Vec<u8>,
 ) -> Result<Events, Invalid> {
     if body.trim_ascii().is_empty() {
@@ -73,7 +77,7 @@ pub fn audit_lines(
     let before = lines.len();
     lines.reserve(body.len() + body.len() / 8);
     let most = before.saturating_add(most_lines(body.len()));
-    let mut made = Lines { bytes: lines, source, policy, most, events: Events::default() };
+    let mut made = Lines { bytes: lines, source, policy, chained, most, events: Events::default() };
     match read(body, &mut made) {
         Ok(()) => Ok(made.events),
         Err(invalid) => {
@@ -158,7 +162,7 @@ fn read_item(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Inva
     let [kind, version] = &mut missing;
     let mut notes = lines.policy.map(|_| EventNotes::new(start + 1, Walk::Note(Cuts::new())));
     let names = match lines.policy {
-        None => event_notes::NAMES.get(..3).unwrap_or_default(),
+        None => event_notes::NAMES.get(..4).unwrap_or_default(),
         Some(_) => &event_notes::NAMES,
     };
     json.members(names, |json, name| -> Result<Fate, Invalid> {
@@ -167,7 +171,12 @@ fn read_item(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Inva
             Some(API_VERSION) => *version = "",
             _ => {}
         }
-        if lines.source.is_some() && name == Some(SOURCE) {
+        let ours = match name {
+            Some(SOURCE) => lines.source.is_some(),
+            Some(CHAIN) => lines.chained == Chained::Yes,
+            _ => false,
+        };
+        if ours {
             json.skip()?;
             return Ok(Fate::Drop);
         }
@@ -242,6 +251,7 @@ struct Lines<'a> {
     bytes: &'a mut Vec<u8>,
     source: Option<&'a str>,
     policy: Option<&'a Policy>,
+    chained: Chained,
     /// Greatest length that `bytes` may reach.
     most: usize,
     /// What was appended.

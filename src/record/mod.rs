@@ -11,3 +11,13 @@ pub mod json;
 pub mod policy;
 pub mod review;
 pub mod timestamp;
+
+/// Whether the audit log adds a `chain` member to the end of each line (`--chain`), so that a client's own must not stand
+/// there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chained {
+    /// It does.
+    Yes,
+    /// Lines stay as they are.
+    No,
+}

@@ -6,12 +6,13 @@
 use std::ops::Range;
 use std::time::SystemTime;
 
+use crate::record::entry::{self, Entry};
 use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
 use crate::record::policy::cuts::{Cuts, Reduction, Walk};
 use crate::record::policy::review_notes::{self, RequestNotes};
 use crate::record::policy::{Decision, Level, Policy};
-use crate::record::timestamp;
+use crate::record::{Chained, timestamp};
 
 /// Bytes that [`audit_line`] adds to a body at most. A source's name has at most 63 bytes.
 pub const ROOM: usize = 192;
@@ -27,6 +28,7 @@ const UID: &str = "uid";
 const TIMESTAMP: &str = "requestReceivedTimestamp";
 const SOURCE: &str = "source";
 const LEVEL: &str = "level";
+const CHAIN: &str = "chain";
 
 /// Turns `body`, an AdmissionReview of `admission.k8s.io/v1` or `v1beta1`, into its audit line, in place, and appends the
 /// AdmissionReview that allows the request to `reply`.
@@ -38,19 +40,23 @@ const LEVEL: &str = "level";
 /// With a policy `"level"` stands before `source`, a `level` of the body's own is left out, and so is what the policy
 /// leaves out. Returned is what the policy says; at level None `body` holds no line.
 ///
+/// Where the line is going to be [`Chained::Yes`], a top-level `chain` of the body's own is left out.
+///
 /// After an error `body` is of no use, and `reply` is as it was.
 pub fn audit_line(
     body: &mut Vec<u8>,
     received: SystemTime,
     source: Option<&str>,
     policy: Option<&Policy>,
+    chained: Chained,
     reply: &mut Vec<u8>,
 ) -> Result<Option<Decision>, Invalid> {
     if body.trim_ascii().is_empty() {
         return Err(Invalid::Empty);
     }
     let mut notes = policy.map(|_| RequestNotes::new(Walk::Note(Cuts::new())));
-    let review = read(body, source, notes.as_mut())?;
+    let ours = Ours { with_source: source.is_some(), chained };
+    let review = read(body, ours, notes.as_mut())?;
 
     reply.extend_from_slice(b"{\"apiVersion\":\"");
     reply.extend_from_slice(review.version.as_bytes());
@@ -67,7 +73,7 @@ pub fn audit_line(
         if decided.level == Level::None {
             return Ok(decision);
         }
-        length = reduce(text, source, notes, reduction)?;
+        length = reduce(text, ours, notes, reduction)?;
     }
 
     // Our members take the place of the closing brace. A comma precedes them, since `kind` at least stands before.
@@ -87,13 +93,42 @@ pub fn audit_line(
     Ok(decision)
 }
 
+/// Adds an entry to the `auditAnnotations` of a reply that [`audit_line`] has made. An API server stores it in its own
+/// audit log, under the webhook's name, a slash and `key` (admission.k8s.io/v1 and v1beta1, AdmissionResponse). Key and
+/// value need no escapes.
+pub fn annotate(reply: &mut Vec<u8>, key: &str, value: &str) {
+    let end = b"}}";
+    if reply.ends_with(end) {
+        reply.truncate(reply.len() - end.len());
+        for part in [",\"auditAnnotations\":{\"", key, "\":\"", value, "\"}}}"] {
+            reply.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
+/// Whether a line is of a deletecollection: a DELETE without a name. The API server sends one for each object, all within
+/// one request of its own, and complains about each annotation but the first.
+pub fn is_of_collection(line: &[u8]) -> bool {
+    match entry::read(line) {
+        Ok(Entry::Review(review)) => review.name.is_none() && review.operation.is_some_and(|done| done.is("DELETE")),
+        _ => false,
+    }
+}
+
 /// Takes out of a compacted body what is left out, and returns its new length.
-fn reduce(text: &mut [u8], source: Option<&str>, notes: &RequestNotes, reduction: Reduction) -> Result<usize, Invalid> {
+fn reduce(text: &mut [u8], ours: Ours, notes: &RequestNotes, reduction: Reduction) -> Result<usize, Invalid> {
     match notes.walk.noted() {
         _ if !reduction.is_any() => Ok(text.len()),
         Some(cuts) => Ok(cuts.apply(reduction, text, 0)),
-        None => Ok(read(text, source, Some(&mut RequestNotes::new(Walk::Drop(reduction))))?.length),
+        None => Ok(read(text, ours, Some(&mut RequestNotes::new(Walk::Drop(reduction))))?.length),
     }
+}
+
+/// Which members are ours, beside the timestamp.
+#[derive(Clone, Copy)]
+struct Ours {
+    with_source: bool,
+    chained: Chained,
 }
 
 /// What was found in a body.
@@ -107,7 +142,7 @@ struct Review {
 }
 
 /// Reads and compacts a body; leaves out its own members of those names that are to be added.
-fn read(body: &mut [u8], source: Option<&str>, mut notes: Option<&mut RequestNotes>) -> Result<Review, Invalid> {
+fn read(body: &mut [u8], ours: Ours, mut notes: Option<&mut RequestNotes>) -> Result<Review, Invalid> {
     let mut kind = None;
     let mut version = None;
     let mut request = None;
@@ -118,20 +153,24 @@ fn read(body: &mut [u8], source: Option<&str>, mut notes: Option<&mut RequestNot
         return Err(Invalid::NotAReview);
     }
     let with_policy = notes.is_some();
-    json.members(&[KIND, API_VERSION, REQUEST, TIMESTAMP, SOURCE, LEVEL], |json, name| -> Result<Fate, Invalid> {
-        match name {
-            Some(KIND) => once(KIND, &mut kind, read_kind(json)?)?,
-            Some(API_VERSION) => once(API_VERSION, &mut version, read_version(json)?)?,
-            Some(REQUEST) => once(REQUEST, &mut request, read_request(json, notes.as_deref_mut())?)?,
-            _ => json.skip()?,
-        }
-        Ok(match name {
-            Some(TIMESTAMP) => Fate::Drop,
-            Some(SOURCE) if source.is_some() => Fate::Drop,
-            Some(LEVEL) if with_policy => Fate::Drop,
-            _ => Fate::Keep,
-        })
-    })?;
+    json.members(
+        &[KIND, API_VERSION, REQUEST, TIMESTAMP, SOURCE, LEVEL, CHAIN],
+        |json, name| -> Result<Fate, Invalid> {
+            match name {
+                Some(KIND) => once(KIND, &mut kind, read_kind(json)?)?,
+                Some(API_VERSION) => once(API_VERSION, &mut version, read_version(json)?)?,
+                Some(REQUEST) => once(REQUEST, &mut request, read_request(json, notes.as_deref_mut())?)?,
+                _ => json.skip()?,
+            }
+            Ok(match name {
+                Some(TIMESTAMP) => Fate::Drop,
+                Some(SOURCE) if ours.with_source => Fate::Drop,
+                Some(LEVEL) if with_policy => Fate::Drop,
+                Some(CHAIN) if ours.chained == Chained::Yes => Fate::Drop,
+                _ => Fate::Keep,
+            })
+        },
+    )?;
     let length = json.finish()?;
     let () = kind.ok_or(Invalid::NotAReview)?;
     let version = version.ok_or(Invalid::ReviewVersion)?;

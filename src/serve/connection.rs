@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::reply::{Next, Reply};
+use super::reply::{Next, Reply, add_head};
 use super::report::without_body;
 use super::request::Request;
 use super::routes::{self, Port, Record, Refused, Route};
@@ -179,10 +179,13 @@ impl Handler<'_> {
         self.reply.clear();
         let policy = self.service.policy.as_ref().map(|policy| PolicyFile::current(policy));
         let policy = policy.as_ref().map(|in_use| &in_use.policy);
+        let log = &self.service.log;
         let made = match record {
-            Record::EventList => event_list::audit_lines(&mut body.bytes, source, policy, &mut body.lines),
+            Record::EventList => {
+                event_list::audit_lines(&mut body.bytes, source, policy, log.chained(), &mut body.lines)
+            }
             Record::AdmissionReview => {
-                review::audit_line(&mut body.bytes, request.received, source, policy, &mut self.reply)
+                review::audit_line(&mut body.bytes, request.received, source, policy, log.chained(), &mut self.reply)
                     .map(|decision| of_review(decision, body.bytes.len()))
             }
         };
@@ -194,13 +197,12 @@ impl Handler<'_> {
                 return self.answer(request, Reply::refusal(Status::BadRequest, &invalid.to_string()));
             }
         };
-        let (lines, kind) = match record {
-            Record::EventList => (&body.lines, LineKind::Event),
-            Record::AdmissionReview => (&body.bytes, LineKind::AdmissionReview),
+        let (appended, kind) = match record {
+            _ if events.lines == 0 => (Ok(()), LineKind::Event),
+            Record::EventList => (log.append(&body.lines), LineKind::Event),
+            Record::AdmissionReview => (log.append_one(&body.bytes), LineKind::AdmissionReview),
         };
-        if events.lines > 0
-            && let Err(error) = self.service.log.append(lines)
-        {
+        if let Err(error) = appended {
             drop(body);
             let why = format!("not recorded: {error}");
             return self.answer(request, Reply::not_appended(&why));
@@ -214,6 +216,9 @@ impl Handler<'_> {
             self.say_mended(events.mended, source);
         }
         self.service.recorded_requests.increment();
+        if record == Record::AdmissionReview && events.lines > 0 {
+            add_head(log, &body.bytes, &mut self.reply);
+        }
         drop(body);
         if !std::mem::replace(&mut self.proven, true) {
             self.connection.prove();

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use super::connection::{Handler, Stop};
 use super::request::Request;
 use super::routes::Port;
+use crate::audit_log::AuditLog;
 use crate::http::{Response, Status};
 use crate::net::connection::Standing;
 use crate::observe::labels::Mended;
+use crate::record::review;
 
 /// How long a reply may take to be sent.
 pub(super) const REPLY: Duration = Duration::from_secs(10);
@@ -90,6 +92,13 @@ impl<'a> Reply<'a> {
 
     pub(super) fn then(self, next: Next) -> Self {
         Self { next, ..self }
+    }
+}
+
+/// Puts the newest head of the log's chain, if one is due, into the reply to the review that became `line`.
+pub(super) fn add_head(log: &AuditLog, line: &[u8], reply: &mut Vec<u8>) {
+    if let Some(head) = log.head_due(|| !review::is_of_collection(line)) {
+        review::annotate(reply, "log-head", &head);
     }
 }
 

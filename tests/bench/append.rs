@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use kube_audit_rest::audit_log::{AuditLog, Settings, Target};
+use kube_audit_rest::audit_log::{AuditLog, ChainSetting, Settings, Target};
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
 use kube_audit_rest::observe::metrics::Metrics;
 
@@ -44,6 +44,7 @@ fn settings(directory: &Path) -> Settings {
         max_total_size: 0,
         sync: false,
         file_mode: 0o600,
+        chain: ChainSetting::Off,
     }
 }
 

@@ -81,9 +81,17 @@ fn copy(buffer: &mut Vec<u8>, body: &[u8], _: &mut Vec<u8>) {
 /// What becomes of a request, reply included; nothing, where the text is none.
 fn lines_of(buffer: &mut Vec<u8>, body: &[u8], out: &mut Vec<u8>) {
     let made = if body.starts_with(b"{\"kind\":\"EventList\"") {
-        event_list::audit_lines(black_box(buffer), None, None, out).is_ok()
+        event_list::audit_lines(black_box(buffer), None, None, kube_audit_rest::record::Chained::No, out).is_ok()
     } else {
-        review::audit_line(black_box(buffer), SystemTime::UNIX_EPOCH, None, None, out).is_ok()
+        review::audit_line(
+            black_box(buffer),
+            SystemTime::UNIX_EPOCH,
+            None,
+            None,
+            kube_audit_rest::record::Chained::No,
+            out,
+        )
+        .is_ok()
     };
     black_box((made, out));
 }

@@ -94,14 +94,15 @@ fn audit_line(body: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Invalid> {
     let received = SystemTime::UNIX_EPOCH + Duration::new(1_795_210_478, 123_456_789);
     let mut line = body.to_vec();
     let mut reply = Vec::new();
-    review::audit_line(&mut line, received, None, None, &mut reply)?;
+    review::audit_line(&mut line, received, None, None, kube_audit_rest::record::Chained::No, &mut reply)?;
     Ok((line, reply))
 }
 
 /// An EventList's lines.
 fn audit_lines(body: &[u8]) -> Result<Vec<u8>, Invalid> {
     let mut lines = Vec::new();
-    let events = event_list::audit_lines(&mut body.to_vec(), None, None, &mut lines)?;
+    let events =
+        event_list::audit_lines(&mut body.to_vec(), None, None, kube_audit_rest::record::Chained::No, &mut lines)?;
     let count = events.count;
     assert_eq!(count, lines.iter().filter(|byte| **byte == b'\n').count());
     Ok(lines)

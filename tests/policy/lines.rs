@@ -30,7 +30,10 @@ fn without_a_policy_a_level_stays_and_none_is_added() {
     let body = r#"{"level":"x","kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u"}}"#;
     let mut made = body.as_bytes().to_vec();
     let time = std::time::SystemTime::UNIX_EPOCH;
-    assert_eq!(review::audit_line(&mut made, time, None, None, &mut Vec::new()), Ok(None));
+    assert_eq!(
+        review::audit_line(&mut made, time, None, None, kube_audit_rest::record::Chained::No, &mut Vec::new()),
+        Ok(None)
+    );
     let made = String::from_utf8(made).unwrap();
     assert_eq!(
         made,
@@ -41,7 +44,14 @@ fn without_a_policy_a_level_stays_and_none_is_added() {
     );
     let item = r#"{"level":"RequestResponse","requestObject":{"a":1}}"#;
     let mut made = Vec::new();
-    let events = event_list::audit_lines(&mut list_of(item).into_bytes(), None, None, &mut made).unwrap();
+    let events = event_list::audit_lines(
+        &mut list_of(item).into_bytes(),
+        None,
+        None,
+        kube_audit_rest::record::Chained::No,
+        &mut made,
+    )
+    .unwrap();
     assert_eq!((events.count, events.lines, events.last), (1, 1, None));
     assert!(made.ends_with(b",\"level\":\"RequestResponse\",\"requestObject\":{\"a\":1}}\n"));
 }
@@ -244,7 +254,14 @@ fn an_event_by_itself_and_one_with_bytes_that_are_not_utf8_are_reduced_like_the_
         let at = body.iter().position(|byte| *byte == b'?').unwrap();
         body[at] = 0xff;
         let mut lines = Vec::new();
-        let events = event_list::audit_lines(&mut body, None, Some(&policy(rule)), &mut lines).unwrap();
+        let events = event_list::audit_lines(
+            &mut body,
+            None,
+            Some(&policy(rule)),
+            kube_audit_rest::record::Chained::No,
+            &mut lines,
+        )
+        .unwrap();
         (events.mended, String::from_utf8(lines).unwrap())
     };
     let begin = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"#;

@@ -28,7 +28,9 @@ const STAMP: &str = r#","requestReceivedTimestamp":"2026-11-20T21:34:38.12345678
 fn line(body: &[u8], source: Option<&str>, policy: &Policy) -> Option<Vec<u8>> {
     let received = SystemTime::UNIX_EPOCH + Duration::new(1_795_210_478, 123_456_789);
     let (mut line, mut reply) = (body.to_vec(), Vec::new());
-    let decision = review::audit_line(&mut line, received, source, Some(policy), &mut reply).unwrap();
+    let decision =
+        review::audit_line(&mut line, received, source, Some(policy), kube_audit_rest::record::Chained::No, &mut reply)
+            .unwrap();
     assert!(reply.ends_with(b",\"allowed\":true}}"), "the reply is as ever");
     if decision.unwrap().level == Level::None {
         return None;
@@ -40,7 +42,14 @@ fn line(body: &[u8], source: Option<&str>, policy: &Policy) -> Option<Vec<u8>> {
 /// The lines of an EventList by the policy.
 fn lines(body: &[u8], source: Option<&str>, policy: &Policy) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
-    let events = event_list::audit_lines(&mut body.to_vec(), source, Some(policy), &mut lines).unwrap();
+    let events = event_list::audit_lines(
+        &mut body.to_vec(),
+        source,
+        Some(policy),
+        kube_audit_rest::record::Chained::No,
+        &mut lines,
+    )
+    .unwrap();
     let lines: Vec<_> =
         lines.split_inclusive(|byte| *byte == b'\n').map(|line| line[..line.len() - 1].to_vec()).collect();
     assert_eq!(events.lines, lines.len());

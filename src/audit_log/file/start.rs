@@ -1,11 +1,15 @@
 //! Opening the log when the program starts, with what an earlier process or a power cut has left in it.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::super::backups::Backups;
+use super::super::chain::Marking;
+use super::super::chain::format::Point;
+use super::super::chain::origin::last_point;
 use super::super::content::{self, Mended, Scan};
 use super::super::error::OpenError;
 use super::super::fs::Fs;
@@ -65,6 +69,24 @@ impl LogFile {
         };
         log.mend_backups();
         Ok(log.ready())
+    }
+
+    /// The last chained line of the log, or else of the newest rolled file that has one.
+    pub(in super::super) fn last_point(&self) -> Option<Point> {
+        let say = |name: &str, error: io::Error| {
+            self.status.warn("the chain cannot be followed back into a file", name, &error.to_string());
+            None
+        };
+        let live =
+            last_point(&self.fs, &self.open.file, self.open.length).unwrap_or_else(|error| say(&self.name, error));
+        let rolled = || {
+            let backups = self.backups.list().unwrap_or_default();
+            backups.into_iter().rev().find_map(|backup| {
+                let found = File::open(&backup.path).and_then(|file| last_point(&self.fs, &file, backup.length));
+                found.unwrap_or_else(|error| say(&backup.path.display().to_string(), error))
+            })
+        };
+        live.or_else(rolled)
     }
 
     /// Warns of what an operator should know, and rolls the file if it is full.
@@ -146,7 +168,13 @@ impl OpenFile {
                 mended.length
             }
         };
-        Ok(Self { file: opened.file, identity: opened.identity, length, directory: Directory::Unsynced })
+        Ok(Self {
+            file: opened.file,
+            identity: opened.identity,
+            length,
+            directory: Directory::Unsynced,
+            marking: Marking::Due,
+        })
     }
 }
 

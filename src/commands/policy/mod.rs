@@ -16,7 +16,7 @@ use crate::cli::printable;
 use crate::files::policy_file;
 use crate::record::invalid::Invalid;
 use crate::record::policy::{Decision, Level, Policy};
-use crate::record::{event_list, review};
+use crate::record::{Chained, event_list, review};
 use report::Report;
 
 /// The longest line that is read. The largest that an API server was seen to send has 28 MB.
@@ -171,7 +171,7 @@ fn apply(policy: &Policy, line: &[u8], made: &mut Vec<u8>) -> Result<(Decision, 
     made.clear();
     made.extend_from_slice(line);
     let time = SystemTime::UNIX_EPOCH;
-    match review::audit_line(made, time, None, Some(policy), &mut Vec::new()) {
+    match review::audit_line(made, time, None, Some(policy), Chained::Yes, &mut Vec::new()) {
         Ok(decision) => {
             let decision = decision.unwrap_or(Decision::COMPLETE);
             Ok((decision, if decision.level == Level::None { 0 } else { made.len() }))
@@ -179,7 +179,7 @@ fn apply(policy: &Policy, line: &[u8], made: &mut Vec<u8>) -> Result<(Decision, 
         Err(Invalid::EventListForReview | Invalid::NotAReview) => {
             let mut event = line.to_vec();
             made.clear();
-            let events = event_list::audit_lines(&mut event, None, Some(policy), made)?;
+            let events = event_list::audit_lines(&mut event, None, Some(policy), Chained::Yes, made)?;
             Ok((events.last.unwrap_or(Decision::COMPLETE), made.len()))
         }
         Err(invalid) => Err(invalid),

@@ -2,7 +2,7 @@ use super::*;
 
 fn lines(body: &str, source: Option<&str>) -> Result<String, Invalid> {
     let mut lines = b"before\n".to_vec();
-    let result = audit_lines(&mut body.as_bytes().to_vec(), source, None, &mut lines);
+    let result = audit_lines(&mut body.as_bytes().to_vec(), source, None, Chained::No, &mut lines);
     let lines = String::from_utf8(lines).unwrap();
     let lines = lines.strip_prefix("before\n").unwrap().to_owned();
     match result {
@@ -144,7 +144,7 @@ fn a_list_of_nothing_cannot_make_lines_many_times_its_size() {
 
     let body = items(1_000_000);
     let mut grown = Vec::new();
-    let _ = audit_lines(&mut body.clone().into_bytes(), None, None, &mut grown);
+    let _ = audit_lines(&mut body.clone().into_bytes(), None, None, Chained::No, &mut grown);
     assert!(grown.capacity() <= 2 * (2 * body.len() + SLACK));
 }
 
@@ -173,7 +173,7 @@ fn a_bare_event_is_a_list_of_one() {
 /// The lines of any bytes, and how many of them were mended.
 fn lines_of_bytes(body: &[u8]) -> Result<(String, usize), Invalid> {
     let mut lines = Vec::new();
-    let events = audit_lines(&mut body.to_vec(), None, None, &mut lines)?;
+    let events = audit_lines(&mut body.to_vec(), None, None, Chained::No, &mut lines)?;
     Ok((String::from_utf8(lines).unwrap(), events.mended))
 }
 
@@ -242,7 +242,7 @@ fn a_list_of_the_worst_patches_has_room_for_its_lines() {
     .concat();
     let body = list_of_bytes(&vec![event; 400].join(&b','));
     let mut lines = Vec::new();
-    let events = audit_lines(&mut body.clone(), Some(&"s".repeat(63)), None, &mut lines).unwrap();
+    let events = audit_lines(&mut body.clone(), Some(&"s".repeat(63)), None, Chained::No, &mut lines).unwrap();
     assert_eq!((events.count, events.mended), (400, 400));
     assert!(lines.len() > 2 * body.len() - 100_000 && lines.len() <= most_lines(body.len()));
     assert!(lines.capacity() <= most_lines(body.len()) + body.len() / 4);

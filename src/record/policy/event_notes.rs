@@ -10,10 +10,11 @@ use super::{Decision, Level, Policy, Stage, objects};
 use crate::record::json::{Compactor, Error, Fate};
 
 /// The members of an event that are looked into: the first three always, the others for a policy.
-pub(crate) const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 12] = [
     "kind",
     "apiVersion",
     "source",
+    "chain",
     "level",
     "stage",
     "requestURI",

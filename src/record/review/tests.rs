@@ -9,7 +9,7 @@ fn review(body: &str, source: Option<&str>) -> Result<(String, String), Invalid>
     let time = SystemTime::UNIX_EPOCH + Duration::new(1_795_210_478, 123_456_789);
     let mut line = body.as_bytes().to_vec();
     let mut reply = b"before".to_vec();
-    let result = audit_line(&mut line, time, source, None, &mut reply);
+    let result = audit_line(&mut line, time, source, None, Chained::No, &mut reply);
     let reply = String::from_utf8(reply).unwrap();
     let reply = reply.strip_prefix("before").unwrap();
     if result.is_err() {

@@ -11,7 +11,7 @@ fuzz_target!(|body: &[u8]| {
     oracle::agrees(body);
     for source in [None, Some("source")] {
         let mut lines = Vec::new();
-        let Ok(events) = event_list::audit_lines(&mut body.to_vec(), source, None, &mut lines) else {
+        let Ok(events) = event_list::audit_lines(&mut body.to_vec(), source, None, kube_audit_rest::record::Chained::No, &mut lines) else {
             assert!(lines.is_empty());
             continue;
         };

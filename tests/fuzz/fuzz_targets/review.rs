@@ -16,7 +16,7 @@ fuzz_target!(|body: &[u8]| {
     for source in [None, Some("source")] {
         let mut line = body.to_vec();
         let mut reply = Vec::new();
-        if review::audit_line(&mut line, SystemTime::UNIX_EPOCH, source, None, &mut reply).is_err() {
+        if review::audit_line(&mut line, SystemTime::UNIX_EPOCH, source, None, kube_audit_rest::record::Chained::No, &mut reply).is_err() {
             assert!(reply.is_empty());
             continue;
         }

@@ -1,0 +1,103 @@
+//! Heads that were kept where whoever can write the log's files cannot: in an API server's audit log, as annotations of
+//! its Events, or among the program's own messages.
+//!
+//! A client can put anything into what an API server logs of its request, but not beside it: only the Event's own
+//! `annotations` count, and a message's own members.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+
+use super::Report;
+use super::proof::{Keys, Verdict};
+use crate::audit_log::chain::format::{Id, Point, parse_head};
+use crate::cli::printable;
+use crate::record::json::Error;
+use crate::record::json::reader::{JsonStr, Reader};
+
+/// All heads, in the order in which they were read.
+#[derive(Debug, Default)]
+pub(super) struct Anchors {
+    all: Vec<Anchor>,
+    by_place: HashMap<Id, BTreeMap<u64, Vec<usize>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Anchor {
+    pub(super) point: Point,
+    /// `FILE:LINE`.
+    pub(super) place: String,
+}
+
+impl Anchors {
+    pub(super) fn read(paths: &[PathBuf], keys: &Keys, report: &mut Report<'_>) -> Result<Self, String> {
+        let mut anchors = Self::default();
+        for path in paths {
+            let name = printable(path.as_os_str());
+            let failed = |error: std::io::Error| format!("--anchors {name}: {error}");
+            let mut lines = BufReader::new(File::open(path).map_err(failed)?);
+            let mut line = Vec::new();
+            for number in 1_u64.. {
+                line.clear();
+                if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+                    break;
+                }
+                let mut heads = Vec::new();
+                // What is no JSON, or ends in the middle, holds no head that counts.
+                if collect(&line, &mut heads).is_err() {
+                    continue;
+                }
+                for (point, signature) in heads.into_iter().filter_map(|head| parse_head(head.escaped())) {
+                    let place = format!("{name}:{number}");
+                    if signature.is_some_and(|signature| keys.check(&point, &signature) == Verdict::Wrong) {
+                        report.fault(format_args!("{place}: the head's signature is of none of the keys"));
+                    } else {
+                        anchors.add(Anchor { point, place });
+                    }
+                }
+            }
+        }
+        Ok(anchors)
+    }
+
+    fn add(&mut self, anchor: Anchor) {
+        let places = self.by_place.entry(anchor.point.id).or_default();
+        places.entry(anchor.point.sequence).or_default().push(self.all.len());
+        self.all.push(anchor);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Anchor> {
+        self.all.iter()
+    }
+
+    /// The heads of a line, with their numbers.
+    pub(super) fn at(&self, id: Id, sequence: u64) -> impl Iterator<Item = (usize, &Anchor)> {
+        let numbers = self.by_place.get(&id).and_then(|places| places.get(&sequence));
+        numbers.into_iter().flatten().filter_map(|number| Some((*number, self.all.get(*number)?)))
+    }
+}
+
+/// The heads in a line of JSON.
+fn collect<'a>(line: &'a [u8], heads: &mut Vec<JsonStr<'a>>) -> Result<(), Error> {
+    let mut json = Reader::new(line);
+    json.members(|json, name| {
+        match name {
+            b"log-head" => heads.extend(json.text_if_string()?),
+            b"annotations" => json.members_if_object(|json, name| {
+                match name.ends_with(b"/log-head") {
+                    true => heads.extend(json.text_if_string()?),
+                    false => drop(json.value()?),
+                }
+                Ok(())
+            })?,
+            _ => drop(json.value()?),
+        }
+        Ok(())
+    })?;
+    json.finish()
+}

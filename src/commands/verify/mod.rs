@@ -1,0 +1,162 @@
+//! `kube-audit-rest verify`: owns the judgement of log files whose lines are chained. It must not know how a log is
+//! written; it shares the chain's format with the writer and nothing else, takes no lock and changes nothing.
+//!
+//! | file | owns |
+//! |---|---|
+//! | options | the command line |
+//! | files | lines, and the order of the files |
+//! | chains | the chain of each ID, from line to line |
+//! | shuffled | lines in any order (`--unordered`) |
+//! | anchors | heads that were kept elsewhere |
+//! | proof | public keys |
+//! | conclusion | what is missing, what is proven, and what is printed |
+
+mod anchors;
+mod chains;
+mod conclusion;
+mod files;
+mod options;
+mod proof;
+mod shuffled;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use crate::cli::printable;
+use anchors::Anchors;
+use chains::Chains;
+use files::{Input, Place};
+use options::{Action, Options, Order};
+use proof::Keys;
+use shuffled::Shuffled;
+
+/// How the command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Intact, proven to the end, and as complete as was asked.
+    Proven = 0,
+    /// Something was changed or is missing.
+    Broken = 1,
+    /// The words make no sense.
+    Usage = 2,
+    /// Intact, but some of it is covered by no key and no head.
+    Unproven = 3,
+    /// A file cannot be read.
+    Unreadable = 4,
+}
+
+/// Runs the command with the words that follow it.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::from(run(words, io::stdout().lock()) as u8)
+}
+
+/// The same with the report written to `out`.
+pub(crate) fn run(words: impl IntoIterator<Item = OsString>, mut out: impl Write) -> Exit {
+    match options::parse(words) {
+        Ok(Action::ShowHelp) => match out.write_all(options::USAGE.as_bytes()) {
+            Ok(()) => Exit::Proven,
+            Err(_) => Exit::Unreadable,
+        },
+        Ok(Action::Verify(options)) => verify(&options, out).unwrap_or_else(|error| {
+            say(&error);
+            Exit::Unreadable
+        }),
+        Err(problem) => {
+            say(&format!("{problem}; see kube-audit-rest verify --help"));
+            Exit::Usage
+        }
+    }
+}
+
+fn verify(options: &Options, out: impl Write) -> Result<Exit, String> {
+    let keys = Keys::read(&options.keys)?;
+    let mut report = Report::new(BufWriter::new(out));
+    let anchors = Anchors::read(&options.anchors, &keys, &mut report)?;
+    let inputs = files::open(&options.files, options.order)?;
+    let mut chains = Chains::new(&keys, &anchors, options.order);
+    let mut shuffled = Shuffled::default();
+    let mut counts = Counts { files: inputs.len(), ..Counts::default() };
+    for (number, input) in inputs.iter().enumerate() {
+        files::each_line(input, number, |place, line| {
+            counts.lines += 1;
+            match files::read(line) {
+                Ok(seen) if options.order == Order::Any => shuffled.add(place, &seen),
+                Ok(seen) => chains.line(place, &seen, &mut report.at(&inputs)),
+                Err(why) if options.allow_unchained && why == files::NOT_CHAINED => counts.unchained += 1,
+                Err(why) => report.at(&inputs).fault(place, why),
+            }
+        })?;
+    }
+    shuffled.play(&mut chains, &mut report.at(&inputs));
+    conclusion::faults(&chains, options, &mut report.at(&inputs));
+    let exit = conclusion::write(&chains, options, &keys, &counts, &mut report);
+    report.end()?;
+    Ok(exit)
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+struct Counts {
+    files: usize,
+    lines: u64,
+    /// Lines without a chain, where they are allowed.
+    unchained: u64,
+}
+
+/// Where findings go. Faults are written as they are found, so that none is kept.
+struct Report<'a> {
+    out: Box<dyn Write + 'a>,
+    faults: u64,
+    failed: Option<io::Error>,
+}
+
+/// A report in which places can be named.
+struct Named<'a, 'b> {
+    report: &'a mut Report<'b>,
+    inputs: &'a [Input],
+}
+
+impl<'a> Report<'a> {
+    fn new(out: impl Write + 'a) -> Self {
+        Self { out: Box::new(out), faults: 0, failed: None }
+    }
+
+    fn at<'b>(&'b mut self, inputs: &'b [Input]) -> Named<'b, 'a> {
+        Named { report: self, inputs }
+    }
+
+    fn line(&mut self, text: fmt::Arguments<'_>) {
+        if let Err(error) = writeln!(self.out, "{text}") {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// A fault that has no line of its own.
+    fn fault(&mut self, text: fmt::Arguments<'_>) {
+        self.faults += 1;
+        self.line(text);
+    }
+
+    /// What could not be written is an error: nobody may take half a report for a whole one.
+    fn end(mut self) -> Result<(), String> {
+        if let Err(error) = self.out.flush() {
+            self.failed.get_or_insert(error);
+        }
+        self.failed.map_or(Ok(()), |error| Err(format!("standard output: {error}")))
+    }
+}
+
+impl Named<'_, '_> {
+    fn fault(&mut self, place: Place, why: &str) {
+        let name = self.inputs.get(place.file).map(|input| printable(input.path.as_os_str())).unwrap_or_default();
+        self.report.fault(format_args!("{name}:{}: {why}", place.line));
+    }
+}
+
+fn say(problem: &str) {
+    let _ = writeln!(io::stderr(), "kube-audit-rest: {problem}");
+}
