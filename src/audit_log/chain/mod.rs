@@ -1,7 +1,7 @@
 //! The chain through the log's lines (`--chain`): each line says its number and a hash that covers it and all before it.
 //!
 //! The writer has the state. Whoever appends has hashed the lines already; in the writer's turn each costs one more short
-//! hash. [`format`] is shared with `kube-audit-rest verify`.
+//! hash. [`mod@format`] is shared with `kube-audit-rest verify`.
 //!
 //! Invariant: under one ID no number is written twice. What failed and was cut off the file takes its numbers back. Where
 //! bytes may have stayed somewhere (a stream, a failed cut, a deleted file that somebody still reads), or may come back
