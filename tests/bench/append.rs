@@ -30,6 +30,9 @@ fn main() {
     for length in [1200, 20_000, 200_000] {
         compare(directory, length);
     }
+    for length in [1200, 20_000, 200_000] {
+        chained(directory, length);
+    }
     fairness(directory);
     synced(directory);
     pauses(directory);
@@ -84,6 +87,37 @@ fn measured(lines: usize, run: impl FnOnce()) -> Cost {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// What `--chain` adds to an append, beside a bare SHA-256 of the same bytes.
+fn chained(directory: &Path, length: usize) {
+    let lines = (LINES * 1200 / length).max(2000);
+    let mut line = line(length);
+    line[length - 2] = b'}';
+    let append = |chain: ChainSetting| {
+        let (log, _) = open(Settings { chain, ..settings(directory) });
+        let cost = measured(lines, || (0..lines).for_each(|_| log.append_one(&line).expect("an append")));
+        drop(log);
+        fs::remove_file(directory.join("audit.log")).expect("removed");
+        cost.cpu * 1e6
+    };
+    let hash = || {
+        let digest = || std::hint::black_box(ring::digest::digest(&ring::digest::SHA256, std::hint::black_box(&line)));
+        measured(lines, || (0..lines).for_each(|_| drop(digest()))).cpu * 1e6
+    };
+    let mut rounds = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (costs, cost) in rounds.iter_mut().zip([append(ChainSetting::Off), append(ChainSetting::Unsigned), hash()])
+        {
+            costs.push(cost);
+        }
+    }
+    let [off, on, hash] = rounds.map(median);
+    let added = on - off;
+    println!(
+        "{length:7} bytes: append {off:7.2} us, with --chain {on:7.2} us; it adds {added:.2} us, {:.2} of a SHA-256 ({hash:.2} us)",
+        added / hash
+    );
 }
 
 /// What appends, and from how many threads.

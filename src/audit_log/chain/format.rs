@@ -12,7 +12,9 @@
 //! one byte: 0 for a line without PREV, 1 with PREV, 2 with PREV and SIG. FROM is the last line before the ID began,
 //! `ID/n/HASH`, or `none`. It is `ID/0/h(0)` after an ID that followed nothing and of which no line was kept.
 
-use ring::digest::{Context, SHA256};
+use std::io::Write as _;
+
+use ring::digest::{Context, SHA256, digest};
 
 /// A SHA-256.
 pub(crate) type Digest = [u8; 32];
@@ -137,7 +139,8 @@ pub(crate) fn parse_place(text: &[u8]) -> Option<(Id, u64)> {
 
 /// The digest of a line's content: of all bytes of a line without a chain but the closing brace.
 pub(crate) fn digest_of(content: &[u8]) -> Digest {
-    sha256(&[content])
+    // SHA-256 has 32 bytes.
+    digest(&SHA256, content).as_ref().try_into().unwrap_or_default()
 }
 
 /// h(0).
@@ -167,7 +170,15 @@ impl Mark {
 
 /// h(n). Of `mark` only the kind counts, so that the hash is known before it is signed.
 pub(crate) fn next_hash(previous: &Digest, id: Id, sequence: u64, mark: &Mark, content: &Digest) -> Digest {
-    sha256(&[CHAIN, previous, &id.0, &sequence.to_be_bytes(), &[mark.kind()], content])
+    let parts: [&[u8]; 6] = [CHAIN, previous, &id.0, &sequence.to_be_bytes(), &[mark.kind()], content];
+    // Hashed at once, which takes half the time of one part after the other.
+    let mut bytes = [0; CHAIN.len() + 32 + 16 + 8 + 1 + 32];
+    let mut rest = bytes.as_mut_slice();
+    for part in parts {
+        // There is room for just these.
+        let _ = rest.write_all(part);
+    }
+    digest_of(&bytes)
 }
 
 fn sha256(parts: &[&[u8]]) -> Digest {
@@ -272,15 +283,19 @@ fn push_origin(text: &mut Vec<u8>, origin: &Origin) {
 const ALPHABET: [u8; 64] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 fn push_base64(text: &mut Vec<u8>, bytes: &[u8]) {
-    for chunk in bytes.chunks(3) {
-        let mut bits = 0_u32;
-        for byte in [0, 1, 2].map(|at| chunk.get(at).copied().unwrap_or_default()) {
-            bits = bits << 8 | u32::from(byte);
-        }
-        let digits =
-            [18, 12, 6, 0].map(|shift| ALPHABET.get((bits >> shift & 63) as usize).copied().unwrap_or_default());
-        text.extend_from_slice(digits.get(..=chunk.len()).unwrap_or_default());
+    let (triples, rest) = bytes.as_chunks();
+    for triple in triples {
+        text.extend_from_slice(&base64_digits(*triple));
     }
+    if !rest.is_empty() {
+        let last = [0, 1, 2].map(|at| rest.get(at).copied().unwrap_or_default());
+        text.extend_from_slice(base64_digits(last).get(..=rest.len()).unwrap_or_default());
+    }
+}
+
+fn base64_digits([a, b, c]: [u8; 3]) -> [u8; 4] {
+    let bits = u32::from_be_bytes([0, a, b, c]);
+    [18, 12, 6, 0].map(|shift| ALPHABET.get(((bits >> shift) & 63) as usize).copied().unwrap_or_default())
 }
 
 /// Exactly `N` bytes, and only as [`push_base64`] writes them: the spare bits at the end are zero.
