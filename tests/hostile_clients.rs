@@ -137,12 +137,18 @@ fn be_served_until(server: &Server, until: Instant) -> Vec<Duration> {
     took
 }
 
-/// As the kubelet, but more often.
+/// As the kubelet, but more often. It would restart the pod after three probes in a row that failed; on a machine that is
+/// busy with the attackers themselves one may be cut, but not two in a row.
 fn probe_until(server: &Server, until: Instant) -> Vec<Duration> {
+    let probe = || {
+        let mut client = Client::try_plain(server.metrics_address())?;
+        client.try_send(&get("/healthz"))?;
+        client.try_response()
+    };
     let mut took = Vec::new();
     while Instant::now() < until {
         let start = Instant::now();
-        let answer = server.connect_metrics().exchange(&get("/healthz"));
+        let answer = probe().or_else(|_| probe()).expect("an answer to one of two probes");
         assert_eq!(answer.status, 200);
         took.push(start.elapsed());
         thread::sleep(Duration::from_millis(200));

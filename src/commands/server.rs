@@ -37,9 +37,12 @@ const JOIN: Duration = Duration::from_secs(2);
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
-/// Probes and a scraper or two; they have a roster of their own, so that no flood of requests shuts them out. As each new
-/// one has 100 ms at least, a queue of 128 is through in a fifth of a second.
+/// Probes and a scraper or two; they have a roster of their own, so that no flood of requests shuts them out.
 const METRICS_CONNECTIONS: usize = 64;
+
+/// A flood of newcomers takes at least so long to go through all places of the metrics port. A probe needs a thread within
+/// it, and waits about twice as long for a place when the kernel's queue of 128 is full.
+const METRICS_ROUND: Duration = Duration::from_millis(200);
 
 /// A flood of newcomers takes at least so long to go through all places of the audit ports: a machine or a client under
 /// load may need more than 100 ms for a handshake, and a slower turnover costs less of both.
@@ -125,7 +128,7 @@ impl Server {
             Arc::new(Roster::new(cap, round, to_metrics, to_diagnostics))
         };
         let audit_roster = roster(config.max_connections, ROUND);
-        let metrics_roster = roster(METRICS_CONNECTIONS, Duration::ZERO);
+        let metrics_roster = roster(METRICS_CONNECTIONS, METRICS_ROUND);
         let needed = audit_roster.most_sockets() + metrics_roster.most_sockets() + OTHER_DESCRIPTORS;
         warn_of_few_descriptors(needed, &diagnostics);
         let metrics_ports = Ports::serve(listeners.metrics, &service, metrics_roster)?;
