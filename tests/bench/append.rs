@@ -103,7 +103,12 @@ fn chained(directory: &Path, length: usize) {
     };
     let hash = || {
         let digest = || std::hint::black_box(ring::digest::digest(&ring::digest::SHA256, std::hint::black_box(&line)));
-        measured(lines, || (0..lines).for_each(|_| drop(digest()))).cpu * 1e6
+        measured(lines, || {
+            (0..lines).for_each(|_| {
+                let _ = digest();
+            })
+        })
+        .cpu * 1e6
     };
     let mut rounds = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
