@@ -146,7 +146,7 @@ impl Memory {
             let too_slow = if now.saturating_duration_since(began) < PATIENCE { SLOW } else { SLUGGISH };
             let evicted = state.make_room(ticket, charge, self.budget, too_slow);
             self.metrics.connections_evicted.add(Evicted::Slow, evicted);
-            state = self.returned.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait(state, left.min(LOOK));
         }
         self.grant(&mut state, body, charge);
         if waits {
@@ -184,8 +184,19 @@ impl Memory {
         // Even a claim without a charge may have held up younger ones.
         if ticket.is_some() {
             self.metrics.inflight_body_bytes.add(-i64::try_from(charged).unwrap_or(i64::MAX));
-            self.returned.notify_all();
+            // To wake nobody would cost a system call for each large body.
+            if state.waiting > 0 {
+                self.returned.notify_all();
+            }
         }
+    }
+
+    /// Waits until something is given back, at most for `patience`.
+    fn wait<'m>(&'m self, mut state: MutexGuard<'m, State>, patience: Duration) -> MutexGuard<'m, State> {
+        state.waiting += 1;
+        let mut state = self.returned.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting -= 1;
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -266,7 +277,7 @@ impl Body<'_> {
             if left.is_zero() {
                 return Err(NoMemory::NotInTime);
             }
-            state = memory.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = memory.wait(state, left);
         }
         // Events grow by less than a quarter; the rest is for what no API server sends.
         let usual = self.bytes.len().saturating_add(self.bytes.len() / 4).min(most);
