@@ -24,7 +24,10 @@ pub fn event_list_shapes() -> Vec<Vec<u8>> {
 }
 
 fn bodies(name: &str) -> Vec<Vec<u8>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The quickstart is a package of its own, beside the data.
+    let data = if package.ends_with("tests/examples") { "../data" } else { "tests/data" };
+    let path = package.join(data).join(name);
     let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let bodies: Vec<Vec<u8>> = text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     assert!(!bodies.is_empty(), "{} is empty", path.display());
