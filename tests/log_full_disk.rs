@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use kube_audit_rest::audit_log::{AuditLog, ChainSetting, Settings, Target};
+use kube_audit_rest::audit_log::{AuditLog, ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
 use kube_audit_rest::observe::metrics::Metrics;
 
@@ -35,7 +35,7 @@ impl Drop for Mounted {
     }
 }
 
-fn open(path: &Path, max_size: u64, sync: bool) -> AuditLog {
+fn open(path: &Path, max_size: u64, sync: SyncMode) -> AuditLog {
     let settings = Settings {
         target: Target::File(path.to_owned()),
         max_size,
@@ -47,7 +47,8 @@ fn open(path: &Path, max_size: u64, sync: bool) -> AuditLog {
         chain: ChainSetting::Off,
     };
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(std::io::sink()));
-    AuditLog::open(settings, Arc::new(Metrics::new()), Arc::new(diagnostics)).unwrap()
+    let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), Arc::new(diagnostics), &|_| Start::GoOn);
+    opened.unwrap().start().unwrap()
 }
 
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -81,7 +82,7 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-fn fill_and_free(max_size: u64, sync: bool) {
+fn fill_and_free(max_size: u64, sync: SyncMode) {
     const THREADS: usize = 8;
     let directory = tempfile::tempdir().unwrap();
     let mounted = Mounted::tmpfs(&directory.path().join("small"), "2m");
@@ -136,15 +137,15 @@ fn fill_and_free(max_size: u64, sync: bool) {
 #[test]
 #[ignore = "needs root to mount a tmpfs; .ci/run runs it"]
 fn a_disk_that_fills_up_and_is_freed_loses_no_acknowledged_line_and_keeps_no_refused_one() {
-    fill_and_free(0, false);
-    fill_and_free(0, true);
+    fill_and_free(0, SyncMode::Never);
+    fill_and_free(0, SyncMode::Always);
 }
 
 #[test]
 #[ignore = "needs root to mount a tmpfs; .ci/run runs it"]
 fn a_disk_that_fills_up_while_files_are_rolled_loses_no_acknowledged_line_either() {
-    fill_and_free(100_000, false);
-    fill_and_free(100_000, true);
+    fill_and_free(100_000, SyncMode::Never);
+    fill_and_free(100_000, SyncMode::Always);
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn a_probe_tells_without_traffic_that_a_full_disk_has_room_again() {
     let directory = tempfile::tempdir().unwrap();
     let mounted = Mounted::tmpfs(&directory.path().join("small"), "1m");
     let ballast = mounted.0.join("ballast");
-    let log = open(&mounted.0.join("audit.log"), 0, false);
+    let log = open(&mounted.0.join("audit.log"), 0, SyncMode::Never);
     log.append(b"first\n").unwrap();
     let _ = fs::write(&ballast, vec![0; 2 << 20]);
     let long = ["x".repeat(9000), "\n".to_owned()].concat();
@@ -175,7 +176,7 @@ fn a_probe_tells_without_traffic_that_a_full_disk_has_room_again() {
 fn a_volume_mounted_over_the_logs_directory_is_written_from_then_on() {
     let directory = tempfile::tempdir().unwrap();
     let logs = directory.path().join("logs");
-    let log = open(&logs.join("audit.log"), 0, false);
+    let log = open(&logs.join("audit.log"), 0, SyncMode::Never);
     log.append(b"before\n").unwrap();
     let mounted = Mounted::tmpfs(&logs, "1m");
     let began = Instant::now();

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use super::chain::Lines;
 use super::chain::format::Digest;
 use super::error::AppendError;
-use super::lock;
 use super::writer::Writer;
+use super::{SyncMode, lock};
 
 /// How appends share writes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Limits {
     /// Longer appends are not copied to a group: at that size the copy would cost more than the write call saves.
     largest_copied: usize,
@@ -50,13 +50,10 @@ const LARGEST_KEPT: usize = 256 << 10;
 /// its threads would be woken only to sleep again with their next lines.
 const LEFT_TO_LEADER: Duration = Duration::from_micros(200);
 
-/// How often a thread that was woken for its turn, and then overtaken by a running append, looks again for the writer.
-const LOOK_AGAIN: Duration = Duration::from_micros(100);
-
 /// The writer, and who waits for it.
 #[derive(Debug)]
 pub(super) struct GroupCommit {
-    limits: &'static Limits,
+    limits: Limits,
     queue: Mutex<Queue>,
 }
 
@@ -77,9 +74,6 @@ struct Queue {
 struct Waiting {
     thread: Thread,
     since: Instant,
-    /// Whether it has been woken for its turn. From then on it looks for the free writer by itself, every
-    /// [`LOOK_AGAIN`].
-    woken: bool,
 }
 
 #[derive(Debug)]
@@ -99,9 +93,9 @@ type Outcome = OnceLock<Result<(), AppendError>>;
 
 impl Queue {
     /// The writer, if it is free and nobody's turn has been put off for too long.
-    fn take_if_free(&mut self, limits: &Limits) -> Option<Box<Writer>> {
+    fn take_if_free(&mut self, patience: Duration) -> Option<Box<Writer>> {
         match self.turns.front() {
-            Some(first) if first.since.elapsed() >= limits.patience => None,
+            Some(first) if first.since.elapsed() >= patience => None,
             _ => self.writer.take(),
         }
     }
@@ -116,15 +110,6 @@ impl Queue {
         Some(writer)
     }
 
-    /// Whom to wake when the writer has become free: the first that waits, unless it looks by itself and may still be
-    /// put off.
-    fn next(&mut self, limits: &Limits) -> Option<Thread> {
-        let first = self.turns.front_mut()?;
-        let looks_by_itself = first.woken && first.since.elapsed() < limits.patience;
-        first.woken = true;
-        (!looks_by_itself).then(|| first.thread.clone())
-    }
-
     /// Takes the gathering group out of the queue, with its leader's turn.
     fn take_group(&mut self) -> Option<Gathering> {
         let group = self.gathering.take()?;
@@ -136,16 +121,25 @@ impl Queue {
 }
 
 impl GroupCommit {
-    pub(super) fn new(writer: Writer, synced: bool) -> Self {
+    /// Groups are so small that each fits into a file of `max_size` bytes, and some; 0 for no limit.
+    pub(super) fn new(writer: Writer, sync: SyncMode, max_size: u64) -> Self {
+        let mut limits = match sync {
+            SyncMode::Never => NOT_SYNCED,
+            SyncMode::Always => SYNCED,
+        };
+        if max_size > 0 {
+            // The other half is for the lines' `chain` members.
+            limits.largest_group = limits.largest_group.min(usize::try_from(max_size / 2).unwrap_or(usize::MAX));
+        }
         let queue =
             Queue { writer: Some(Box::new(writer)), turns: VecDeque::new(), gathering: None, spare: Vec::new() };
-        Self { limits: if synced { &SYNCED } else { &NOT_SYNCED }, queue: Mutex::new(queue) }
+        Self { limits, queue: Mutex::new(queue) }
     }
 
     /// Returns when the fate of `lines` is known.
     pub(super) fn append(&self, lines: Lines<'_>) -> Result<(), AppendError> {
         let mut queue = lock(&self.queue);
-        if let Some(writer) = queue.take_if_free(self.limits) {
+        if let Some(writer) = queue.take_if_free(self.limits.patience) {
             drop(queue);
             return self.append_own(writer, lines);
         }
@@ -187,7 +181,7 @@ impl GroupCommit {
             queue = self.write_group(queue, &mut writer);
         }
         queue.writer = Some(writer);
-        let next = queue.next(self.limits);
+        let next = queue.turns.front().map(|first| first.thread.clone());
         drop(queue);
         if let Some(next) = next {
             next.unpark();
@@ -196,24 +190,19 @@ impl GroupCommit {
 
     fn await_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> Box<Writer> {
         let own = thread::current();
-        queue.turns.push_back(Waiting { thread: own.clone(), since: Instant::now(), woken: false });
+        queue.turns.push_back(Waiting { thread: own.clone(), since: Instant::now() });
         loop {
             if let Some(writer) = queue.take_in_turn(&own) {
                 return writer;
             }
-            queue = self.sleep(queue, &own);
+            queue = self.sleep(queue);
         }
     }
 
-    /// Sleeps until this thread is woken, or for a short time if it has been woken for its turn before.
-    fn sleep<'a>(&'a self, queue: MutexGuard<'a, Queue>, own: &Thread) -> MutexGuard<'a, Queue> {
-        let overtaken = queue.turns.front().is_some_and(|first| first.woken && first.thread.id() == own.id());
+    /// Sleeps until this thread is woken.
+    fn sleep<'a>(&'a self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         drop(queue);
-        if overtaken {
-            thread::park_timeout(LOOK_AGAIN)
-        } else {
-            thread::park()
-        }
+        thread::park();
         lock(&self.queue)
     }
 
@@ -229,7 +218,7 @@ impl GroupCommit {
         };
         group.lines.extend_from_slice(lines.bytes);
         queue.gathering = Some(group);
-        queue.turns.push_back(Waiting { thread: own.clone(), since, woken: false });
+        queue.turns.push_back(Waiting { thread: own.clone(), since });
         loop {
             if let Some(outcome) = outcome.get() {
                 return outcome.clone();
@@ -239,7 +228,7 @@ impl GroupCommit {
                 self.end_turn(writer);
                 queue = lock(&self.queue);
             } else {
-                queue = self.sleep(queue, &own);
+                queue = self.sleep(queue);
             }
         }
     }

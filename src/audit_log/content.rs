@@ -14,23 +14,8 @@ const CHUNK: usize = 64 << 10;
 /// is older than 35 s, so a power cut leaves holes further up only if the log grows by 7 MB/s or more.
 pub(super) const SCANNED: u64 = 256 << 20;
 
-/// How far a file is looked through for damage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scan {
-    /// For a torn line at its end.
-    Tail,
-    /// For NULs as well, at the program's start.
-    All,
-}
-
-impl Scan {
-    pub(super) fn bytes(self) -> u64 {
-        match self {
-            Self::Tail => 0,
-            Self::All => SCANNED,
-        }
-    }
-}
+/// The same while the program runs: only a torn line at the end.
+pub(super) const TORN_TAIL: u64 = 0;
 
 /// Where the line begins in which `end` lies: just behind the last newline before `end`, or 0 if there is none.
 pub(super) fn line_start(fs: &Fs, file: &File, end: u64) -> io::Result<u64> {
@@ -63,7 +48,7 @@ fn read<'a>(fs: &Fs, file: &File, chunk: &'a mut [u8], from: u64, to: u64) -> io
 }
 
 /// Whether exactly `bytes` stand at `at`.
-pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<bool> {
+fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<bool> {
     let mut chunk = vec![0; CHUNK];
     let mut from = at;
     for part in bytes.chunks(CHUNK) {
@@ -76,9 +61,16 @@ pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<b
     Ok(true)
 }
 
-/// Cuts off what was written to the end of a file that was `begin` bytes long before, where a line ends. `written` has
-/// the endings that the file may have now: first all that was written, then that from the second write(2) on, and so
-/// forth.
+/// Whether a file of `length` bytes ends with `lines`, which begin where a line does.
+pub(super) fn ends_with(fs: &Fs, file: &File, length: u64, lines: &[u8]) -> io::Result<bool> {
+    let Some(begin) = length.checked_sub(lines.len() as u64) else {
+        return Ok(false);
+    };
+    Ok(holds(fs, file, lines, begin)? && line_start(fs, file, begin)? == begin)
+}
+
+/// Cuts off what a failed append has written to the end of a file that was `begin` bytes long before, where a line
+/// ends: `written` with one write(2), and then perhaps `blanks`.
 ///
 /// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it
 /// the torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of
@@ -86,20 +78,15 @@ pub(super) fn holds(fs: &Fs, file: &File, bytes: &[u8], at: u64) -> io::Result<b
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
-pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[&[u8]]) -> io::Result<u64> {
+pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8], blanks: u64) -> io::Result<u64> {
     let length = fs.metadata_of(file)?.len();
-    let all = written.first().map_or(0, |all| all.len() as u64);
-    let mut whole = begin;
-    if length < begin + all {
-        whole = whole.min(line_start(fs, file, length)?);
-        for ending in written.iter().filter(|ending| !ending.is_empty()) {
-            if let Some(at) = length.checked_sub(ending.len() as u64)
-                && holds(fs, file, ending, at)?
-            {
-                whole = whole.min(line_start(fs, file, at)?);
-                break;
-            }
-        }
+    let mut whole = line_start(fs, file, begin.min(length))?;
+    let added = written.len() as u64 + blanks;
+    if length < begin + added
+        && let Some(at) = length.checked_sub(added)
+        && holds(fs, file, written, at)?
+    {
+        whole = whole.min(line_start(fs, file, at)?);
     }
     if whole < length {
         cut_to(fs, file, whole)?;
@@ -284,9 +271,9 @@ mod tests {
             ("a\nxx\nyy\n", 4, "a\n"),
             ("a\nxx\nyy\n", 40, "a\n"),
             ("a\nbxx\nyy\n", 40, "a\n"),
-            // Between two parts of it.
-            ("a\nyy\n", 4, "a\n"),
-            ("ayy\n", 4, ""),
+            // A line that ends as ours do is another.
+            ("a\nyy\n", 40, "a\nyy\n"),
+            ("ayy\n", 40, "ayy\n"),
             // And after it.
             ("a\nb\nxx\nyy", 4, "a\nb\n"),
             ("a\nb\nx", 4, "a\nb\n"),
@@ -295,7 +282,7 @@ mod tests {
         ] {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
-            let length = cut_back(&Fs::default(), file.as_file(), begin, &[b"xx\nyy\n", b"yy\n"]).unwrap();
+            let length = cut_back(&Fs::default(), file.as_file(), begin, b"xx\nyy\n", 0).unwrap();
             assert_eq!(std::fs::read_to_string(file.path()).unwrap(), left, "{content:?} {begin}");
             assert_eq!(length, left.len() as u64);
         }

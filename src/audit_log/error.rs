@@ -24,10 +24,6 @@ impl AppendError {
         Self { reason: fault(error), message: format!("cannot write to {target}: {error}") }
     }
 
-    pub(super) fn is_sync(&self) -> bool {
-        self.reason == AppendFault::Sync
-    }
-
     pub(super) fn sync(target: &str, error: &io::Error) -> Self {
         Self { reason: AppendFault::Sync, message: format!("cannot sync {target} to its disk: {error}") }
     }
@@ -86,6 +82,8 @@ pub enum OpenError {
     },
     /// The log is a FIFO that nobody has opened for reading.
     NoReader(PathBuf),
+    /// The program was told to end while it waited for that.
+    GivenUp,
     /// Standard output is closed, leads nowhere, or would not keep lines whole.
     Stdout(&'static str),
     /// A system call failed.
@@ -113,6 +111,7 @@ impl fmt::Display for OpenError {
             Self::NoReader(path) => {
                 write!(f, "{}: nobody reads from this FIFO", path.display())
             }
+            Self::GivenUp => f.write_str("given up: the program was told to end"),
             Self::Stdout(why) => write!(f, "standard output {why}"),
             Self::Io { path, error } => {
                 write!(f, "{}: {error}", path.display())?;
@@ -136,7 +135,7 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { error, .. } => Some(error),
-            Self::InUse { .. } | Self::NoReader(_) | Self::Stdout(_) => None,
+            Self::InUse { .. } | Self::NoReader(_) | Self::GivenUp | Self::Stdout(_) => None,
         }
     }
 }

@@ -163,7 +163,11 @@ impl State {
             self.script.iter().filter(|(nth, _)| *nth == self.calls).map(|(_, fault)| fault.clone()).collect();
         for fault in now {
             match fault {
-                Fault::Short if call == Call::Write => self.shorten = true,
+                // What has gone in has to be cut off, so it counts as a failure.
+                Fault::Short if call == Call::Write => {
+                    self.shorten = true;
+                    self.disk.failed += 1;
+                }
                 Fault::Short => return Err(io::Error::from_raw_os_error(5)),
                 Fault::Fail(errno) => return Err(io::Error::from_raw_os_error(errno)),
                 Fault::Crash => self.crashed = true,

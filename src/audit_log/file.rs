@@ -3,11 +3,12 @@
 //! Invariants, whatever fails:
 //! - What was acknowledged is in a file, whole and once, and that file had a name after the write: its link count was
 //!   looked at.
-//! - A group of lines knows the length that each file had before it. What fails is cut back to that length, once. A
-//!   file whose end is in doubt is neither written nor cut again, and gets a successor.
+//! - A group of lines goes to one file, with one write(2). If that takes only a part of it, the part is cut off and the
+//!   group written again, so that a file never ends with any other part of a group than its beginning.
+//! - The length that the file had before is known. What fails is cut back to that length, once. A file whose end is in
+//!   doubt is neither written nor cut again, and gets a successor.
 //! - Nobody's file is overwritten: the log is renamed to a name that was just seen free.
 
-mod group;
 mod rotate;
 mod start;
 
@@ -21,8 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::SyncMode;
 use super::backups::Backups;
-use super::chain::{Chain, Lines, Marking, Renew};
+use super::chain::{self, Chain, Lines, Marking, Residue};
 use super::content;
 use super::error::AppendError;
 use super::fs::Fs;
@@ -30,15 +32,13 @@ use super::guard::Guard;
 use super::open::Identity;
 use super::status::LogStatus;
 use crate::observe::diagnostics::Latch;
-use group::{Fate, Group};
 
 /// How the file is to be kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     /// The file is rolled before it would grow past this many bytes; 0 never rolls it.
     pub(super) max_size: u64,
-    /// Whether an append ends with fdatasync.
-    pub(super) sync: bool,
+    pub(super) sync: SyncMode,
     /// Permissions of newly created files.
     pub(super) mode: u32,
 }
@@ -56,15 +56,17 @@ pub(super) struct LogFile {
     backups: Backups,
     guard: Guard,
     open: OpenFile,
-    state: State,
+    /// Set while the open file must not be written: its end is in doubt, or its last sync failed. It is given a
+    /// successor; until then appends are refused with this error.
+    spent: Option<AppendError>,
     /// Set while another process has, or may have, the lock: appends are refused with this error.
     unlocked: Option<AppendError>,
-    /// Set while rotation fails: the next try comes when it is over.
-    rotation_pause: Option<Pause>,
-    /// Set while syncs fail: appends are refused with this error until the pause ends.
-    sync_pause: Option<(Pause, AppendError)>,
+    /// Set while rotation fails: when the next try is due.
+    roll_again: Option<Instant>,
+    /// Set while syncs fail: until then appends are refused with this error.
+    sync_again: Option<(Instant, AppendError)>,
     /// Whether it was said that the file could be given no successor.
-    said_no_successor: Latch<()>,
+    said_no_successor: Latch<&'static str>,
     /// Whether it was said that the file is not written any more.
     said_spent: Latch<()>,
 }
@@ -89,70 +91,42 @@ enum Directory {
     Unsynced,
 }
 
-/// Whether the open file may be written.
-#[derive(Debug)]
-enum State {
-    Writable,
-    /// Its end is in doubt, or its last sync failed. It is given a successor; until then appends are refused with this
-    /// error.
-    Spent(AppendError),
+/// What keeps a group of lines from standing in the file.
+enum Setback {
+    /// Nothing that lasts: it is to be written again.
+    Again,
+    Failed(AppendError),
 }
 
-/// A time during which something that failed is not tried again.
-#[derive(Debug, Clone, Copy)]
-struct Pause {
-    until: Instant,
-    length: Duration,
-}
+type Failure = (Residue, Setback);
 
-impl Pause {
-    /// A pause of length `first`; after the pause `last`, one of twice its length, a second at least and `longest` at
-    /// most.
-    fn after(last: Option<Self>, first: Duration, longest: Duration) -> Self {
-        let doubled = |last: Self| last.length.saturating_mul(2).clamp(Duration::from_secs(1), longest);
-        let length = last.map_or(first, doubled);
-        Self { until: Instant::now() + length, length }
-    }
+/// How long what has failed (to roll the file, to sync it) is not tried again.
+const PAUSE: Duration = Duration::from_secs(1);
 
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.until
-    }
-
-    /// Whether it began at least `time` ago.
-    fn has_lasted(&self, time: Duration) -> bool {
-        Instant::now() + self.length >= self.until + time
-    }
-}
-
-/// Between two tries to give a successor to a file that may not be written. It is short, since no append works
-/// meanwhile.
-const SPENT_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often a group is written again because the file was deleted or truncated meanwhile, before the append fails.
+/// How often a group is written, because it went in only in part, or the file was deleted or truncated meanwhile, before
+/// the append fails.
 const MOST_ATTEMPTS: u32 = 10;
 
 impl LogFile {
     /// Appends whole lines, all of them or none.
     ///
     /// With a chain each gets its `chain` member. Returns the number of bytes written.
-    pub(super) fn append(&mut self, lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
-        self.make_ready()?;
-        let mut group = Group::new(lines, self.open.length, self.marking(), chain);
-        let outcome = self.write(&mut group);
-        let written = group.lines.len();
-        match outcome {
-            Ok(()) => {
-                self.sync_pause = None;
-                self.said_spent.well();
-                group.end(None);
-                Ok(written)
-            }
-            Err(error) => {
-                let residue = self.take_back(&group, &error);
-                group.end(Some(residue));
-                Err(error)
+    pub(super) fn append(&mut self, lines: Lines<'_>, mut chain: Option<&mut Chain>) -> Result<usize, AppendError> {
+        for _ in 0..MOST_ATTEMPTS {
+            self.make_ready()?;
+            let marking = self.marking();
+            match chain::write(chain.as_deref_mut(), lines, marking, |group| self.write(group)) {
+                Ok(written) => {
+                    self.sync_again = None;
+                    self.said_spent.well();
+                    return Ok(written);
+                }
+                Err(Setback::Again) => {}
+                Err(Setback::Failed(error)) => return Err(error),
             }
         }
+        let error = io::Error::other("again and again lines go in only in part, or it is deleted or truncated");
+        Err(AppendError::write(&self.name, &error))
     }
 
     /// Whether the next chained line is the first in its file, or the first of ours.
@@ -167,64 +141,75 @@ impl LogFile {
 
     /// Gives a file that may not be written a successor. Fails if it is known that an append would fail.
     pub(super) fn make_ready(&mut self) -> Result<(), AppendError> {
-        if let Some((pause, error)) = &self.sync_pause
-            && !pause.is_over()
+        if let Some((again, error)) = &self.sync_again
+            && Instant::now() < *again
         {
             return Err(error.clone());
         }
         if let Some(error) = &self.unlocked {
             return Err(error.clone());
         }
-        match &self.state {
-            State::Writable => Ok(()),
-            State::Spent(error) => {
-                let error = error.clone();
-                if self.rotation_pause.is_some_and(|pause| !pause.has_lasted(SPENT_PAUSE)) {
-                    return Err(error);
-                }
-                self.succeed().map(drop).map_err(|_| error)
-            }
+        match self.spent.clone() {
+            None => Ok(()),
+            Some(error) if self.roll_pauses() => Err(error),
+            Some(error) => self.succeed().map_err(|_| error),
         }
     }
 
-    fn write(&mut self, group: &mut Group<'_>) -> Result<(), AppendError> {
-        loop {
-            let fitting = self.fitting(group.lines.get(group.done..).unwrap_or_default());
-            if fitting == 0 {
-                if self.settle(group)? == Fate::Gone {
-                    continue;
-                }
-                if group.done == group.lines.len() {
-                    return Ok(());
-                }
-                // If it fails, the pause has begun in which the file takes what does not fit.
-                let _ = self.roll(group);
-                continue;
-            }
-            if self.marking() == Marking::Due && group.lacks_mark() {
-                group.rechain(Renew::SameId);
-                continue;
-            }
-            let before = self.open.length;
-            match self.write_all(group, fitting) {
-                Ok(()) => {
-                    group.done += fitting;
-                    self.open.marking = Marking::Done;
-                }
-                // The limit on file sizes of the process or of the file system is reached. A new file has room.
-                Err(error) if error.kind() == io::ErrorKind::FileTooLarge && before > 0 => {
-                    let error = AppendError::write(&self.name, &error);
-                    let written = group.done..group.done + self.written_since(before);
-                    self.cut_back(before, &group.endings(written))?;
-                    if self.settle(group)? == Fate::Stands {
-                        self.roll(group).map_err(|_| error)?;
-                        // They stood in the file for a moment.
-                        group.rechain(Renew::NewId);
-                    }
-                }
-                Err(error) => return Err(AppendError::write(&self.name, &error)),
-            }
+    fn roll_pauses(&self) -> bool {
+        self.roll_again.is_some_and(|again| Instant::now() < again)
+    }
+
+    /// Whether so many bytes may go to the open file. While it cannot be rolled all may, and an empty one takes what is
+    /// larger than any file.
+    fn has_room(&self, bytes: usize) -> bool {
+        let (max, length) = (self.rules.max_size, self.open.length);
+        max == 0 || length == 0 || length.saturating_add(bytes as u64) <= max || self.roll_pauses()
+    }
+
+    /// Writes a group of lines to the open file. Returns its length.
+    fn write(&mut self, group: &[u8]) -> Result<usize, Failure> {
+        if !self.has_room(group.len()) {
+            // If that fails, a pause has begun in which the file takes what does not fit.
+            let _ = self.succeed();
+            return Err((Residue::None, Setback::Again));
         }
+        let outcome = loop {
+            match self.fs.write(&self.open.file, group) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
+        match outcome {
+            Ok(count) if count == group.len() => self.settle(group),
+            Ok(count) => self.after_short_write(group.get(..count).unwrap_or(group)),
+            Err(error) => self.after_failed_write(&[], &error),
+        }
+    }
+
+    /// Only `written` has gone in. One byte more, which ends no line, and the kernel says what is wrong.
+    fn after_short_write(&mut self, written: &[u8]) -> Result<usize, Failure> {
+        match self.fs.write(&self.open.file, b" ") {
+            Ok(blanks) => match self.cut_back(written, blanks as u64) {
+                Ok(()) => Err((Residue::None, Setback::Again)),
+                Err(error) => Err((Residue::Possible, Setback::Failed(error))),
+            },
+            Err(error) => self.after_failed_write(written, &error),
+        }
+    }
+
+    fn after_failed_write(&mut self, written: &[u8], error: &io::Error) -> Result<usize, Failure> {
+        let had_lines = self.open.length > 0;
+        let refusal = AppendError::write(&self.name, error);
+        if self.cut_back(written, 0).is_err() {
+            return Err((Residue::Possible, Setback::Failed(refusal)));
+        }
+        // The limit on file sizes of the process or of the file system is reached. A new file has room.
+        let too_large = error.kind() == io::ErrorKind::FileTooLarge && had_lines;
+        if too_large && !self.roll_pauses() && self.succeed().is_ok() {
+            return Err((Residue::None, Setback::Again));
+        }
+        Err((Residue::None, Setback::Failed(refusal)))
     }
 
     /// A file that nothing else uses, hidden from shippers.
@@ -244,91 +229,91 @@ impl LogFile {
         &self.path
     }
 
-    /// How many bytes of `lines` go to the open file now: the whole lines that fit into the maximum size, all of them
-    /// while rotation pauses, or a single larger one if the file is empty. 0 if `lines` is empty, or the file must be
-    /// rolled first.
-    fn fitting(&self, lines: &[u8]) -> usize {
-        let max = self.rules.max_size;
-        let length = self.open.length;
-        let paused = || self.rotation_pause.is_some_and(|pause| !pause.is_over());
-        if max == 0 || length.saturating_add(lines.len() as u64) <= max || paused() {
-            return lines.len();
-        }
-        let room = usize::try_from(max.saturating_sub(length)).unwrap_or(usize::MAX);
-        let within = lines.get(..room).unwrap_or(lines);
-        match within.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => end + 1,
-            None if length > 0 => 0,
-            None => lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1),
-        }
-    }
-
-    /// Writes the next `length` bytes of the group.
-    fn write_all(&mut self, group: &mut Group<'_>, length: usize) -> io::Result<()> {
-        let end = group.done + length;
-        let mut at = group.done;
-        while at < end {
-            if at > group.here {
-                group.writes.push(at);
-            }
-            match self.fs.write(&self.open.file, group.lines.get(at..end).unwrap_or_default()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    self.open.length += count as u64;
-                    at += count;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes sure of what the group has written to the open file: syncs it, and looks whether the file still has a name
-    /// and its length.
-    fn settle(&mut self, group: &mut Group<'_>) -> Result<Fate, AppendError> {
-        if self.rules.sync && group.done > group.here {
-            self.sync()?;
-        }
-        let metadata = self.fs.metadata_of(&self.open.file).map_err(|error| AppendError::write(&self.name, &error))?;
-        // Some file systems count no links: the path is asked as well.
-        let deleted = metadata.nlink() == 0 && !self.is_at_path();
-        if !deleted && metadata.len() >= self.open.length {
-            self.open.length = metadata.len();
-            return Ok(Fate::Stands);
-        }
-        if group.attempts == MOST_ATTEMPTS {
-            let error = io::Error::other("is deleted or truncated again and again");
-            return Err(AppendError::open(&self.name, &error));
-        }
-        if deleted {
-            self.succeed().map_err(|error| AppendError::open(&self.name, &error))?;
-            group.begin_again(self.open.length);
-            return Ok(Fate::Gone);
-        }
-        self.settle_truncated(group, metadata.len())
-    }
-
-    /// Somebody has truncated the file to less than it should have. If that was before the group was written, the group
-    /// stands whole at the end; otherwise what is left of it is cut off, and it is written again.
-    fn settle_truncated(&mut self, group: &mut Group<'_>, length: u64) -> Result<Fate, AppendError> {
-        let part = group.lines.get(group.here..group.done).unwrap_or_default();
-        let failed = |error| AppendError::write(&self.name, &error);
-        if let Some(begin) = length.checked_sub(part.len() as u64)
-            && content::line_start(&self.fs, &self.open.file, begin).map_err(failed)? == begin
-            && content::holds(&self.fs, &self.open.file, part, begin).map_err(failed)?
+    /// Makes sure of a group that was written to the open file: syncs it, and looks whether the file still has a name and
+    /// the group.
+    fn settle(&mut self, group: &[u8]) -> Result<usize, Failure> {
+        if let SyncMode::Always = self.rules.sync
+            && let Err(error) = self.sync()
         {
-            (group.begin, self.open.length) = (begin, length);
-            return Ok(Fate::Stands);
+            if self.cut_back(group, 0).is_ok() {
+                self.after_failed_sync(&error);
+            }
+            return Err((Residue::Possible, Setback::Failed(error)));
         }
-        self.cut_back(group.begin, &group.endings(group.here..group.done))?;
-        group.begin_again(self.open.length);
-        Ok(Fate::Gone)
+        match self.stands(group) {
+            Ok(true) => {
+                self.open.marking = Marking::Done;
+                Ok(group.len())
+            }
+            // Somebody may have read it before it went.
+            Ok(false) => Err((Residue::Possible, Setback::Again)),
+            Err(error) => {
+                let gone = self.cut_back(group, 0).is_ok();
+                let residue = if gone { Residue::None } else { Residue::Possible };
+                Err((residue, Setback::Failed(error)))
+            }
+        }
     }
 
-    /// How many bytes were written to the open file since it was `length` bytes long.
-    fn written_since(&self, length: u64) -> usize {
-        usize::try_from(self.open.length.saturating_sub(length)).unwrap_or(usize::MAX)
+    /// Whether the group stands in a file with a name. If not, what is left of it is cut off.
+    fn stands(&mut self, group: &[u8]) -> Result<bool, AppendError> {
+        let failed = |error| AppendError::write(&self.name, &error);
+        let metadata = self.fs.metadata_of(&self.open.file).map_err(failed)?;
+        // Some file systems count no links: the path is asked as well.
+        if metadata.nlink() == 0 && !self.is_at_path() {
+            self.succeed().map_err(|error| AppendError::open(&self.name, &error))?;
+            return Ok(false);
+        }
+        let length = metadata.len();
+        // A file that is shorter than it should be was truncated: before the group was written, if it ends with it.
+        if length >= self.open.length.saturating_add(group.len() as u64)
+            || content::ends_with(&self.fs, &self.open.file, length, group).map_err(failed)?
+        {
+            self.open.length = length;
+            return Ok(true);
+        }
+        self.cut_back(group, 0)?;
+        Ok(false)
+    }
+
+    /// Cuts off what a group has left behind the length that the file had before, see [`content::cut_back`]. If it is in
+    /// doubt whether that worked, the file is neither written nor cut any more.
+    fn cut_back(&mut self, written: &[u8], blanks: u64) -> Result<(), AppendError> {
+        if let Some(error) = &self.spent {
+            return Err(error.clone());
+        }
+        match content::cut_back(&self.fs, &self.open.file, self.open.length, written, blanks) {
+            Ok(length) => {
+                self.open.length = length;
+                Ok(())
+            }
+            Err(error) => {
+                let error = AppendError::doubtful(&self.name, &error);
+                self.spend(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the use of the open file.
+    fn spend(&mut self, error: &AppendError) {
+        self.spent = Some(error.clone());
+        if self.said_spent.fault(()) {
+            self.status.diagnostics.error(
+                "the audit log will not be written any more and is rolled",
+                &[("path", (&self.name).into()), ("error", (&error.to_string()).into())],
+            );
+        }
+    }
+
+    /// The kernel may have dropped what it could not write, and a second sync would succeed all the same: the file must
+    /// not be used any more. An empty one has nothing to lose, and stays in use. The first try after that comes at once.
+    fn after_failed_sync(&mut self, error: &AppendError) {
+        let pause = if self.sync_again.is_some() { PAUSE } else { Duration::ZERO };
+        self.sync_again = Some((Instant::now() + pause, error.clone()));
+        if self.open.length > 0 {
+            self.spend(error);
+        }
     }
 
     fn sync(&mut self) -> Result<(), AppendError> {

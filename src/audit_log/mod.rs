@@ -9,7 +9,6 @@
 //! | commit | who writes when: one writer at a time, and the lines of those who wait |
 //! | writer | what is written to, with its metrics and outages |
 //! | file | a regular file: whole lines or none |
-//! | file/group | lines on their way to it, and how they are taken back |
 //! | file/rotate | the file that comes after it |
 //! | file/start | what an earlier process or a power cut has left |
 //! | content | where whole lines end, and what is no log of ours |
@@ -47,6 +46,7 @@ mod tests;
 mod watcher;
 mod writer;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,12 +96,30 @@ pub struct Settings {
     pub max_age: Duration,
     /// Most bytes of all rolled files together: the oldest are deleted first; 0 for no limit.
     pub max_total_size: u64,
-    /// Whether an append returns only when its lines are on the disk (fdatasync).
-    pub sync: bool,
+    /// When lines are synced.
+    pub sync: SyncMode,
     /// Permissions of newly created files.
     pub file_mode: u32,
     /// Whether each line gets a `chain` member.
     pub chain: ChainSetting,
+}
+
+/// When lines are synced to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// By the kernel, in its own time.
+    Never,
+    /// Before an append returns (fdatasync).
+    Always,
+}
+
+/// Whether the start goes on, as it asks whenever it has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It does.
+    GoOn,
+    /// No: the program was told to end.
+    GiveUp,
 }
 
 /// Whether lines are chained.
@@ -121,7 +139,16 @@ impl Settings {
     }
 }
 
-/// The open audit log. Shared by reference; dropping it ends its threads.
+/// The audit log, opened and locked. Its threads do not run yet.
+#[derive(Debug)]
+pub struct OpenedLog {
+    log: AuditLog,
+    watcher: Watcher,
+    /// For a file.
+    pruner: Option<Pruner>,
+}
+
+/// The audit log in use. Shared by reference; dropping it ends its threads.
 #[derive(Debug)]
 pub struct AuditLog {
     commit: Arc<GroupCommit>,
@@ -132,14 +159,21 @@ pub struct AuditLog {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl AuditLog {
-    /// Opens the log, with a torn tail cut off, and starts the threads that look after it.
+impl OpenedLog {
+    /// Opens the log, with a torn tail cut off.
+    ///
+    /// Waits for a FIFO's reader, 30 s at most, by calling `wait` with a time to wait, which says whether to go on.
     ///
     /// # Errors
     /// The path cannot be opened or locked, another process has it, what is there is no log of ours, nobody reads from
-    /// it within 30 s (a FIFO), or it leads nowhere (standard output).
-    pub fn open(settings: Settings, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, OpenError> {
-        Self::open_with(Fs::default(), settings, metrics, diagnostics)
+    /// it (a FIFO), or it leads nowhere (standard output).
+    pub fn open(
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        diagnostics: Arc<Diagnostics>,
+        wait: &dyn Fn(Duration) -> Start,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(Fs::default(), settings, metrics, diagnostics, wait)
     }
 
     fn open_with(
@@ -147,6 +181,7 @@ impl AuditLog {
         settings: Settings,
         metrics: Arc<Metrics>,
         diagnostics: Arc<Diagnostics>,
+        wait: &dyn Fn(Duration) -> Start,
     ) -> Result<Self, OpenError> {
         let status = Arc::new(LogStatus::new(metrics, diagnostics));
         let mut pruner = None;
@@ -157,25 +192,18 @@ impl AuditLog {
                 let failed = |error| OpenError::io(path, error);
                 let resolved = resolve(path).map_err(failed)?;
                 if is_stream(&resolved).map_err(failed)? {
-                    Sink::Stream(Stream::open(fs.clone(), &resolved, Arc::clone(&status))?)
+                    Sink::Stream(Stream::open(fs.clone(), &resolved, Arc::clone(&status), wait)?)
                 } else {
                     let rules = Rules { max_size: settings.max_size, sync: settings.sync, mode: settings.file_mode };
                     let file = LogFile::open(fs.clone(), resolved, rules, Arc::clone(&status))?;
                     if !matches!(settings.chain, ChainSetting::Off) {
                         origin = file.last_point().map_or(Origin::Nothing, Origin::After);
                     }
-                    pruner = Some(Pruner {
-                        fs: fs.clone(),
-                        status: Arc::clone(&status),
-                        backups: file.backups().clone(),
-                        retention: settings.retention(),
-                        log: file.path().to_owned(),
-                    });
+                    pruner = Some(Pruner::new(fs.clone(), Arc::clone(&status), &file, settings.retention()));
                     Sink::File(Box::new(file))
                 }
             }
         };
-        let kind = if pruner.is_some() { Kind::File } else { Kind::Stream };
         let key = match &settings.chain {
             ChainSetting::Signed(key) => Some(Arc::clone(key)),
             ChainSetting::Off | ChainSetting::Unsigned => None,
@@ -189,30 +217,40 @@ impl AuditLog {
         if let Some(heads) = &heads {
             heads.say_begin(&origin, &status.diagnostics);
         }
+        let kind = if pruner.is_some() { Kind::File } else { Kind::Stream };
         let writer = Writer::new(sink, Arc::clone(&status), chain);
-        let commit = Arc::new(GroupCommit::new(writer, settings.sync));
-        let mut log = Self {
+        let commit = Arc::new(GroupCommit::new(writer, settings.sync, settings.max_size));
+        let watcher = Watcher {
+            fs,
             commit: Arc::clone(&commit),
             status: Arc::clone(&status),
             heads: heads.clone(),
-            threads: Vec::new(),
+            kind,
+            sync: settings.sync,
         };
-        let watcher = Watcher { fs, commit, status: Arc::clone(&status), heads, kind, sync: settings.sync };
+        Ok(Self { log: AuditLog { commit, status, heads, threads: Vec::new() }, watcher, pruner })
+    }
+
+    /// Starts the threads that look after the log.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(self) -> io::Result<AuditLog> {
+        let Self { mut log, watcher, pruner } = self;
         log.spawn("audit-log", move || watcher.run())?;
         if let Some(pruner) = pruner {
             let thread = log.spawn("audit-log-prune", move || pruner.run())?;
             // Nothing else sets it.
-            let _ = status.pruner.set(thread);
+            let _ = log.status.pruner.set(thread);
         }
         Ok(log)
     }
+}
 
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<Thread, OpenError> {
-        let handle = std::thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(256 << 10)
-            .spawn(run)
-            .map_err(|error| OpenError::io(Path::new("the audit log's thread"), error))?;
+impl AuditLog {
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+        let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
+        let handle = builder.spawn(run)?;
         let thread = handle.thread().clone();
         self.threads.push(handle);
         Ok(thread)

@@ -31,16 +31,8 @@ pub(super) struct Opened {
     pub(super) identity: Identity,
     /// In bytes.
     pub(super) length: u64,
-    /// Whether the file was there before.
-    pub(super) origin: Origin,
     /// Something about the file that an operator should be told.
     pub(super) warning: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    Found,
-    Created,
 }
 
 /// Opens the regular file `path` for reading and appending, or makes it with `mode`. A symbolic link is not followed,
@@ -52,7 +44,7 @@ pub(super) fn open_or_make(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened
     };
     fs.set_mode(&file, mode);
     let identity = Identity::of(&fs.metadata_of(&file)?);
-    Ok(Opened { file, identity, length: 0, origin: Origin::Created, warning: None })
+    Ok(Opened { file, identity, length: 0, warning: None })
 }
 
 /// The same, but fails if there is no file.
@@ -73,7 +65,7 @@ pub(super) fn open_found(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened> 
         return Err(io::Error::other("was replaced while it was being opened"));
     }
     let warning = judge_owner(&metadata, mode)?;
-    Ok(Opened { file, identity, length: metadata.len(), origin: Origin::Found, warning })
+    Ok(Opened { file, identity, length: metadata.len(), warning })
 }
 
 fn appending(mode: u32) -> OpenOptions {

@@ -16,6 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
+use super::SyncMode;
 use super::chain::Lines;
 use super::faults::{Fault, Name};
 use super::file::{LogFile, Rules};
@@ -118,7 +119,7 @@ fn status(messages: &Messages) -> Arc<LogStatus> {
 }
 
 impl World {
-    fn new(sync: bool, max_size: u64) -> Self {
+    fn new(sync: SyncMode, max_size: u64) -> Self {
         let messages = Messages::default();
         let status = status(&messages);
         let directory = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap());
@@ -259,7 +260,7 @@ impl World {
         };
         let (names, synced) = self.fs.faults.with_disk(|disk| (std::mem::take(&mut disk.names), disk.synced.clone()));
         let kept = usize::from(surviving) * (names.len() + 1) / 256;
-        if !self.rules.sync {
+        if self.rules.sync == SyncMode::Never {
             // Nothing was promised.
             self.fates.values_mut().for_each(|fate| *fate = Fate::Unknown);
         }
@@ -342,8 +343,8 @@ impl World {
 }
 
 fn play(plan: &(bool, u64, Vec<Step>)) -> Result<(), TestCaseError> {
-    let (sync, max_size, steps) = plan.clone();
-    let mut world = World::new(sync, max_size);
+    let (synced, max_size, steps) = plan.clone();
+    let mut world = World::new(if synced { SyncMode::Always } else { SyncMode::Never }, max_size);
     let outcome = steps.into_iter().enumerate().try_for_each(|(number, step)| {
         world.take(step.clone());
         world.check().map_err(|error| TestCaseError::fail(format!("step {number}, {step:?}: {error}")))

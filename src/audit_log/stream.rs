@@ -3,13 +3,15 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::chain::{Chain, Lines, Marking, Residue};
+use super::Start;
+use super::chain::{self, Chain, Lines, Marking, Residue};
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
 use super::open::{Identity, O_NONBLOCK};
@@ -80,14 +82,20 @@ impl Stream {
     }
 
     /// Opens what `path` names. Waits for a FIFO's reader, says so, and gives up after [`READER_TIMEOUT`].
-    pub(super) fn open(fs: Fs, path: &Path, status: Arc<LogStatus>) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        fs: Fs,
+        path: &Path,
+        status: Arc<LogStatus>,
+        wait: &dyn Fn(Duration) -> Start,
+    ) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
         let is_fifo = std::fs::metadata(path).map_err(failed)?.file_type().is_fifo();
-        // Kept open until the FIFO is opened for good: a reader whose only writer closes the FIFO sees the end of its
-        // input.
-        let _writer = if is_fifo { Some(await_reader(&fs, path, &status.diagnostics)?) } else { None };
-        // /dev/stdout may be a regular file, which must be written at its end.
-        let file = fs.open(OpenOptions::new().append(true), path).map_err(failed)?;
+        let file = if is_fifo {
+            await_reader(&fs, path, &status.diagnostics, wait)?
+        } else {
+            // /dev/stdout may be a regular file, which must be written at its end.
+            fs.open(OpenOptions::new().append(true), path).map_err(failed)?
+        };
         let fifo = is_fifo.then(|| path.to_owned());
         let name = path.display().to_string();
         Ok(Self { fs, file, name, fifo, status, rest: Vec::new(), broken_pipe: false })
@@ -109,18 +117,7 @@ impl Stream {
         self.rest = rest;
         self.rest.drain(..written);
         outcome?;
-        let Some(chain) = chain else {
-            return self.append_whole(lines.bytes).map_err(|(_, error)| error);
-        };
-        let before = chain.state;
-        let chained = chain.chained(lines, Marking::Done);
-        let outcome = self.append_whole(&chained);
-        match &outcome {
-            Ok(_) => chain.publish(),
-            Err((residue, _)) => chain.take_back(before, *residue),
-        }
-        chain.give_back(chained);
-        outcome.map_err(|(_, error)| error)
+        chain::write(chain, lines, Marking::Done, |lines| self.append_whole(lines))
     }
 
     /// Says of lines that failed whether anything of them went out.
@@ -163,23 +160,30 @@ impl Stream {
     /// After a failure, whether the next append may succeed as far as can be told without writing a line: a FIFO has a
     /// reader again, a full pipe may have been read from. Standard output whose reader is gone stays so.
     pub(super) fn may_work(&mut self) -> bool {
-        let Some(path) = &self.fifo else {
-            return !self.broken_pipe;
-        };
-        let Ok(Some(found)) = open_if_read(&self.fs, path) else {
-            return false;
-        };
-        !self.broken_pipe || self.follow(found).is_ok()
+        if !self.broken_pipe {
+            return self.fifo.as_ref().is_none_or(|path| matches!(open_if_read(&self.fs, path), Ok(Some(_))));
+        }
+        self.follow().is_ok()
     }
 
-    /// A reader that starts anew may have replaced the FIFO that nobody reads any more by one of its own, `found`.
-    fn follow(&mut self, found: File) -> io::Result<()> {
+    /// SIGHUP came.
+    pub(super) fn reopen(&mut self) {
+        if let Err(error) = self.follow() {
+            self.status.warn("cannot open the audit log anew", &self.name, &error.to_string());
+        }
+    }
+
+    /// A reader may have replaced the FIFO by one of its own: that is written from now on.
+    fn follow(&mut self) -> io::Result<()> {
+        let Some(path) = &self.fifo else {
+            return Err(io::Error::other("it is no FIFO"));
+        };
+        let found = open_if_read(&self.fs, path)?.ok_or_else(|| io::Error::other("nobody reads from this FIFO"))?;
         let metadata = self.fs.metadata_of(&found)?;
         if !metadata.file_type().is_fifo() {
-            return Err(io::Error::other("is no FIFO any more"));
+            return Err(io::Error::other("it is no FIFO any more"));
         }
         if Identity::of(&metadata) != Identity::of(&self.fs.metadata_of(&self.file)?) {
-            // Not opened again in blocking mode: that would wait if the reader went meanwhile.
             self.file = found;
             // Of a line that the other FIFO's reader has the beginning of.
             self.rest.clear();
@@ -215,18 +219,28 @@ fn end_of_torn_line(lines: &[u8], written: usize) -> &[u8] {
     left.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default()
 }
 
-/// Opens the FIFO for writing if somebody has it open for reading.
+/// Opens the FIFO for writing if somebody has it open for reading. Only writes to it wait for that reader.
 fn open_if_read(fs: &Fs, fifo: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(O_NONBLOCK);
     match fs.open(&options, fifo) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => {
+            // The standard library can do this to sockets only; the kernel does it to any file (FIONBIO, ioctl(2)).
+            let file = UnixStream::from(OwnedFd::from(file));
+            file.set_nonblocking(false)?;
+            Ok(Some(File::from(OwnedFd::from(file))))
+        }
         Err(error) if error.raw_os_error() == Some(ENXIO) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn await_reader(fs: &Fs, fifo: &Path, diagnostics: &Diagnostics) -> Result<File, OpenError> {
+fn await_reader(
+    fs: &Fs,
+    fifo: &Path,
+    diagnostics: &Diagnostics,
+    wait: &dyn Fn(Duration) -> Start,
+) -> Result<File, OpenError> {
     let began = Instant::now();
     let mut said = false;
     loop {
@@ -242,14 +256,15 @@ fn await_reader(fs: &Fs, fifo: &Path, diagnostics: &Diagnostics) -> Result<File,
                 &[("path", (&fifo.display().to_string()).into()), ("seconds", READER_TIMEOUT.as_secs().into())],
             );
         }
-        std::thread::sleep(READER_POLL);
+        if wait(READER_POLL) == Start::GiveUp {
+            return Err(OpenError::GivenUp);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::fd::OwnedFd;
 
     use rustix::pipe::{PipeFlags, pipe_with};
 

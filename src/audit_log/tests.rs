@@ -63,7 +63,7 @@ impl Place {
             max_backups: 0,
             max_age: Duration::ZERO,
             max_total_size: 0,
-            sync: false,
+            sync: SyncMode::Never,
             file_mode: 0o600,
             chain: ChainSetting::Off,
         };
@@ -78,7 +78,13 @@ impl Place {
 
     pub(super) fn try_open(&self) -> Result<AuditLog, OpenError> {
         let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(self.messages.clone()));
-        AuditLog::open_with(self.fs.clone(), self.settings.clone(), Arc::clone(&self.metrics), Arc::new(diagnostics))
+        let (fs, settings, metrics) = (self.fs.clone(), self.settings.clone(), Arc::clone(&self.metrics));
+        let wait = |time| {
+            std::thread::sleep(time);
+            Start::GoOn
+        };
+        let opened = OpenedLog::open_with(fs, settings, metrics, Arc::new(diagnostics), &wait)?;
+        Ok(opened.start().unwrap())
     }
 
     pub(super) fn open(&self) -> AuditLog {
@@ -184,14 +190,17 @@ fn a_line_longer_than_the_maximum_size_gets_a_file_of_its_own() {
 }
 
 #[test]
-fn many_lines_at_once_are_split_over_files_between_lines_only() {
+fn lines_appended_at_once_stay_together_and_get_a_file_of_their_own_if_they_are_longer_than_the_maximum_size() {
     let mut place = Place::new();
     place.settings.max_size = 10;
     let log = place.open();
     log.append(b"0\n").unwrap();
-    log.append(b"1234\n56\na line of more than ten\n7\n8\n9012345\nx\n").unwrap();
-    assert_eq!(place.rolled(), ["0\n1234\n56\n", "a line of more than ten\n", "7\n8\n"]);
-    assert_eq!(place.read_log(), "9012345\nx\n");
+    log.append(b"1\n2\n3\n").unwrap();
+    log.append(b"4\n5\n6\n").unwrap();
+    log.append(b"7\n8\na line of more than ten\n9\n").unwrap();
+    log.append(b"x\n").unwrap();
+    assert_eq!(place.rolled(), ["0\n1\n2\n3\n", "4\n5\n6\n", "7\n8\na line of more than ten\n9\n"]);
+    assert_eq!(place.read_log(), "x\n");
 }
 
 #[test]
@@ -399,8 +408,37 @@ fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
     }
 }
 
+#[test]
+fn a_truncation_amid_a_short_write_costs_no_line_that_it_has_left_even_one_that_ends_like_the_new_one() {
+    use super::faults::Fault;
+    let (earlier, new) = (["{\"a\":1}", "{\"a\":\"x\",\"b\":22222}", "{\"c\":3}"], "{\"d\":\"zzzzzzz\",\"b\":22222}");
+    for call in 1..10 {
+        for share in 0..=100 {
+            let place = Place::in_memory();
+            let mut writer = Writer::new(Sink::File(Box::new(file_of(&place))), Arc::new(place.status()), None);
+            writer.append(Lines::plain((earlier.join("\n") + "\n").as_bytes()), 1).unwrap();
+            place.fs.faults.with_disk(|disk| disk.log = place.log());
+            place.fs.faults.play(vec![(1, Fault::Short), (call, Fault::Truncate(share))]);
+            let acknowledged = writer.append(Lines::plain(format!("{new}\n").as_bytes()), 1).is_ok();
+            place.fs.faults.play(Vec::new());
+            writer.append(Lines::plain(b"{\"e\":5}\n"), 1).unwrap();
+            let taken = place.fs.faults.with_disk(|disk| disk.taken.clone());
+            let text = place.rolled().concat() + &place.read_log();
+            let times = |line: &str| text.matches(&format!("{line}\n")).count();
+            for line in earlier {
+                assert_eq!(
+                    times(line),
+                    usize::from(!taken.contains(&line.to_owned())),
+                    "{line} {call} {share}: {text}"
+                );
+            }
+            assert_eq!(times(new), usize::from(acknowledged), "{call} {share}: {text}");
+        }
+    }
+}
+
 fn file_of(place: &Place) -> LogFile {
-    let rules = Rules { max_size: 0, sync: false, mode: 0o600 };
+    let rules = Rules { max_size: 0, sync: SyncMode::Never, mode: 0o600 };
     LogFile::open(place.fs.clone(), place.log(), rules, Arc::new(place.status())).unwrap()
 }
 
@@ -421,7 +459,7 @@ fn a_call_that_fails_as_the_lock_is_taken_again_keeps_appends_refused_no_longer_
     for nth in 1..=6 {
         let place = Place::new();
         let status = Arc::new(place.status());
-        let rules = Rules { max_size: 0, sync: false, mode: 0o600 };
+        let rules = Rules { max_size: 0, sync: SyncMode::Never, mode: 0o600 };
         let mut log = LogFile::open(place.fs.clone(), place.log(), rules, Arc::clone(&status)).unwrap();
         log.append(Lines::plain(b"{\"one\":1}\n"), None).unwrap();
         let lock = place.directory().join(".audit.log.lock");
@@ -540,7 +578,7 @@ fn a_probe_ends_the_outage_without_traffic() {
 #[test]
 fn a_failed_sync_fails_the_append_and_ends_the_use_of_the_file() {
     let mut place = Place::new();
-    place.settings.sync = true;
+    place.settings.sync = SyncMode::Always;
     let log = place.open();
     log.append(b"safe\n").unwrap();
     let before = fs::metadata(place.log()).unwrap().ino();

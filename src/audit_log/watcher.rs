@@ -10,12 +10,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::SyncMode;
 use super::backups::{Backups, Retention, first_timestamp};
 use super::chain::Heads;
 use super::commit::GroupCommit;
+use super::file::LogFile;
 use super::fs::Fs;
 use super::status::LogStatus;
 use super::writer::Probe;
+use crate::observe::diagnostics::Latch;
 
 /// Between two looks at the log's path and its lock.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -38,6 +41,7 @@ pub(super) enum Kind {
     Stream,
 }
 
+#[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) fs: Fs,
     pub(super) commit: Arc<GroupCommit>,
@@ -45,7 +49,7 @@ pub(super) struct Watcher {
     pub(super) heads: Option<Arc<Heads>>,
     pub(super) kind: Kind,
     /// Whether a probe must reach the disk.
-    pub(super) sync: bool,
+    pub(super) sync: SyncMode,
 }
 
 impl Watcher {
@@ -117,46 +121,69 @@ impl Watcher {
         for at in (0..bytes).step_by(PROBE_PIECE) {
             file.write_all_at(&piece, at as u64)?;
         }
-        if self.sync { self.fs.sync_data(file) } else { Ok(()) }
+        match self.sync {
+            SyncMode::Always => self.fs.sync_data(file),
+            SyncMode::Never => Ok(()),
+        }
     }
 }
 
 /// Deletes rolled files over the limits, and knows how far back the log reaches.
+#[derive(Debug)]
 pub(super) struct Pruner {
-    pub(super) fs: Fs,
-    pub(super) status: Arc<LogStatus>,
-    pub(super) backups: Backups,
-    pub(super) retention: Retention,
+    fs: Fs,
+    status: Arc<LogStatus>,
+    backups: Backups,
+    retention: Retention,
     /// The audit log.
-    pub(super) log: PathBuf,
+    log: PathBuf,
+    /// What is said to fail.
+    said: Latch<String>,
 }
 
 impl Pruner {
+    pub(super) fn new(fs: Fs, status: Arc<LogStatus>, file: &LogFile, retention: Retention) -> Self {
+        let (backups, log) = (file.backups().clone(), file.path().to_owned());
+        Self { fs, status, backups, retention, log, said: Latch::default() }
+    }
+
     /// Runs until the log is dropped. A deletion that is under way then is the last one.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         while !self.status.stop.load(Relaxed) {
-            self.prune();
+            match self.prune() {
+                Ok(()) => drop(self.said.well()),
+                Err((msg, path, error)) => {
+                    let path = path.display().to_string();
+                    let error = error.to_string();
+                    if self.said.fault(format!("{msg} {path} {error}")) {
+                        self.status.warn(msg, &path, &error);
+                    }
+                }
+            }
             let known = self.status.metrics.log_oldest_timestamp.value() > 0;
             thread::park_timeout(if known { PRUNE_EVERY } else { OLDEST_EVERY });
         }
     }
 
-    fn prune(&self) {
+    /// Fails with the first error, after all has been tried.
+    fn prune(&self) -> Result<(), (&'static str, PathBuf, io::Error)> {
         let metrics = &self.status.metrics;
-        let backups = match self.backups.list() {
-            Ok(backups) => backups,
-            Err(error) => return self.say_failed("cannot list rolled files", self.backups.directory(), &error),
-        };
+        let backups = self.backups.list().map_err(|error| {
+            metrics.log_retention_errors.increment();
+            ("cannot list rolled files", self.backups.directory().to_owned(), error)
+        })?;
         let (surplus, kept) = self.retention.part(backups, SystemTime::now());
         let mut left = kept.len();
-        for backup in &surplus {
+        let mut outcome = Ok(());
+        for backup in surplus {
             if self.status.stop.load(Relaxed) {
-                return;
+                return outcome;
             }
             match self.fs.remove(&backup.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     left += 1;
-                    self.say_failed("cannot delete a rolled file", &backup.path, &error);
+                    metrics.log_retention_errors.increment();
+                    outcome = outcome.and(Err(("cannot delete a rolled file", backup.path, error)));
                 }
                 _ => {}
             }
@@ -166,10 +193,6 @@ impl Pruner {
         // A file that cannot be read, or has no such line, tells nothing; the next one may.
         let oldest = files.filter_map(|path| first_timestamp(path).ok().flatten()).next();
         metrics.log_oldest_timestamp.set(i64::try_from(oldest.unwrap_or(0)).unwrap_or(i64::MAX));
-    }
-
-    fn say_failed(&self, msg: &str, path: &Path, error: &io::Error) {
-        self.status.metrics.log_retention_errors.increment();
-        self.status.warn(msg, &path.display().to_string(), &error.to_string());
+        outcome
     }
 }

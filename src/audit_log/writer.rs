@@ -73,10 +73,12 @@ impl Writer {
     #[cold]
     pub(super) fn look(&mut self) {
         let look = if self.status.reopen.swap(false, Relaxed) { Look::Reopen } else { Look::Regular };
-        if let Sink::File(file) = &mut self.sink {
-            file.look(look);
-            self.show_length();
+        match &mut self.sink {
+            Sink::File(file) => file.look(look),
+            Sink::Stream(stream) if look == Look::Reopen => stream.reopen(),
+            Sink::Stream(_) => {}
         }
+        self.show_length();
     }
 
     fn show_length(&self) {

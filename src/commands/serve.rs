@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::VERSION;
+use crate::audit_log::OpenError;
 use crate::cli::{self, Action, Config, Exit};
 use crate::commands::server::Server;
 use crate::commands::signals::{Signal, Signals};
@@ -93,7 +94,13 @@ fn cannot_start(error: &StartError) -> Exit {
 fn serve(config: &Config, metrics: Arc<Metrics>, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
     // First, so that an order to end that comes during the start is not lost (as PID 1) and does not end it half-way.
     let signals = Signals::catch().map_err(StartError::System)?;
-    let server = Server::start(config, metrics, Arc::clone(diagnostics))?;
+    let server = match Server::start(config, metrics, Arc::clone(diagnostics), &|patience| signals.wait(patience)) {
+        Err(StartError::Log(OpenError::GivenUp)) => {
+            diagnostics.info("told to end before it served", &[]);
+            return Ok(());
+        }
+        server => server?,
+    };
     let delay = loop {
         match signals.wait(LOOK_UP) {
             None => {}

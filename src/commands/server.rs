@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::VERSION;
-use crate::audit_log::{self, AuditLog, ChainSetting, Target};
+use crate::audit_log::{self, ChainSetting, OpenedLog, Start, SyncMode, Target};
 use crate::cli::Config;
 use crate::commands::reloader::Reloader;
 use crate::commands::signals::Signal;
@@ -77,11 +77,17 @@ struct Ports {
 
 impl Server {
     /// Opens certificates, sources, policy, the chain's key, log and ports, in this order, then serves. If one of them
-    /// cannot be opened, nothing is served.
+    /// cannot be opened, nothing is served. `next_signal` waits for a signal for at most the time that it is given; one
+    /// that orders to end also ends the wait for the reader of a log that is a FIFO.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: &Config, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
+    pub fn start(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        diagnostics: Arc<Diagnostics>,
+        next_signal: &dyn Fn(Duration) -> Option<Signal>,
+    ) -> Result<Self, StartError> {
         say_settings(config, &diagnostics);
         let shared = || (Arc::clone(&metrics), Arc::clone(&diagnostics));
         let (to_metrics, to_diagnostics) = shared();
@@ -102,9 +108,14 @@ impl Server {
         });
         let chain_key = chain_key.transpose().map_err(StartError::ChainKey)?;
         let (to_metrics, to_diagnostics) = shared();
-        let log = AuditLog::open(log_settings(config, chain_key.clone()), to_metrics, to_diagnostics)
+        let wait = |time| match next_signal(time) {
+            Some(Signal::Terminate | Signal::Interrupt) => Start::GiveUp,
+            Some(Signal::Reload) | None => Start::GoOn,
+        };
+        let log = OpenedLog::open(log_settings(config, chain_key.clone()), to_metrics, to_diagnostics, &wait)
             .map_err(StartError::Log)?;
         let listeners = Listeners::bind(config)?;
+        let log = log.start().map_err(StartError::System)?;
 
         let service = Arc::new(Service {
             log,
@@ -340,7 +351,7 @@ fn log_settings(config: &Config, chain_key: Option<Arc<ChainKeyFile>>) -> audit_
         max_backups: usize::try_from(config.logger_max_backups).unwrap_or(0),
         max_age: config.logger_max_age,
         max_total_size: config.logger_max_total_size,
-        sync: config.logger_sync,
+        sync: if config.logger_sync { SyncMode::Always } else { SyncMode::Never },
         file_mode: config.logger_file_mode,
         chain: match chain_key {
             _ if !config.chain => ChainSetting::Off,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use kube_audit_rest::audit_log::{AuditLog, ChainSetting, Settings, Target};
+use kube_audit_rest::audit_log::{AuditLog, ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
 use kube_audit_rest::observe::metrics::Metrics;
 
@@ -45,7 +45,7 @@ fn settings(directory: &Path) -> Settings {
         max_backups: 1,
         max_age: Duration::ZERO,
         max_total_size: 0,
-        sync: false,
+        sync: SyncMode::Never,
         file_mode: 0o600,
         chain: ChainSetting::Off,
     }
@@ -54,8 +54,8 @@ fn settings(directory: &Path) -> Settings {
 fn open(settings: Settings) -> (AuditLog, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(std::io::sink()));
-    let log = AuditLog::open(settings, Arc::clone(&metrics), Arc::new(diagnostics));
-    (log.expect("the log opens"), metrics)
+    let opened = OpenedLog::open(settings, Arc::clone(&metrics), Arc::new(diagnostics), &|_| Start::GoOn);
+    (opened.expect("the log opens").start().expect("threads"), metrics)
 }
 
 /// A line of `length` bytes with its newline.
@@ -268,7 +268,7 @@ fn synced(directory: &Path) {
     for _ in 0..3 {
         rates.0.push(raw());
         let mut settings = settings(directory);
-        settings.sync = true;
+        settings.sync = SyncMode::Always;
         let (log, metrics) = open(settings);
         let began = Instant::now();
         let round: Vec<Duration> = std::thread::scope(|scope| {

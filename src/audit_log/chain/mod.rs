@@ -54,9 +54,7 @@ impl<'a> Lines<'a> {
 #[derive(Debug)]
 pub(super) struct Chain {
     /// After the last line that was chained.
-    pub(super) state: State,
-    /// The ID that was begun last. The state's own may be an older one, after a failure.
-    newest: Id,
+    state: State,
     key: Option<Arc<ChainKeyFile>>,
     /// Lines since the last signature, and when that was.
     unsigned: u64,
@@ -68,7 +66,7 @@ pub(super) struct Chain {
 
 /// Where a chain is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct State {
+struct State {
     id: Id,
     /// What the ID's first line follows.
     origin: Origin,
@@ -103,20 +101,6 @@ impl State {
     fn point(&self) -> Point {
         Point { id: self.id, sequence: self.sequence, hash: self.hash }
     }
-
-    /// After the line that ends `lines`, or this state if there is none.
-    fn after(self, lines: &[u8]) -> Self {
-        let (_, last) = lines.split_at(lines.len().saturating_sub(format::LONGEST));
-        match last.strip_suffix(b"\n").and_then(format::split) {
-            Some((_, Link { point, .. })) if point.id == self.id => {
-                Self { sequence: point.sequence, hash: point.hash, ..self }
-            }
-            Some((_, Link { point, .. })) => {
-                Self { id: point.id, sequence: point.sequence, hash: point.hash, origin: self.origin }
-            }
-            None => self,
-        }
-    }
 }
 
 impl Chain {
@@ -128,43 +112,29 @@ impl Chain {
         let mut random = [0; 8];
         let filled = SystemRandom::new().fill(&mut random);
         filled.map_err(|_| io::Error::other("the system has no random numbers for --chain"))?;
-        let state = State::begin(Id::new(random), origin);
-        let newest = state.id;
-        Ok(Self { state, newest, key, unsigned: 0, signed: None, heads, buffer: Vec::new() })
+        Ok(Self {
+            state: State::begin(Id::new(random), origin),
+            key,
+            unsigned: 0,
+            signed: None,
+            heads,
+            buffer: Vec::new(),
+        })
     }
 
     /// Another ID for what follows `state`, the last line that was kept.
-    pub(super) fn renew(&mut self, state: State) {
-        self.newest = self.newest.next();
+    fn renew(&mut self, state: State) {
         let origin = match state.origin {
             Origin::After(_) if state.sequence == 0 => state.origin,
             // Of an ID that follows nothing, and of which no line was kept, this is the beginning: number 0.
             _ => Origin::After(state.point()),
         };
-        self.state = State::begin(self.newest, origin);
-    }
-
-    pub(super) fn is_of_same_id(&self, state: &State) -> bool {
-        self.state.id == state.id
-    }
-
-    /// After an append that failed, before which the chain was in this state.
-    pub(super) fn take_back(&mut self, before: State, residue: Residue) {
-        match residue {
-            Residue::None => self.state = before,
-            Residue::Possible => self.renew(before),
-        }
+        self.state = State::begin(state.id.next(), origin);
     }
 
     /// The lines with their `chain` members.
-    pub(super) fn chained(&mut self, lines: Lines<'_>, marking: Marking) -> Vec<u8> {
+    fn chained(&mut self, lines: Lines<'_>, marking: Marking) -> Vec<u8> {
         let mut out = std::mem::take(&mut self.buffer);
-        self.extend(&mut out, lines, 0, marking);
-        out
-    }
-
-    /// Appends the lines from number `from` on, with their members, to `out`.
-    fn extend(&mut self, out: &mut Vec<u8>, lines: Lines<'_>, from: usize, marking: Marking) {
         let key = self.key.as_ref().map(|key| key.current());
         let sign_last = self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
         let count = lines.digests.len();
@@ -174,10 +144,7 @@ impl Chain {
         for (number, digest) in lines.digests.iter().enumerate() {
             let (line, others) = if count == 1 { (rest, &[][..]) } else { first_line(rest) };
             rest = others;
-            if number < from {
-                continue;
-            }
-            let marked = self.state.sequence == 0 || (number == from && marking == Marking::Due);
+            let marked = self.state.sequence == 0 || (number == 0 && marking == Marking::Due);
             let sign = marked || self.unsigned + 1 >= SIGN_AT_LEAST || (sign_last && number + 1 == count);
             let link = match &key {
                 Some(key) if sign => self.signed_link(digest, key),
@@ -185,8 +152,9 @@ impl Chain {
                 _ => self.link(digest, Mark::Plain),
             };
             out.extend_from_slice(line.strip_suffix(b"}\n").unwrap_or(line));
-            format::push(out, &link);
+            format::push(&mut out, &link);
         }
+        out
     }
 
     fn signed_link(&mut self, digest: &Digest, key: &SigningKey) -> Link {
@@ -207,51 +175,35 @@ impl Chain {
         Link { point: self.state.point(), mark, origin: (sequence == 1).then_some(origin) }
     }
 
-    /// Chains anew what of `lines` comes after the first bytes of `chained`, which end with a line, as the first in a
-    /// file. `before` is the state before all of them.
-    pub(super) fn rechain(
-        &mut self,
-        chained: &mut Vec<u8>,
-        kept: usize,
-        lines: Lines<'_>,
-        before: State,
-        renew: Renew,
-    ) {
-        chained.truncate(kept);
-        let state = before.after(chained);
-        match renew {
-            Renew::SameId => self.state = state,
-            Renew::NewId => self.renew(state),
-        }
-        let mut rest = chained.as_slice();
-        let mut done = 0;
-        while !rest.is_empty() {
-            rest = first_line(rest).1;
-            done += 1;
-        }
-        self.extend(chained, lines, done, Marking::Due);
-    }
-
-    /// An append has succeeded: its last line is the head.
-    pub(super) fn publish(&mut self) {
-        self.heads.publish(self.state.point());
-    }
-
     /// Takes the buffer back.
-    pub(super) fn give_back(&mut self, mut buffer: Vec<u8>) {
+    fn give_back(&mut self, mut buffer: Vec<u8>) {
         buffer.clear();
         buffer.shrink_to(LARGEST_KEPT);
         self.buffer = buffer;
     }
 }
 
-/// Whether lines that are chained anew keep their numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Renew {
-    /// They were not written yet.
-    SameId,
-    /// They were written to some file.
-    NewId,
+/// Has `write` write the lines, with their members if there is a chain. If it fails, it says whether anything of them may
+/// be left.
+pub(super) fn write<T, E>(
+    chain: Option<&mut Chain>,
+    lines: Lines<'_>,
+    marking: Marking,
+    write: impl FnOnce(&[u8]) -> Result<T, (Residue, E)>,
+) -> Result<T, E> {
+    let Some(chain) = chain else {
+        return write(lines.bytes).map_err(|(_, error)| error);
+    };
+    let before = chain.state;
+    let chained = chain.chained(lines, marking);
+    let outcome = write(&chained);
+    match &outcome {
+        Ok(_) => chain.heads.publish(chain.state.point()),
+        Err((Residue::None, _)) => chain.state = before,
+        Err((Residue::Possible, _)) => chain.renew(before),
+    }
+    chain.give_back(chained);
+    outcome.map_err(|(_, error)| error)
 }
 
 /// The digests of lines, each ending in `}\n`.
@@ -277,11 +229,4 @@ fn first_line(lines: &[u8]) -> (&[u8], &[u8]) {
     // The fastest search of the standard library; reading from memory cannot fail.
     let length = rest.skip_until(b'\n').unwrap_or(lines.len());
     lines.split_at(length.min(lines.len()))
-}
-
-/// Whether a line, with its newline, says the hash before it.
-pub(super) fn is_marked(lines: &[u8]) -> bool {
-    let (line, _) = first_line(lines);
-    let link = line.strip_suffix(b"\n").and_then(format::split);
-    link.is_some_and(|(_, link)| link.mark != Mark::Plain)
 }

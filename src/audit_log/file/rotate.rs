@@ -5,20 +5,13 @@
 //! of how far an earlier try got: whatever failed, the next one goes on from what it finds.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use super::super::content;
 use super::super::error::AppendError;
 use super::super::open::{Identity, missing};
-use super::group::{Group, Part};
 use super::start::make_directory;
-use super::{Directory, LogFile, OpenFile, Pause, State};
-
-/// The pause after a rotation that failed. It doubles with each further failure, up to [`LONGEST_ROTATION_PAUSE`].
-const FIRST_ROTATION_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_ROTATION_PAUSE: Duration = Duration::from_secs(60);
+use super::{Directory, LogFile, OpenFile, PAUSE};
 
 /// Why the watcher looks at the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,79 +22,57 @@ pub(in super::super) enum Look {
     Reopen,
 }
 
-/// The file that was written before.
-pub(super) struct Predecessor {
-    pub(super) open: OpenFile,
-    pub(super) place: Place,
-}
-
-/// Where a file is that was written before.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// We have rolled it, to this name.
-    Rolled(PathBuf),
-    /// Somebody has moved it.
-    Moved,
-    Deleted,
-}
+/// What could not be done, for messages.
+type Step = &'static str;
+const ROLL: Step = "cannot roll the audit log";
+const OPEN_ANEW: Step = "cannot open the audit log anew";
 
 impl LogFile {
-    /// Rolls the file while a group is being written. The group's part in the open file must be settled.
-    pub(super) fn roll(&mut self, group: &mut Group<'_>) -> io::Result<()> {
-        let Predecessor { open, place } = self.succeed()?;
-        if place == Place::Deleted {
-            group.begin_again(self.open.length);
-            return Ok(());
-        }
-        if group.done > group.here {
-            group.earlier.push(Part { file: open.file, place, lines: group.here..group.done, begin: group.begin });
-        }
-        (group.here, group.begin) = (group.done, self.open.length);
-        Ok(())
-    }
-
     /// Gives the open file a successor: rolls it, or, if its path names another file by now or none, opens what is
     /// there or makes it. If that fails, the open file stays in use, by whatever name it has then, and that is said
     /// once.
-    pub(super) fn succeed(&mut self) -> io::Result<Predecessor> {
-        let outcome = self.try_to_succeed();
-        match &outcome {
-            Ok(_) => {
-                self.rotation_pause = None;
+    pub(super) fn succeed(&mut self) -> io::Result<()> {
+        match self.try_to_succeed() {
+            Ok(()) => {
+                self.roll_again = None;
                 self.said_no_successor.well();
+                Ok(())
             }
-            Err(error) => {
+            Err((step, error)) => {
                 self.status.metrics.log_rotation_errors.increment();
-                let pause = Pause::after(self.rotation_pause, FIRST_ROTATION_PAUSE, LONGEST_ROTATION_PAUSE);
-                self.rotation_pause = Some(pause);
-                if self.said_no_successor.fault(()) {
-                    self.status.warn("cannot roll the audit log", &self.name, &error.to_string());
+                self.roll_again = Some(Instant::now() + PAUSE);
+                if self.said_no_successor.fault(step) {
+                    self.status.warn(step, &self.name, &error.to_string());
                 }
+                Err(error)
             }
         }
-        outcome
     }
 
-    fn try_to_succeed(&mut self) -> io::Result<Predecessor> {
-        make_directory(&self.fs, &self.directory, self.rules.sync)?;
-        self.hold_lock()?;
-        let place = match self.fs.metadata(&self.path) {
-            Ok(metadata) if Identity::of(&metadata) == self.open.identity => Place::Rolled(self.archive()?),
+    fn try_to_succeed(&mut self) -> Result<(), (Step, io::Error)> {
+        let anew = |error| (OPEN_ANEW, error);
+        make_directory(&self.fs, &self.directory, self.rules.sync).map_err(anew)?;
+        self.hold_lock().map_err(anew)?;
+        let has_name = match self.fs.metadata(&self.path) {
+            Ok(metadata) => Identity::of(&metadata) == self.open.identity,
+            Err(error) if missing(&error) => false,
             // It cannot be told whether our file is there.
-            Err(error) if !missing(&error) => return Err(error),
-            _ if self.fs.metadata_of(&self.open.file)?.nlink() == 0 => Place::Deleted,
-            _ => Place::Moved,
+            Err(error) => return Err((ROLL, error)),
         };
-        let open = OpenFile::open(&self.fs, &self.path, self.rules.mode, content::Scan::Tail, &self.status)?;
-        if !matches!(place, Place::Rolled(_)) {
+        if has_name {
+            self.archive().map_err(|error| (ROLL, error))?;
+        }
+        self.open =
+            OpenFile::open(&self.fs, &self.path, self.rules.mode, content::TORN_TAIL, &self.status).map_err(anew)?;
+        if !has_name {
             self.say_opened_anew();
         }
-        self.state = State::Writable;
-        Ok(Predecessor { open: std::mem::replace(&mut self.open, open), place })
+        self.spent = None;
+        Ok(())
     }
 
     /// Renames the open file, which has the log's name, to that of a rolled file.
-    fn archive(&mut self) -> io::Result<PathBuf> {
+    fn archive(&mut self) -> io::Result<()> {
         let rolled = self.backups.free_name(&self.fs, SystemTime::now())?;
         self.fs.rename(&self.path, &rolled)?;
         self.open.directory = Directory::Unsynced;
@@ -109,7 +80,7 @@ impl LogFile {
         self.status.ask_prune();
         let to = rolled.display().to_string();
         self.status.info("audit log rolled", &self.name, &[("to", (&to).into())]);
-        Ok(rolled)
+        Ok(())
     }
 
     fn say_opened_anew(&self) {
@@ -148,9 +119,9 @@ impl LogFile {
     fn note_length(&mut self, length: u64) {
         if length >= self.open.length {
             self.open.length = length;
-        } else if let State::Writable = self.state {
+        } else {
             // If that fails, the file is not written any more, and that has been said.
-            let _ = self.cut_back(self.open.length, &[]);
+            let _ = self.cut_back(&[], 0);
         }
     }
 

@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::super::SyncMode;
 use super::super::backups::Backups;
 use super::super::chain::Marking;
 use super::super::chain::format::Point;
 use super::super::chain::origin::last_point;
-use super::super::content::{self, Mended, Scan};
+use super::super::content::{self, Mended};
 use super::super::error::OpenError;
 use super::super::fs::Fs;
 use super::super::guard::Guard;
 use super::super::names::Names;
-use super::super::open::{Origin, open_found, open_or_make};
+use super::super::open::{open_found, open_or_make};
 use super::super::proc::Mounts;
 use super::super::status::LogStatus;
-use super::{Directory, LogFile, OpenFile, Rules, State};
+use super::{Directory, LogFile, OpenFile, Rules};
 use crate::observe::diagnostics::Latch;
 
 impl LogFile {
@@ -46,8 +47,9 @@ impl LogFile {
         };
         let guard = Guard::take(&fs, &lock, rules.mode).map_err(|error| in_use(&lock, error))?;
         let backups = Backups::find(&directory, Names::of_log(file_name)).map_err(in_directory)?;
-        let open = OpenFile::open(&fs, &path, rules.mode, Scan::All, &status).map_err(|error| in_use(&path, error))?;
-        if rules.sync {
+        let open =
+            OpenFile::open(&fs, &path, rules.mode, content::SCANNED, &status).map_err(|error| in_use(&path, error))?;
+        if let SyncMode::Always = rules.sync {
             fs.sync_all(&open.file).map_err(|error| OpenError::io(&path, error))?;
         }
         let log = Self {
@@ -60,10 +62,10 @@ impl LogFile {
             backups,
             guard,
             open,
-            state: State::Writable,
+            spent: None,
             unlocked: None,
-            rotation_pause: None,
-            sync_pause: None,
+            roll_again: None,
+            sync_again: None,
             said_no_successor: Latch::default(),
             said_spent: Latch::default(),
         };
@@ -94,6 +96,13 @@ impl LogFile {
         if self.guard.is_unsupported() {
             self.status.diagnostics.warn(
                 "the audit log's file system has no locks: nothing keeps a second process from writing to it",
+                &[("path", (&self.name).into())],
+            );
+        }
+        let of_network = |mounts: Mounts| self.open.file.metadata().is_ok_and(|file| mounts.is_of_network(&file));
+        if Mounts::read().is_ok_and(of_network) {
+            self.status.diagnostics.warn(
+                "the audit log is on another machine's file system: only its lock file keeps a second process from it",
                 &[("path", (&self.name).into())],
             );
         }
@@ -137,20 +146,13 @@ impl LogFile {
 
 impl OpenFile {
     /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever
-    /// name or link it gets there. Leaves whole lines only in it.
-    pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scan: Scan, status: &LogStatus) -> io::Result<Self> {
+    /// name or link it gets there. Leaves whole lines only in it; of damage further up, the last `scanned` bytes are
+    /// looked through.
+    pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scanned: u64, status: &LogStatus) -> io::Result<Self> {
         let opened = open_or_make(fs, path, mode)?;
         let name = path.display().to_string();
         let metadata = fs.metadata_of(&opened.file)?;
-        if Mounts::read().is_ok_and(|mounts| mounts.is_of_network(&metadata)) {
-            // Said at the start only.
-            if scan == Scan::All {
-                status.diagnostics.warn(
-                    "the audit log is on another machine's file system: only its lock file keeps a second process from it",
-                    &[("path", (&name).into())],
-                );
-            }
-        } else {
+        if !Mounts::read().is_ok_and(|mounts| mounts.is_of_network(&metadata)) {
             // A file system without locks has been noticed by the lock file.
             fs.lock(&opened.file).or_else(|error| match error.kind() {
                 io::ErrorKind::Unsupported => Ok(()),
@@ -160,18 +162,12 @@ impl OpenFile {
         if let Some(warning) = &opened.warning {
             status.warn("the audit log is another user's", &name, warning);
         }
-        let length = match opened.origin {
-            Origin::Created => 0,
-            Origin::Found => {
-                let mended = content::mend(fs, path, &opened.file, opened.length, scan.bytes())?;
-                say_mended(status, &name, &mended);
-                mended.length
-            }
-        };
+        let mended = content::mend(fs, path, &opened.file, opened.length, scanned)?;
+        say_mended(status, &name, &mended);
         Ok(Self {
             file: opened.file,
             identity: opened.identity,
-            length,
+            length: mended.length,
             directory: Directory::Unsynced,
             marking: Marking::Due,
         })
@@ -189,14 +185,14 @@ fn say_mended(status: &LogStatus, name: &str, mended: &Mended) {
     }
 }
 
-/// Makes `directory` and what is missing above it, and with `sync` makes the new names durable.
-pub(super) fn make_directory(fs: &Fs, directory: &Path, sync: bool) -> io::Result<()> {
+/// Makes `directory` and what is missing above it, and where lines are synced makes the new names durable.
+pub(super) fn make_directory(fs: &Fs, directory: &Path, sync: SyncMode) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
     let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs.make_directory(directory)?;
-    if sync {
+    if let SyncMode::Always = sync {
         for parent in missing.iter().filter_map(|made| made.parent()) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             fs.sync_directory(parent)?;

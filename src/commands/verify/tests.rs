@@ -11,7 +11,7 @@ use super::files::{self, Place};
 use super::options::Order;
 use super::proof::Keys;
 use super::{Named, Report};
-use crate::audit_log::{AuditLog, ChainSetting, Settings, Target};
+use crate::audit_log::{ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
 
@@ -23,12 +23,13 @@ fn lines(directory: &Path) -> Vec<Vec<u8>> {
         max_backups: 0,
         max_age: Duration::ZERO,
         max_total_size: 0,
-        sync: false,
+        sync: SyncMode::Never,
         file_mode: 0o600,
         chain: ChainSetting::Unsigned,
     };
     let diagnostics = Arc::new(Diagnostics::to_sink(Format::Json, Box::new(std::io::sink())));
-    let log = AuditLog::open(settings, Arc::new(Metrics::new()), diagnostics).unwrap();
+    let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), diagnostics, &|_| Start::GoOn);
+    let log = opened.unwrap().start().unwrap();
     for number in 0..10_000 {
         let line = format!(
             "{{\"kind\":\"AdmissionReview\",\"request\":{{\"uid\":\"{number}\",\"object\":\"{}\"}}}}\n",
