@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -709,6 +709,50 @@ fn a_fifo_whose_reader_made_it_anew_is_written_again_from_a_whole_line_on() {
     assert_eq!(send_one(&server).status, 200);
     common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
     assert_eq!(ended_outages(&server), 2);
+}
+
+#[test]
+fn sighup_goes_over_to_a_new_fifo_although_the_old_ones_reader_lives() {
+    let setup = Setup::new();
+    let fifo = fifo(&setup);
+    let first = reader(&fifo);
+    let server = setup.flag("logger-filename", fifo.to_str().unwrap()).start();
+    let mut first = first.join().unwrap();
+    assert_eq!(send_one(&server).status, 200);
+    common::json::assert_line_of(&next_line(&mut first), &corpus::review("one"));
+    fs::remove_file(&fifo).unwrap();
+    run("mkfifo", &[fifo.to_str().unwrap()]);
+    // Open for reading before the signal; this kind of opening waits for no writer.
+    let second = rustix::fs::open(&fifo, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK, 0.into()).unwrap();
+    server.signal(Signal::HUP);
+    server.wait_until_said("\"reloading\"", 1);
+    assert_eq!(send_one(&server).status, 200);
+    server.wait_until_said("audit log opened anew", 1);
+    rustix::io::ioctl_fionbio(&second, false).unwrap();
+    common::json::assert_line_of(&next_line(&mut BufReader::new(File::from(second))), &corpus::review("one"));
+    assert_eq!(next_line(&mut first), b"");
+}
+
+#[test]
+fn an_order_to_end_is_heard_while_the_start_waits_for_a_fifos_reader() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let setup = Setup::new();
+        let fifo = fifo(&setup);
+        let setup = setup.flag("logger-filename", fifo.to_str().unwrap());
+        let mut child = setup.command().stderr(Stdio::piped()).spawn().unwrap();
+        let mut messages = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("nobody reads from the audit log's FIFO") {
+            assert_ne!(messages.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        let began = Instant::now();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        // It waits for half a minute otherwise.
+        assert!(began.elapsed() < Duration::from_secs(10));
+        messages.read_to_string(&mut said).unwrap();
+        assert!(said.contains("told to end before it served"), "{said}");
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(super) fn ends_with(fs: &Fs, file: &File, length: u64, lines: &[u8]) -> io::
 }
 
 /// Cuts off what a failed append has written to the end of a file that was `begin` bytes long before, where a line
-/// ends: `written` with one write(2), and then perhaps `blanks`.
+/// ends: `written` with one write(2), and then perhaps some `nuls`.
 ///
 /// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it
 /// the torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of
@@ -78,10 +78,10 @@ pub(super) fn ends_with(fs: &Fs, file: &File, length: u64, lines: &[u8]) -> io::
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
-pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8], blanks: u64) -> io::Result<u64> {
+pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8], nuls: u64) -> io::Result<u64> {
     let length = fs.metadata_of(file)?.len();
     let mut whole = line_start(fs, file, begin.min(length))?;
-    let added = written.len() as u64 + blanks;
+    let added = written.len() as u64 + nuls;
     if length < begin + added
         && let Some(at) = length.checked_sub(added)
         && holds(fs, file, written, at)?

@@ -187,10 +187,11 @@ impl LogFile {
         }
     }
 
-    /// Only `written` has gone in. One byte more, which ends no line, and the kernel says what is wrong.
+    /// Only `written` has gone in. One byte more, and the kernel says what is wrong: a NUL, which ends no line and is cut
+    /// off by the next start if nobody else does it.
     fn after_short_write(&mut self, written: &[u8]) -> Result<usize, Failure> {
-        match self.fs.write(&self.open.file, b" ") {
-            Ok(blanks) => match self.cut_back(written, blanks as u64) {
+        match self.fs.write(&self.open.file, b"\0") {
+            Ok(nuls) => match self.cut_back(written, nuls as u64) {
                 Ok(()) => Err((Residue::None, Setback::Again)),
                 Err(error) => Err((Residue::Possible, Setback::Failed(error))),
             },
@@ -278,11 +279,11 @@ impl LogFile {
 
     /// Cuts off what a group has left behind the length that the file had before, see [`content::cut_back`]. If it is in
     /// doubt whether that worked, the file is neither written nor cut any more.
-    fn cut_back(&mut self, written: &[u8], blanks: u64) -> Result<(), AppendError> {
+    fn cut_back(&mut self, written: &[u8], nuls: u64) -> Result<(), AppendError> {
         if let Some(error) = &self.spent {
             return Err(error.clone());
         }
-        match content::cut_back(&self.fs, &self.open.file, self.open.length, written, blanks) {
+        match content::cut_back(&self.fs, &self.open.file, self.open.length, written, nuls) {
             Ok(length) => {
                 self.open.length = length;
                 Ok(())

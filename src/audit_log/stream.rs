@@ -331,6 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_comes_and_goes_at_any_moment_holds_no_opening_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let (told, tells) = std::sync::mpsc::sync_channel(0);
+        let path = fifo.clone();
+        std::thread::spawn(move || {
+            (0..10_000).try_for_each(|_| told.send(open_if_read(&Fs::default(), &path).unwrap()))
+        });
+        for _ in 0..10_000 {
+            let _reader = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&fifo).unwrap();
+            tells.recv_timeout(Duration::from_secs(10)).expect("an answer");
+        }
+    }
+
+    #[test]
     fn a_closed_pipe_is_a_failed_append_and_stays_one() {
         let (reader, writer) = pipe_with(PipeFlags::empty()).unwrap();
         drop(reader);

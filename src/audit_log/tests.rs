@@ -339,6 +339,26 @@ fn no_rolled_file_is_overwritten_even_if_the_clock_is_set_back() {
 }
 
 #[test]
+fn a_rolled_file_that_cannot_be_deleted_is_said_once_until_that_changes() {
+    let mut place = Place::new();
+    place.settings.max_backups = 1;
+    fs::create_dir_all(place.directory()).unwrap();
+    for day in 1..=3 {
+        fs::write(place.directory().join(format!("audit-2026-01-0{day}T00-00-00.000.log")), "{}\n").unwrap();
+    }
+    let refused = |errno| faults::Plan { call: Some(Call::Unlink), nth: 1, times: u32::MAX, errno, short: false };
+    place.fs.faults.set(Some(refused(13)));
+    let _log = place.open();
+    // Two at once. That is tried every second, while no line tells its time.
+    eventually("some tries", || place.metrics.log_retention_errors.value() >= 4);
+    assert_eq!(place.messages.count("cannot delete a rolled file"), 1);
+    place.fs.faults.set(Some(refused(30)));
+    eventually("another error", || place.messages.count("cannot delete a rolled file") == 2);
+    place.fs.faults.set(None);
+    eventually("they are gone", || place.rolled().len() == 1);
+}
+
+#[test]
 fn an_empty_rolled_file_counts_like_any_other() {
     let mut place = Place::new();
     place.settings.max_backups = 1;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::VERSION;
-use crate::audit_log::{self, ChainSetting, OpenedLog, Start, SyncMode, Target};
+use crate::audit_log::{OpenedLog, Start};
 use crate::cli::Config;
 use crate::commands::reloader::Reloader;
+use crate::commands::settings;
 use crate::commands::signals::Signal;
 use crate::commands::start_error::StartError;
 use crate::files::chain_key::ChainKeyFile;
@@ -26,7 +26,7 @@ use crate::serve::connection;
 use crate::serve::memory::Memory;
 use crate::serve::routes::Port;
 use crate::serve::service::Service;
-use crate::tls::{self, Tls};
+use crate::tls::Tls;
 
 /// After the ports are closed, what is in flight has so long to end. Kubernetes kills 30 s after SIGTERM by default.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -88,10 +88,10 @@ impl Server {
         diagnostics: Arc<Diagnostics>,
         next_signal: &dyn Fn(Duration) -> Option<Signal>,
     ) -> Result<Self, StartError> {
-        say_settings(config, &diagnostics);
+        settings::say(config, &diagnostics);
         let shared = || (Arc::clone(&metrics), Arc::clone(&diagnostics));
         let (to_metrics, to_diagnostics) = shared();
-        let tls = Tls::load(tls_settings(config), to_metrics, to_diagnostics).map_err(StartError::Tls)?;
+        let tls = Tls::load(settings::of_tls(config), to_metrics, to_diagnostics).map_err(StartError::Tls)?;
         let sources = config.sources_filename.as_ref().map(|path| {
             let (to_metrics, to_diagnostics) = shared();
             SourcesFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
@@ -112,7 +112,7 @@ impl Server {
             Some(Signal::Terminate | Signal::Interrupt) => Start::GiveUp,
             Some(Signal::Reload) | None => Start::GoOn,
         };
-        let log = OpenedLog::open(log_settings(config, chain_key.clone()), to_metrics, to_diagnostics, &wait)
+        let log = OpenedLog::open(settings::of_log(config, chain_key.clone()), to_metrics, to_diagnostics, &wait)
             .map_err(StartError::Log)?;
         let listeners = Listeners::bind(config)?;
         let log = log.start().map_err(StartError::System)?;
@@ -319,44 +319,5 @@ fn warn_of_few_descriptors(needed: usize, diagnostics: &Diagnostics) {
     {
         let msg = "the limit on open files is too low for --max-connections: connections will be closed early";
         diagnostics.warn(msg, &[("limit", limit.into()), ("needed", needed.into())]);
-    }
-}
-
-fn say_settings(config: &Config, diagnostics: &Diagnostics) {
-    let settings = config.settings();
-    let mut fields: Vec<(&str, Value<'_>)> = vec![("version", VERSION.into())];
-    fields.extend(settings.iter().map(|(name, value)| (*name, Value::from(value))));
-    diagnostics.info("starting", &fields);
-    for warning in config.warnings() {
-        diagnostics.warn(warning, &[]);
-    }
-    for warning in config.unexpanded() {
-        diagnostics.warn(&warning, &[]);
-    }
-}
-
-fn tls_settings(config: &Config) -> tls::Settings {
-    tls::Settings {
-        certificate: config.cert_filename.clone(),
-        key: config.cert_key_filename.clone(),
-        client_ca: config.client_ca_filename.clone(),
-    }
-}
-
-fn log_settings(config: &Config, chain_key: Option<Arc<ChainKeyFile>>) -> audit_log::Settings {
-    let target = if config.audit_to_std_log { Target::Stdout } else { Target::File(config.logger_filename.clone()) };
-    audit_log::Settings {
-        target,
-        max_size: config.logger_max_size,
-        max_backups: usize::try_from(config.logger_max_backups).unwrap_or(0),
-        max_age: config.logger_max_age,
-        max_total_size: config.logger_max_total_size,
-        sync: if config.logger_sync { SyncMode::Always } else { SyncMode::Never },
-        file_mode: config.logger_file_mode,
-        chain: match chain_key {
-            _ if !config.chain => ChainSetting::Off,
-            None => ChainSetting::Unsigned,
-            Some(key) => ChainSetting::Signed(key),
-        },
     }
 }
