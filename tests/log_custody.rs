@@ -237,7 +237,7 @@ fn a_link_put_in_the_logs_place_is_not_followed_and_the_moved_file_is_written_on
     let _ = fs::remove_file(server.log_path());
     if symlink(&foreign, server.log_path()).is_ok() {
         server.wait_for_message("that it is a link", |message| {
-            message["msg"] == "cannot roll the audit log"
+            message["msg"] == "cannot open the audit log anew"
                 && message["error"].as_str().is_some_and(|error| error.contains("a symbolic link"))
         });
         assert_eq!(send_one(&server).status, 200);

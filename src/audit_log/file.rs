@@ -146,6 +146,10 @@ impl LogFile {
         {
             return Err(error.clone());
         }
+        if self.unlocked.is_some() {
+            // It may be ours again by now: the lock file was being made anew, or the other process has ended.
+            self.look(Look::Regular);
+        }
         if let Some(error) = &self.unlocked {
             return Err(error.clone());
         }
