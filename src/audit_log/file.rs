@@ -79,16 +79,8 @@ struct OpenFile {
     identity: Identity,
     /// In bytes: the length seen last, and what we have written since.
     length: u64,
-    directory: Directory,
     /// Whether we have written a line to it.
     marking: Marking,
-}
-
-/// Whether the name of the open file is known to be on the disk: whether its directory was synced since it got it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Directory {
-    Synced,
-    Unsynced,
 }
 
 /// What keeps a group of lines from standing in the file.
@@ -322,14 +314,9 @@ impl LogFile {
     }
 
     fn sync(&mut self) -> Result<(), AppendError> {
-        let failed = |error| AppendError::sync(&self.name, &error);
-        if self.open.directory == Directory::Unsynced {
-            self.fs.sync_directory(&self.directory).map_err(failed)?;
-            self.open.directory = Directory::Synced;
-        }
         let began = Instant::now();
         let outcome = self.fs.sync_data(&self.open.file);
         self.status.metrics.sync_duration.observe(began.elapsed());
-        outcome.map_err(failed)
+        outcome.map_err(|error| AppendError::sync(&self.name, &error))
     }
 }

@@ -102,19 +102,8 @@ impl LogStatus {
         }
     }
 
-    /// A trial write has worked. Ends the outage unless another append has failed since the probe began, when there
-    /// were `failures`.
-    pub(super) fn would_succeed(&self, failures: u64) {
-        self.end_outage("append would work again: a trial write did", Some(failures));
-    }
-
-    /// The same for a stream, to which nothing can be written as a trial.
-    pub(super) fn may_succeed(&self, failures: u64) {
-        self.end_outage("append may work again", Some(failures));
-    }
-
-    /// Ends the outage; with `failures`, only if it has had exactly so many.
-    fn end_outage(&self, msg: &str, failures: Option<u64>) {
+    /// Ends the outage; with `failures`, only if it has had exactly so many: none since a probe began.
+    pub(super) fn end_outage(&self, msg: &str, failures: Option<u64>) {
         let mut slot = lock(&self.outage);
         let Some(outage) = &*slot else { return };
         if failures.is_some_and(|failures| failures != outage.failures) {

@@ -89,11 +89,11 @@ impl Watcher {
         };
         match self.commit.with_writer(|writer| writer.probe()) {
             Probe::Fails => {}
-            Probe::MayWork => self.status.may_succeed(failures),
+            Probe::MayWork => self.status.end_outage("append may work again", Some(failures)),
             // As much as failed, so that a disk that has room only for small lines is not taken for mended.
             Probe::Scratch(path) => {
                 if self.try_writing(&path, bytes.max(PROBE_PIECE)).is_ok() {
-                    self.status.would_succeed(failures);
+                    self.status.end_outage("append would work again: a trial write did", Some(failures));
                 }
             }
         }

@@ -11,7 +11,7 @@ use super::super::content;
 use super::super::error::AppendError;
 use super::super::open::{Identity, missing};
 use super::start::make_directory;
-use super::{Directory, LogFile, OpenFile, PAUSE};
+use super::{LogFile, OpenFile, PAUSE};
 
 /// Why the watcher looks at the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +62,7 @@ impl LogFile {
         if has_name {
             self.archive().map_err(|error| (ROLL, error))?;
         }
-        self.open =
-            OpenFile::open(&self.fs, &self.path, self.rules.mode, content::TORN_TAIL, &self.status).map_err(anew)?;
+        self.open = OpenFile::open(&self.fs, &self.path, self.rules, content::TORN_TAIL, &self.status).map_err(anew)?;
         if !has_name {
             self.say_opened_anew();
         }
@@ -75,7 +74,6 @@ impl LogFile {
     fn archive(&mut self) -> io::Result<()> {
         let rolled = self.backups.free_name(&self.fs, SystemTime::now())?;
         self.fs.rename(&self.path, &rolled)?;
-        self.open.directory = Directory::Unsynced;
         self.status.metrics.log_rotations.increment();
         self.status.ask_prune();
         let to = rolled.display().to_string();

@@ -19,7 +19,7 @@ use super::super::names::Names;
 use super::super::open::{open_found, open_or_make};
 use super::super::proc::Mounts;
 use super::super::status::LogStatus;
-use super::{Directory, LogFile, OpenFile, Rules};
+use super::{LogFile, OpenFile, Rules};
 use crate::observe::diagnostics::Latch;
 
 impl LogFile {
@@ -34,10 +34,7 @@ impl LogFile {
         let Some(file_name) = path.file_name() else {
             return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
         };
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let directory = parent(&path).to_owned();
         let in_directory = |error| OpenError::io(&directory, error);
         make_directory(&fs, &directory, rules.sync).map_err(in_directory)?;
         let lock = Guard::path(&directory, file_name);
@@ -48,10 +45,7 @@ impl LogFile {
         let guard = Guard::take(&fs, &lock, rules.mode).map_err(|error| in_use(&lock, error))?;
         let backups = Backups::find(&directory, Names::of_log(file_name)).map_err(in_directory)?;
         let open =
-            OpenFile::open(&fs, &path, rules.mode, content::SCANNED, &status).map_err(|error| in_use(&path, error))?;
-        if let SyncMode::Always = rules.sync {
-            fs.sync_all(&open.file).map_err(|error| OpenError::io(&path, error))?;
-        }
+            OpenFile::open(&fs, &path, rules, content::SCANNED, &status).map_err(|error| in_use(&path, error))?;
         let log = Self {
             name: path.display().to_string(),
             fs,
@@ -147,9 +141,9 @@ impl LogFile {
 impl OpenFile {
     /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever
     /// name or link it gets there. Leaves whole lines only in it; of damage further up, the last `scanned` bytes are
-    /// looked through.
-    pub(super) fn open(fs: &Fs, path: &Path, mode: u32, scanned: u64, status: &LogStatus) -> io::Result<Self> {
-        let opened = open_or_make(fs, path, mode)?;
+    /// looked through. Where lines are synced, so are its content and its name.
+    pub(super) fn open(fs: &Fs, path: &Path, rules: Rules, scanned: u64, status: &LogStatus) -> io::Result<Self> {
+        let opened = open_or_make(fs, path, rules.mode)?;
         let name = path.display().to_string();
         let metadata = fs.metadata_of(&opened.file)?;
         if !Mounts::read().is_ok_and(|mounts| mounts.is_of_network(&metadata)) {
@@ -164,13 +158,12 @@ impl OpenFile {
         }
         let mended = content::mend(fs, path, &opened.file, opened.length, scanned)?;
         say_mended(status, &name, &mended);
-        Ok(Self {
-            file: opened.file,
-            identity: opened.identity,
-            length: mended.length,
-            directory: Directory::Unsynced,
-            marking: Marking::Due,
-        })
+        if let SyncMode::Always = rules.sync {
+            fs.sync_all(&opened.file)?;
+            fs.sync_directory(parent(path))?;
+        }
+        let (file, identity, length) = (opened.file, opened.identity, mended.length);
+        Ok(Self { file, identity, length, marking: Marking::Due })
     }
 }
 
@@ -193,10 +186,12 @@ pub(super) fn make_directory(fs: &Fs, directory: &Path, sync: SyncMode) -> io::R
     let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs.make_directory(directory)?;
     if let SyncMode::Always = sync {
-        for parent in missing.iter().filter_map(|made| made.parent()) {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            fs.sync_directory(parent)?;
-        }
+        missing.into_iter().try_for_each(|made| fs.sync_directory(parent(made)))?;
     }
     Ok(())
+}
+
+/// The directory that a file is in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
