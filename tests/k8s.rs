@@ -608,7 +608,9 @@ fn the_example_policy_and_kubeconfig_use_words_that_the_api_server_knows() {
 
 /// The names of all our metrics.
 fn metrics() -> BTreeSet<String> {
-    let page = Metrics::new().render("1");
+    let metrics = Metrics::new();
+    metrics.source_requests.set_names(["edge-1"].into_iter());
+    let page = metrics.render("1");
     let series = page.lines().filter(|line| !line.starts_with('#'));
     series.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }
@@ -692,7 +694,7 @@ fn the_dashboard_shows_in_colours_what_must_not_be_and_no_two_units_on_one_axis(
         assert!(second["properties"].as_array().unwrap().contains(&right), "{title}");
     }
     let variables: Vec<_> = dashboard["templating"]["list"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
-    assert_eq!(variables, ["datasource", "namespace", "pod"]);
+    assert_eq!(variables, ["datasource", "namespace", "pod", "source"]);
 }
 
 #[test]
@@ -850,6 +852,26 @@ fn shippers_take_lines_longer_than_the_largest_request() {
     assert!(rsyslog.contains("maxMessageSize=\"64m\""));
     let syslog_ng = fs::read_to_string(directory.join("shippers/syslog-ng/syslog-ng.conf")).unwrap();
     assert!(syslog_ng.contains("log-msg-size(67108864);"));
+}
+
+/// They are put into vector.yaml as they are, so what they read from is there, and a line counts as read only when it has
+/// arrived.
+#[test]
+fn vector_s_other_sinks_stand_in_for_the_one_of_the_sidecar() {
+    let sidecar = &documents(&directory().join("shippers/vector/vector.yaml"))[0];
+    for (file, kind) in [("vector-s3", "aws_s3"), ("vector-loki", "loki"), ("vector-kafka", "kafka")] {
+        let snippet = &documents(&directory().join(format!("shippers/snippets/{file}.yaml")))[0];
+        assert_eq!(snippet.as_object().unwrap().len(), 1, "{file}");
+        let sinks = snippet["sinks"].as_object().unwrap();
+        assert_eq!(sinks.len(), 1, "{file}");
+        let sink = sinks.values().next().unwrap();
+        assert_eq!(sink["type"], kind);
+        assert_eq!(sink["inputs"], sidecar["sinks"]["elasticsearch"]["inputs"], "{file}");
+        assert_eq!(sink["encoding"], json!({"codec": "json"}), "{file}");
+        assert_eq!(sink["acknowledgements"], json!({"enabled": true}), "{file}");
+        // What cannot be sent waits in the log: a buffer on the disk would fill the log's own volume.
+        assert_eq!(sink["buffer"], sidecar["sinks"]["elasticsearch"]["buffer"], "{file}");
+    }
 }
 
 /// A directory with a `kubectl` in it that answers from files and records what it is asked to change.
