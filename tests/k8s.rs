@@ -1060,7 +1060,7 @@ fn scripts_tell_a_missing_program_from_a_missing_object_and_pass_on_the_reason()
     let public = cluster.path("chain.pub");
     let chain_key = |path| said(chain_key, &[public.to_str().unwrap()], path);
     // A PATH with what the scripts need but for these two.
-    for program in ["mktemp", "rm", "cat", "date", "sed", "sort", "uniq", "cp", "mkdir", "mv", "dirname"] {
+    for program in ["mktemp", "rm", "cat", "date", "grep", "sed", "sort", "uniq", "cp", "mkdir", "mv", "dirname"] {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
         let real = String::from_utf8(found.stdout).unwrap();
         std::os::unix::fs::symlink(real.trim(), place.join(program)).unwrap();
@@ -1129,6 +1129,14 @@ fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() 
     assert_eq!(sources.name_of(first.as_bytes()), None);
     assert_eq!(sources.name_of(second.as_bytes()), Some("production"));
     assert_eq!(sources.name_of(other.as_bytes()), Some("staging-2.eu"));
+
+    cluster.run(script, &["remove", "production"]);
+    let sources = Sources::parse(keep().as_bytes()).unwrap();
+    assert_eq!(sources.names().collect::<Vec<_>>(), ["staging-2.eu"]);
+    // A file without sources would be refused, and the old one stay in use.
+    fs::remove_file(cluster.path("applied")).unwrap();
+    assert_eq!(cluster.try_run(script, &["remove", "staging-2.eu"]).status.code(), Some(1));
+    assert!(!cluster.path("applied").exists());
 
     for name in ["", "two words", "Upper", "-x", "a\"b"] {
         assert_eq!(cluster.try_run(script, &["add", name]).status.code(), Some(2));
