@@ -1,6 +1,5 @@
-"""Runs programs that follow a log by its name (tail -F, sec, mtail, Perl's File::Tail, Go's nxadm/tail) on one that grows
-and is rotated as the receiver rotates it, all of them at once, and checks that each sees every line exactly once through
-nine rotations.
+"""Runs programs that follow a log by its name (tail -F, sec, mtail, Perl's File::Tail) on one that grows and is rotated as
+the receiver rotates it, all of them at once, and checks that each sees every line exactly once through nine rotations.
 
 usage: readers.py ROOT     ROOT: a directory with the Debian packages' files in it
 """
@@ -42,16 +41,6 @@ counter lines by uid
   lines[$uid]++
 }
 """
-
-
-def nxadm_tail(root: pathlib.Path, work: pathlib.Path) -> str:
-    """Debian has the library alone, and the compiler to make a program of it."""
-    go = root / "usr/lib/go-1.19"
-    environment = {**os.environ, "GOROOT": str(go), "GOPATH": str(root / "usr/share/gocode"), "GOCACHE": str(work / "go-cache"),
-                   "GO111MODULE": "off", "CGO_ENABLED": "0"}
-    source = pathlib.Path(__file__).with_name("nxadm_tail.go")
-    subprocess.run([go / "bin/go", "build", "-o", work / "nxadm-tail", source], env=environment, check=True)
-    return str(work / "nxadm-tail")
 
 
 class Reader:
@@ -108,7 +97,6 @@ def main() -> None:
             Reader("sec", work, ["perl", str(root / "usr/bin/sec"), f"--conf={work}/sec.conf", f"--input={log}", "--bufsize=1"]),
             Reader("mtail", work, [str(root / "usr/bin/mtail"), "--progs", str(work / "lines.mtail"), "--logs", str(log),
                                    "--address", "127.0.0.1", "--port", str(port), "--logtostderr"], port=port),
-            Reader("nxadm-tail", work, [nxadm_tail(root, work), str(log)]),
         ]
         ready(port)
         expected = collections.Counter()
