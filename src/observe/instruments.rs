@@ -126,9 +126,11 @@ impl CounterBySource {
         *counts = names.map(|name| (name.to_owned(), counts.get(name).copied().unwrap_or(0))).collect();
     }
 
-    /// One more for `name`, where it is one of the sources.
-    pub fn increment(&self, name: &str) {
-        if let Some(count) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
+    /// One more for `name`, where there is one and it is one of the sources.
+    pub fn increment(&self, name: Option<&str>) {
+        if let Some(name) = name
+            && let Some(count) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name)
+        {
             *count += 1;
         }
     }

@@ -172,11 +172,11 @@ mod tests {
             ours.map(str::to_owned).collect()
         };
         metrics.source_requests.set_names(["edge-1", "edge-2", "edge-2"].into_iter());
-        metrics.source_requests.increment("edge-2");
-        metrics.source_requests.increment("edge-3");
+        metrics.source_requests.increment(Some("edge-2"));
+        metrics.source_requests.increment(Some("edge-3"));
         assert_eq!(series(), ["{source=\"edge-1\"} 0", "{source=\"edge-2\"} 1"]);
         metrics.source_requests.set_names(["edge-2", "edge-3"].into_iter());
-        metrics.source_requests.increment("edge-1");
+        metrics.source_requests.increment(Some("edge-1"));
         assert_eq!(series(), ["{source=\"edge-2\"} 1", "{source=\"edge-3\"} 0"]);
     }
 
