@@ -80,7 +80,9 @@ fn the_metric_table_and_the_metrics_page_have_the_same_families_and_label_values
         documented.insert(name.to_owned(), (row[1].clone(), label));
     }
 
-    let server = Setup::new().start();
+    let setup = Setup::new();
+    let sources = setup.file("sources", &format!("edge-1 {}\n", "0123456789abcdef".repeat(2)));
+    let server = setup.flag("sources-filename", &sources).start();
     let page = server.connect_metrics().exchange(&get("/metrics"));
     let mut real = Families::new();
     let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

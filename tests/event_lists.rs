@@ -355,6 +355,7 @@ fn a_source_is_known_by_bearer_token_or_path_on_both_ports() {
         .map(|(_, value)| value)
         .sum();
     assert_eq!(rejected, 17.0);
+    assert_eq!(page[r#"kube_audit_rest_source_requests_total{source="blue"}"#], served as f64);
 }
 
 #[test]

@@ -608,7 +608,9 @@ fn the_example_policy_and_kubeconfig_use_words_that_the_api_server_knows() {
 
 /// The names of all our metrics.
 fn metrics() -> BTreeSet<String> {
-    let page = Metrics::new().render("1");
+    let metrics = Metrics::new();
+    metrics.source_requests.set_names(["edge-1"].into_iter());
+    let page = metrics.render("1");
     let series = page.lines().filter(|line| !line.starts_with('#'));
     series.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }
@@ -692,7 +694,7 @@ fn the_dashboard_shows_in_colours_what_must_not_be_and_no_two_units_on_one_axis(
         assert!(second["properties"].as_array().unwrap().contains(&right), "{title}");
     }
     let variables: Vec<_> = dashboard["templating"]["list"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
-    assert_eq!(variables, ["datasource", "namespace", "pod"]);
+    assert_eq!(variables, ["datasource", "namespace", "pod", "source"]);
 }
 
 #[test]
@@ -733,6 +735,103 @@ fn opensearch_s_template_is_elasticsearch_s_but_for_one_type_and_no_user_s_extra
     assert_eq!(elasticsearch, read("index-template.opensearch.json"));
 }
 
+/// The fields of an index template that searches find whole, by their dotted names.
+fn mapped_fields(properties: &Value, prefix: &str, into: &mut BTreeSet<String>) {
+    for (name, field) in properties.as_object().unwrap() {
+        let name = format!("{prefix}{name}");
+        if ["keyword", "boolean", "date_nanos"].iter().any(|it| field["type"] == *it) {
+            into.insert(name);
+        } else if field.get("properties").is_some() {
+            mapped_fields(&field["properties"], &format!("{name}."), into);
+        }
+    }
+}
+
+/// Every field that stands in an object of Kibana's: of a query, a column, an aggregation.
+fn browsed_fields(object: &Value, into: &mut BTreeSet<String>) {
+    match object {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match (name.as_str(), value) {
+                    ("columns", Value::Array(columns)) => {
+                        into.extend(columns.iter().map(|it| it.as_str().unwrap().to_owned()))
+                    }
+                    ("sort", Value::Array(order)) => {
+                        into.extend(order.iter().map(|it| it[0].as_str().unwrap().to_owned()))
+                    }
+                    ("field" | "timeFieldName", Value::String(field)) => drop(into.insert(field.clone())),
+                    ("query", Value::String(query)) => {
+                        let terms = query.split(" and ").filter(|term| !term.is_empty());
+                        into.extend(terms.map(|term| term.split_once(':').unwrap().0.to_owned()));
+                    }
+                    // JSON within JSON.
+                    (_, Value::String(text)) if name.ends_with("JSON") || name == "visState" => {
+                        browsed_fields(&serde_json::from_str(text).unwrap(), into);
+                    }
+                    _ => browsed_fields(value, into),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|item| browsed_fields(item, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_kibana_is_given_to_browse_is_mapped_and_written_and_complete() {
+    let place = directory().join("shippers/elasticsearch");
+    let text = fs::read_to_string(place.join("saved-objects.ndjson")).unwrap();
+    let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let name =
+        |object: &Value| (object["type"].as_str().unwrap().to_owned(), object["id"].as_str().unwrap().to_owned());
+    let names: BTreeSet<_> = objects.iter().map(name).collect();
+    assert_eq!(names.len(), objects.len());
+    for kind in ["index-pattern", "search", "dashboard"] {
+        assert!(names.iter().any(|(of, _)| of == kind), "no {kind}");
+    }
+    let mut referred = BTreeSet::new();
+    let mut fields = BTreeSet::new();
+    for object in &objects {
+        for reference in object["references"].as_array().unwrap() {
+            assert!(names.contains(&name(reference)), "{reference}");
+            referred.insert(name(reference));
+        }
+        browsed_fields(&object["attributes"], &mut fields);
+    }
+    // The dashboard shows all of it, each panel by a reference of its own.
+    let dashboard = objects.iter().find(|object| object["type"] == "dashboard").unwrap();
+    assert_eq!(names.difference(&referred).cloned().collect::<Vec<_>>(), [name(dashboard)]);
+    let panels: Value = serde_json::from_str(dashboard["attributes"]["panelsJSON"].as_str().unwrap()).unwrap();
+    let shown: Vec<_> = panels.as_array().unwrap().iter().map(|panel| &panel["panelRefName"]).collect();
+    let references: Vec<_> = dashboard["references"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(shown, references);
+    let readme = fs::read_to_string(place.join("README.md")).unwrap();
+    assert!(readme.contains(&format!("#/view/{}", dashboard["id"].as_str().unwrap())));
+    assert!(readme.contains(&format!("\"successCount\":{}", objects.len())));
+
+    // Both templates are the same in this (see the test above), and take in the stream that the shippers write to.
+    let template: Value = serde_json::from_slice(&fs::read(place.join("index-template.json")).unwrap()).unwrap();
+    let mut mapped = BTreeSet::new();
+    mapped_fields(&template["template"]["mappings"]["properties"], "", &mut mapped);
+    assert!(fields.len() >= 8, "{fields:?}");
+    assert_eq!(fields.difference(&mapped).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(template["index_patterns"], json!(["logs-kube_audit_rest-*"]));
+    let pattern = objects.iter().find(|object| object["type"] == "index-pattern").unwrap();
+    assert_eq!(pattern["attributes"]["title"], template["index_patterns"][0]);
+    let stream =
+        &documents(&directory().join("shippers/vector/vector.yaml"))[0]["sinks"]["elasticsearch"]["data_stream"];
+    assert_eq!((&stream["type"], &stream["dataset"]), (&json!("logs"), &json!("kube_audit_rest")));
+    let fluent_bit = &documents(&directory().join("shippers/fluent-bit/fluent-bit.yaml"))[0];
+    assert_eq!(fluent_bit["pipeline"]["outputs"][0]["index"], "logs-kube_audit_rest-default");
+
+    // And an API server sends them. The time is what both redactions make of ours.
+    let reviews: Vec<Value> = corpus::reviews().iter().map(|body| serde_json::from_slice(body).unwrap()).collect();
+    for field in fields.iter().filter(|field| *field != "@timestamp") {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        assert!(reviews.iter().any(|review| review.pointer(&pointer).is_some_and(Value::is_string)), "{field}");
+    }
+}
+
 #[test]
 fn shippers_take_lines_longer_than_the_largest_request() {
     let largest = config(&strings(&container()["args"])).max_request_size as u64;
@@ -753,6 +852,26 @@ fn shippers_take_lines_longer_than_the_largest_request() {
     assert!(rsyslog.contains("maxMessageSize=\"64m\""));
     let syslog_ng = fs::read_to_string(directory.join("shippers/syslog-ng/syslog-ng.conf")).unwrap();
     assert!(syslog_ng.contains("log-msg-size(67108864);"));
+}
+
+/// They are put into vector.yaml as they are, so what they read from is there, and a line counts as read only when it has
+/// arrived.
+#[test]
+fn vector_s_other_sinks_stand_in_for_the_one_of_the_sidecar() {
+    let sidecar = &documents(&directory().join("shippers/vector/vector.yaml"))[0];
+    for (file, kind) in [("vector-s3", "aws_s3"), ("vector-loki", "loki"), ("vector-kafka", "kafka")] {
+        let snippet = &documents(&directory().join(format!("shippers/snippets/{file}.yaml")))[0];
+        assert_eq!(snippet.as_object().unwrap().len(), 1, "{file}");
+        let sinks = snippet["sinks"].as_object().unwrap();
+        assert_eq!(sinks.len(), 1, "{file}");
+        let sink = sinks.values().next().unwrap();
+        assert_eq!(sink["type"], kind);
+        assert_eq!(sink["inputs"], sidecar["sinks"]["elasticsearch"]["inputs"], "{file}");
+        assert_eq!(sink["encoding"], json!({"codec": "json"}), "{file}");
+        assert_eq!(sink["acknowledgements"], json!({"enabled": true}), "{file}");
+        // What cannot be sent waits in the log: a buffer on the disk would fill the log's own volume.
+        assert_eq!(sink["buffer"], sidecar["sinks"]["elasticsearch"]["buffer"], "{file}");
+    }
 }
 
 /// A directory with a `kubectl` in it that answers from files and records what it is asked to change.
@@ -935,11 +1054,13 @@ fn scripts_tell_a_missing_program_from_a_missing_object_and_pass_on_the_reason()
         assert_eq!(output.status.code(), Some(1), "{script}");
         String::from_utf8(output.stderr).unwrap()
     };
-    let sources = "components/sources/sources.sh";
+    let (sources, chain_key) = ("components/sources/sources.sh", "components/evidence/chain-key.sh");
     let cluster = Cluster::new();
     let place = cluster.directory.path();
+    let public = cluster.path("chain.pub");
+    let chain_key = |path| said(chain_key, &[public.to_str().unwrap()], path);
     // A PATH with what the scripts need but for these two.
-    for program in ["mktemp", "rm", "cat", "date", "sed", "sort", "uniq", "cp", "mkdir", "mv", "dirname"] {
+    for program in ["mktemp", "rm", "cat", "date", "grep", "sed", "sort", "uniq", "cp", "mkdir", "mv", "dirname"] {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
         let real = String::from_utf8(found.stdout).unwrap();
         std::os::unix::fs::symlink(real.trim(), place.join(program)).unwrap();
@@ -947,9 +1068,11 @@ fn scripts_tell_a_missing_program_from_a_missing_object_and_pass_on_the_reason()
     fs::rename(place.join("kubectl"), place.join("elsewhere")).unwrap();
     assert!(said(CERTIFICATE, &[], place).contains("no kubectl in PATH"));
     assert!(said(sources, &["list"], place).contains("no kubectl in PATH"));
+    assert!(chain_key(place).contains("no kubectl in PATH"));
     fs::rename(place.join("elsewhere"), place.join("kubectl")).unwrap();
     assert!(said(CERTIFICATE, &[], place).contains("no openssl in PATH"));
     assert!(said(sources, &["list"], place).contains("no openssl in PATH"));
+    assert!(chain_key(place).contains("no openssl in PATH"));
 
     let program = |name: &str, text: &str| {
         fs::write(place.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -958,12 +1081,20 @@ fn scripts_tell_a_missing_program_from_a_missing_object_and_pass_on_the_reason()
     program("openssl", "echo 'no entropy today' >&2; exit 1");
     let words = said(CERTIFICATE, &[], place);
     assert!(words.contains("no entropy today") && words.contains("nothing was changed"), "{words}");
+    let words = chain_key(place);
+    assert!(words.contains("no entropy today") && words.contains("nothing was changed"), "{words}");
+    assert!(!public.exists());
     assert!(!cluster.path("patch").exists() && !cluster.path("applied").exists());
     program("kubectl", "echo 'namespaces \"kube-audit-rest\" is forbidden' >&2; exit 1");
     let words = said(CERTIFICATE, &[], place);
     assert!(words.contains("is forbidden") && words.contains("get namespace kube-audit-rest failed"), "{words}");
     let words = said(sources, &["add", "production"], place);
     assert!(words.contains("is forbidden") && words.contains("cannot read the Secret"), "{words}");
+    // A key that is nowhere leaves no public key behind.
+    program("openssl", "for file; do :; done; echo made >\"$file\"");
+    let words = chain_key(place);
+    assert!(words.contains("is forbidden") && words.contains("cannot store the Secret"), "{words}");
+    assert!(!public.exists());
 }
 
 #[test]
@@ -998,6 +1129,14 @@ fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() 
     assert_eq!(sources.name_of(first.as_bytes()), None);
     assert_eq!(sources.name_of(second.as_bytes()), Some("production"));
     assert_eq!(sources.name_of(other.as_bytes()), Some("staging-2.eu"));
+
+    cluster.run(script, &["remove", "production"]);
+    let sources = Sources::parse(keep().as_bytes()).unwrap();
+    assert_eq!(sources.names().collect::<Vec<_>>(), ["staging-2.eu"]);
+    // A file without sources would be refused, and the old one stay in use.
+    fs::remove_file(cluster.path("applied")).unwrap();
+    assert_eq!(cluster.try_run(script, &["remove", "staging-2.eu"]).status.code(), Some(1));
+    assert!(!cluster.path("applied").exists());
 
     for name in ["", "two words", "Upper", "-x", "a\"b"] {
         assert_eq!(cluster.try_run(script, &["add", name]).status.code(), Some(2));

@@ -125,8 +125,9 @@ fn a_directory_that_is_moved_away_under_load_loses_nothing() {
     assert_agree(&fates, &recorded(&directories));
 }
 
-/// Removes what `remove` removes under load again and again. All that was sent afterwards must be there.
-fn removed_under_load(name: &str, remove: impl Fn(&Path)) {
+/// Removes what `remove` removes under load again and again. All that was acknowledged afterwards must be there. Gives
+/// the number of those that were refused.
+fn removed_under_load(name: &str, remove: impl Fn(&Path)) -> usize {
     let (setup, directory) = setup();
     let server = setup.start();
     let load = Load::begin(&server, plan(name, 6));
@@ -142,31 +143,35 @@ fn removed_under_load(name: &str, remove: impl Fn(&Path)) {
     let removed = Instant::now();
     load.await_acknowledged(60);
     let fates = load.end();
-    assert_eq!(count(&fates, Outcome::Acknowledged), fates.len());
+    assert_eq!(count(&fates, Outcome::Unanswered), 0);
     let log = directory.join("audit.log");
     eventually("the lines that were written to the removed file", || {
         let text = fs::read(&log).ok()?;
         let found = counted(whole_lines(&text));
-        let new = fates.iter().filter(|fate| fate.began > removed);
+        let new = fates.iter().filter(|fate| fate.began > removed && fate.outcome == Outcome::Acknowledged);
         let all = new.clone().flat_map(|fate| &fate.ids);
         (new.count() > 0 && all.clone().all(|id| found.contains_key(id))).then_some(())
     });
     assert_agree_but(&fates, &recorded(&[&directory]), |fate| fate.began <= removed);
+    count(&fates, Outcome::Refused)
 }
 
 #[test]
 fn what_is_sent_after_the_log_was_deleted_under_load_is_recorded() {
-    removed_under_load("f", |directory| {
+    let refused = removed_under_load("f", |directory| {
         fs::remove_file(directory.join("audit.log")).unwrap();
     });
+    assert_eq!(refused, 0);
 }
 
 #[test]
 fn what_is_sent_after_the_directory_was_removed_under_load_is_recorded() {
-    removed_under_load("r", |directory| {
+    // The directory may go while a new log is being made in it, and a request is answered 503 then.
+    let refused = removed_under_load("r", |directory| {
         // New files may come while it is being emptied.
         eventually("the directory to be gone", || fs::remove_dir_all(directory).ok());
     });
+    eprintln!("{refused} refused");
 }
 
 #[test]

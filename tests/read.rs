@@ -448,7 +448,10 @@ fn a_file_without_permission_is_named_and_the_files_around_it_are_shown() {
 fn a_wrong_flag_ends_it_with_2_and_help_with_0() {
     let output = read(&["--fromat=table"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(messages(&output), "kube-audit-rest read: --fromat: no such flag; see kube-audit-rest read --help\n");
+    assert_eq!(
+        messages(&output),
+        "kube-audit-rest read: --fromat: no such flag (did you mean --format?); see kube-audit-rest read --help\n"
+    );
     assert!(shown(&["--help"], &[]).starts_with("kube-audit-rest read shows an audit log"));
     let usage = Command::new(program()).arg("--help").output().unwrap();
     assert!(String::from_utf8(usage.stdout).unwrap().contains("kube-audit-rest read"));

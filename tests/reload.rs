@@ -322,6 +322,7 @@ fn a_sources_token_is_rotated_without_a_request_refused() {
     assert_eq!(said(&server, "reload failed"), 3);
     let lines = server.lines();
     assert_eq!(lines.len(), 7);
+    assert_eq!(metric(&server, r#"source_requests_total{source="blue"}"#), 7.0);
     for line in lines {
         let line = String::from_utf8(line).unwrap();
         assert!(line.contains(r#","source":"blue","requestReceived"#), "{line}");

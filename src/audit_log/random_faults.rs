@@ -352,11 +352,6 @@ fn play(plan: &(bool, u64, Vec<Step>)) -> Result<(), TestCaseError> {
     let outcome = outcome.and_then(|()| {
         // Nothing fails any more.
         world.take(Step::Restart(Vec::new()));
-        // A child process that another test starts has the lock, too, from its fork to its exec.
-        let began = Instant::now();
-        while world.writer.is_none() && began.elapsed() < Duration::from_secs(10) {
-            world.start();
-        }
         prop_assert!(world.writer.is_some(), "it does not start again");
         world.append(&[10], false);
         world.check()?;

@@ -1,19 +1,33 @@
 //! Which flag was probably meant.
 
-use super::config::FLAGS;
+use lexopt::Arg;
 
-/// The flag (without its dashes) that was probably meant by `name`, which is no flag: the only one that contains it, or
-/// one that differs from it by a few letters.
-pub(super) fn meant(name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase().replace('_', "-");
-    let flags = || FLAGS.iter().map(|flag| flag.name).chain(["help", "version"]);
-    let mut holding = flags().filter(|flag| name.len() >= 4 && flag.contains(&name));
-    if let Some(flag) = holding.next() {
+use super::printable;
+
+/// What to say of a flag that a command does not have. `flags` are those that it has, without their dashes.
+pub(crate) fn no_such_flag(argument: &Arg<'_>, flags: &[&str]) -> String {
+    let word = match argument {
+        Arg::Long(name) => format!("--{name}"),
+        Arg::Short(letter) => format!("-{letter}"),
+        Arg::Value(word) => word.to_string_lossy().into_owned(),
+    };
+    let hint = did_you_mean(word.trim_start_matches('-'), flags.iter().copied()).unwrap_or_default();
+    format!("{}: no such flag{hint}", printable(word.as_ref()))
+}
+
+/// ` (did you mean --flag?)`, for a word that is nearly one of `flags`: the only one that contains it, or one that
+/// differs from it by a few letters. What follows an equals sign is a value.
+pub(super) fn did_you_mean<'f>(word: &str, flags: impl Iterator<Item = &'f str> + Clone) -> Option<String> {
+    let name = word.split('=').next().unwrap_or_default().to_lowercase().replace('_', "-");
+    let mut holding = flags.clone().filter(|flag| name.len() >= 4 && flag.contains(&name));
+    let meant = if let Some(flag) = holding.next() {
         // Where several hold it nobody can tell.
-        return holding.next().is_none().then_some(flag);
-    }
-    let (letters, flag) = flags().map(|flag| (distance(&name, flag), flag)).min()?;
-    (letters <= (1 + name.len() / 3).min(4)).then_some(flag)
+        holding.next().is_none().then_some(flag)
+    } else {
+        let (letters, flag) = flags.map(|flag| (distance(&name, flag), flag)).min()?;
+        (letters <= (1 + name.len() / 3).min(4)).then_some(flag)
+    };
+    meant.map(|flag| format!(" (did you mean --{flag}?)"))
 }
 
 /// Bytes to insert, delete or replace to make one of the other (Levenshtein).

@@ -21,6 +21,7 @@ mod usage;
 pub use config::Config;
 use config::{FLAGS, Flag};
 pub(crate) use kinds::printable;
+pub(crate) use meant::no_such_flag;
 pub use usage::usage;
 
 /// What the command line asks for.
@@ -117,10 +118,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageEr
     Ok(Action::Run(config))
 }
 
-/// ` (did you mean --flag?)`, for a word that is nearly a flag. What follows an equals sign is a value.
 fn did_you_mean(word: &str) -> Option<String> {
-    let name = word.split('=').next().unwrap_or_default();
-    meant::meant(name).map(|flag| format!(" (did you mean --{flag}?)"))
+    meant::did_you_mean(word, FLAGS.iter().map(|flag| flag.name).chain(["help", "version"]))
 }
 
 fn takes_no_value(error: &lexopt::Error) -> String {

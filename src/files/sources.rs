@@ -144,6 +144,11 @@ impl Sources {
         Some(&entry.name)
     }
 
+    /// The names, each as often as it has tokens.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.name.as_str())
+    }
+
     /// How many tokens there are.
     pub fn tokens(&self) -> usize {
         self.entries.len()
@@ -201,7 +206,7 @@ impl SourcesFile {
             Sources::parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))
         })?;
         let file = Self { metrics, diagnostics, watched, path };
-        file.say("sources loaded", &file.current());
+        file.in_use("sources loaded", &file.current());
         Ok(file)
     }
 
@@ -214,11 +219,12 @@ impl SourcesFile {
     pub fn reload(&self) {
         let reloads = &self.metrics.certificate_reloads;
         if let Some(sources) = self.watched.reload(|_, _| Ok(()), reloads, &self.diagnostics) {
-            self.say("sources reloaded", &sources);
+            self.in_use("sources reloaded", &sources);
         }
     }
 
-    fn say(&self, msg: &str, sources: &Sources) {
+    fn in_use(&self, msg: &str, sources: &Sources) {
+        self.metrics.source_requests.set_names(sources.names());
         let path = self.path.to_string_lossy();
         self.diagnostics.info(msg, &[("path", (&*path).into()), ("tokens", sources.tokens().into())]);
     }

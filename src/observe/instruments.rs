@@ -1,9 +1,11 @@
 //! Counters, gauges and histograms, each safe to use from all threads at once, and each with its form on the
 //! metrics page (Prometheus text exposition format 0.0.4).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::labels::Label;
@@ -113,6 +115,27 @@ impl<L: Label> GaugeBy<L> {
     }
 }
 
+/// One counter for each source that the operator names; the names may change while the program runs.
+#[derive(Debug, Default)]
+pub struct CounterBySource(Mutex<BTreeMap<String, u64>>);
+
+impl CounterBySource {
+    /// The sources from now on. A new one begins at 0; one that is not among them is no series any more.
+    pub fn set_names<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts = names.map(|name| (name.to_owned(), counts.get(name).copied().unwrap_or(0))).collect();
+    }
+
+    /// One more for `name`, where there is one and it is one of the sources.
+    pub fn increment(&self, name: Option<&str>) {
+        if let Some(name) = name
+            && let Some(count) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name)
+        {
+            *count += 1;
+        }
+    }
+}
+
 /// Upper bounds of the buckets in nanoseconds, with their text in seconds: 0.1 ms to 10 s.
 const BUCKETS: [(u64, &str); 16] = [
     (100_000, "0.0001"),
@@ -197,6 +220,16 @@ impl<L: Label, I: Instrument> Instrument for By<L, I> {
     fn render(&self, name: &str, page: &mut String) {
         for (value, instrument) in L::NAMES.iter().zip(&self.series) {
             instrument.render(&format!("{name}{{{}=\"{value}\"}}", L::LABEL), page);
+        }
+    }
+}
+
+impl Instrument for CounterBySource {
+    const TYPE: &'static str = "counter";
+
+    fn render(&self, name: &str, page: &mut String) {
+        for (source, count) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = writeln!(page, "{name}{{source=\"{source}\"}} {count}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Every metric of the program, and the page that shows them.
 //!
 //! A new metric is one line in the table below; it needs nothing else. Label values are enums
-//! ([`labels`](super::labels)), so the number of series is known before the first request comes.
+//! ([`labels`](super::labels)) or the names of the sources, so no request can make a series.
 
 use std::fmt::Write as _;
 
-use super::instruments::{Counter, CounterBy, Elapsed, Gauge, GaugeBy, Histogram, Instrument};
+use super::instruments::{Counter, CounterBy, CounterBySource, Elapsed, Gauge, GaugeBy, Histogram, Instrument};
 use super::labels::{
     AppendFault, Evicted, HandshakeFault, LineKind, Mended, PolicyLevel, Port, Reload, Status, TokenFault,
 };
@@ -48,6 +48,8 @@ metrics! {
     request_body_bytes: Counter = "request_body_bytes_total", "Bytes of request bodies read.";
     source_rejections: CounterBy<TokenFault> =
         "source_rejections_total", "Requests refused for a missing or unknown source token.";
+    source_requests: CounterBySource =
+        "source_requests_total", "Valid requests by source (--sources-filename).";
     audit_lines: CounterBy<LineKind> = "audit_lines_total", "Lines appended to the audit log.";
     events_mended: CounterBy<Mended> =
         "events_mended_total", "Events recorded with U+FFFD in place of bytes that are not UTF-8.";
@@ -159,6 +161,23 @@ mod tests {
         ] {
             assert!(page.contains(&format!("{PREFIX}{expected}\n")), "{expected} is missing");
         }
+    }
+
+    #[test]
+    fn a_source_keeps_its_count_when_others_come_and_go_and_no_other_name_makes_a_series() {
+        let metrics = Metrics::new();
+        let series = || -> Vec<String> {
+            let page = metrics.render("1");
+            let ours = page.lines().filter_map(|line| line.strip_prefix("kube_audit_rest_source_requests_total"));
+            ours.map(str::to_owned).collect()
+        };
+        metrics.source_requests.set_names(["edge-1", "edge-2", "edge-2"].into_iter());
+        metrics.source_requests.increment(Some("edge-2"));
+        metrics.source_requests.increment(Some("edge-3"));
+        assert_eq!(series(), ["{source=\"edge-1\"} 0", "{source=\"edge-2\"} 1"]);
+        metrics.source_requests.set_names(["edge-2", "edge-3"].into_iter());
+        metrics.source_requests.increment(Some("edge-1"));
+        assert_eq!(series(), ["{source=\"edge-2\"} 1", "{source=\"edge-3\"} 0"]);
     }
 
     #[test]

@@ -208,6 +208,7 @@ impl Handler<'_> {
             return self.answer(request, Reply::not_appended(&why));
         }
         metrics.audit_lines.add(kind, as_u64(events.lines));
+        metrics.source_requests.increment(source);
         for (level, count) in events.decisions.iter() {
             metrics.policy_decisions.add(level_label(level), count);
         }

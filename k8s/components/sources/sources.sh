@@ -8,6 +8,7 @@ usage: sources.sh add NAME     a new token for NAME, beside those it has; printe
        sources.sh use NAME     this cluster's webhook sends NAME's newest token from now on
        sources.sh list         the names, and how many tokens each has
        sources.sh prune NAME   NAME keeps its newest token only
+       sources.sh remove NAME  NAME may write no more, from two minutes on
 To rotate: add; wait two minutes, until every pod has it; use; prune.
 environment: NAMESPACE, NAME (both: kube-audit-rest), KUBECTL (kubectl)
 TEXT
@@ -20,7 +21,7 @@ command=${1:-}
 source=${2:-}
 
 case $command in
-add | use | prune)
+add | use | prune | remove)
     case $source in
     '' | *[!a-z0-9.-]* | [.-]* | *[.-])
         echo "sources.sh: a source's name is made of lowercase letters, digits, '.' and '-'" >&2
@@ -118,7 +119,7 @@ list)
         case $who in '' | '#'*) ;; *) echo "$who" ;; esac
     done <"$work/sources" | sort | uniq -c
     ;;
-prune)
+prune | remove)
     token=$(newest)
     if [ -z "$token" ]; then
         echo "sources.sh: $source has no token" >&2
@@ -130,7 +131,12 @@ prune)
         *) printf '%s\n' "$line" ;;
         esac
     done <"$work/sources" >"$work/kept"
-    echo "$source $token" >>"$work/kept"
+    if [ "$command" = prune ]; then
+        echo "$source $token" >>"$work/kept"
+    elif ! grep -q '^[a-z0-9]' "$work/kept"; then
+        echo "sources.sh: $source is the last source; without any the receiver would go on with the old ones" >&2
+        exit 1
+    fi
     mv "$work/kept" "$work/sources"
     store
     ;;

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use lexopt::Arg;
 
-use crate::cli::printable;
+use crate::cli::{no_such_flag, printable};
 use crate::files::policy_file;
 use crate::record::invalid::Invalid;
 use crate::record::policy::{Decision, Level, Policy};
@@ -77,9 +77,8 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Action::ShowHelp),
-            Arg::Short(letter) => return Err(format!("-{}: no such flag", printable(letter.to_string().as_ref()))),
-            Arg::Long(name) => return Err(format!("--{}: no such flag", printable(name.as_ref()))),
             Arg::Value(path) => paths.push(PathBuf::from(path)),
+            other => return Err(no_such_flag(&other, &["help"])),
         }
     }
     let mut paths = paths.into_iter();

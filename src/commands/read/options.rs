@@ -8,6 +8,7 @@ use lexopt::Arg;
 
 use super::filter::{Filter, Kind, Pattern, Wanted};
 use super::text::{printable, visible};
+use crate::cli::no_such_flag;
 use crate::record::timestamp;
 
 /// What is asked for.
@@ -106,12 +107,9 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
                 options.files.push(Input::Path(path.into()));
                 continue;
             }
-            Arg::Long(name) => name.to_owned(),
-            Arg::Short(letter) => return Err(format!("-{letter}: no such flag")),
+            Arg::Long(name) if WITH_VALUE.contains(&name) => name.to_owned(),
+            other => return Err(no_such_flag(&other, &[&WITH_VALUE[..], &SWITCHES].concat())),
         };
-        if !WITH_VALUE.contains(&name.as_str()) {
-            return Err(format!("--{}: no such flag", printable(name.as_ref())));
-        }
         let value = parser.value().map_err(one_line)?;
         let shown = printable(&value);
         let value = value.to_str().filter(|value| !value.is_empty());
@@ -141,6 +139,9 @@ const WITH_VALUE: [&str; 13] = [
     "output",
     "max-event-size",
 ];
+
+/// Those that take none.
+const SWITCHES: [&str; 3] = ["follow", "dry-run", "help"];
 
 /// Sets a flag; the error says what the value should have been.
 fn set(options: &mut Options, name: &str, value: &str, now: SystemTime) -> Result<(), &'static str> {
@@ -302,7 +303,8 @@ mod tests {
     #[test]
     fn a_wrong_word_is_one_line_that_names_it() {
         for (words, wanted) in [
-            (&["--fromat=table"][..], "--fromat: no such flag"),
+            (&["--fromat=table"][..], "--fromat: no such flag (did you mean --format?)"),
+            (&["--folow"], "--folow: no such flag (did you mean --follow?)"),
             (&["-x"], "-x: no such flag"),
             (&["--format=json"], "--format: json is not table, summary, line or event"),
             (&["--only", "all"], "--only: all is not reviews or events"),
@@ -322,7 +324,7 @@ mod tests {
     #[test]
     fn the_usage_fits_80_columns_and_names_every_flag() {
         assert!(USAGE.lines().all(|line| line.chars().count() <= 80));
-        for name in WITH_VALUE.iter().chain(&["follow", "dry-run", "help"]) {
+        for name in WITH_VALUE.iter().chain(&SWITCHES) {
             assert!(USAGE.contains(&format!("--{name}")), "{name}");
         }
     }

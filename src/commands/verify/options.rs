@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lexopt::Arg;
 
 use crate::audit_log::chain::format::{self, Id};
-use crate::cli::printable;
+use crate::cli::{no_such_flag, printable};
 
 pub(super) const USAGE: &str = "\
 kube-audit-rest verify tells whether lines of an audit log written with --chain
@@ -67,6 +67,8 @@ pub(super) enum Order {
     Any,
 }
 
+const FLAGS: [&str; 8] = ["key", "anchors", "from", "expect", "max-unsigned", "unordered", "allow-unchained", "help"];
+
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
     let mut options = Options {
         keys: Vec::new(),
@@ -89,9 +91,8 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action,
             Arg::Long("max-unsigned") => options.max_unsigned = number("--max-unsigned", &value(&mut parser)?)?,
             Arg::Long("unordered") => options.order = Order::Any,
             Arg::Long("allow-unchained") => options.allow_unchained = true,
-            Arg::Short(letter) => return Err(format!("-{}: no such flag", printable(letter.to_string().as_ref()))),
-            Arg::Long(name) => return Err(format!("--{}: no such flag", printable(name.as_ref()))),
             Arg::Value(path) => options.files.push(path.into()),
+            other => return Err(no_such_flag(&other, &FLAGS)),
         }
     }
     if options.files.is_empty() {
