@@ -165,8 +165,7 @@ impl Chain {
 
     /// Appends the lines from number `from` on, with their members, to `out`.
     fn extend(&mut self, out: &mut Vec<u8>, lines: Lines<'_>, from: usize, marking: Marking) {
-        let key = self.key.as_ref().map(|key| key.current());
-        let sign_last = self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
+        let sign_last = self.key.is_some() && self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
         let count = lines.digests.len();
         // Once, and not by doubling: about what all members take.
         out.reserve(lines.bytes.len() + format::LONGEST + TYPICAL * count);
@@ -179,8 +178,8 @@ impl Chain {
             }
             let marked = self.state.sequence == 0 || (number == from && marking == Marking::Due);
             let sign = marked || self.unsigned + 1 >= SIGN_AT_LEAST || (sign_last && number + 1 == count);
-            let link = match &key {
-                Some(key) if sign => self.signed_link(digest, key),
+            let link = match self.key.as_ref().filter(|_| sign).map(|key| key.current()) {
+                Some(key) => self.signed_link(digest, &key),
                 _ if marked => self.link(digest, Mark::Previous(self.state.hash)),
                 _ => self.link(digest, Mark::Plain),
             };
