@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use lexopt::Arg;
 
 use super::filter::{Filter, Kind, Pattern, Wanted};
-use super::text::{printable, visible};
+use crate::commands::console::{no_such_flag, one_line};
+use crate::observe::visible::printable;
 use crate::record::timestamp;
 
 /// What is asked for.
@@ -88,7 +89,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
     };
     let mut parser = lexopt::Parser::from_args(words);
     while let Some(argument) = parser.next().map_err(one_line)? {
-        let name = match argument {
+        let name = match &argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Action::ShowHelp),
             Arg::Short('f') | Arg::Long("follow") => {
                 options.follow = Follow::Wait;
@@ -106,11 +107,11 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
                 options.files.push(Input::Path(path.into()));
                 continue;
             }
-            Arg::Long(name) => name.to_owned(),
-            Arg::Short(letter) => return Err(format!("-{letter}: no such flag")),
+            Arg::Long(name) => (*name).to_owned(),
+            Arg::Short(_) => return Err(no_such_flag(&argument)),
         };
         if !WITH_VALUE.contains(&name.as_str()) {
-            return Err(format!("--{}: no such flag", printable(name.as_ref())));
+            return Err(no_such_flag(&Arg::Long(&name)));
         }
         let value = parser.value().map_err(one_line)?;
         let shown = printable(&value);
@@ -214,11 +215,6 @@ fn time(value: &str, now: SystemTime) -> Result<SystemTime, &'static str> {
     timestamp::parse(value.as_bytes())
         .or_else(ago)
         .ok_or("a time such as 2026-11-20T21:34:38Z, or one back from now such as 30s, 10m, 2h, 7d")
-}
-
-/// The error on one line, whatever it quotes.
-fn one_line(error: lexopt::Error) -> String {
-    visible(&error.to_string())
 }
 
 pub(super) const USAGE: &str = "\

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use lexopt::Arg;
 
 use crate::audit_log::chain::format::{self, Id};
-use crate::cli::printable;
+use crate::commands::console::{no_such_flag, one_line};
+use crate::observe::visible::printable;
 
 pub(super) const USAGE: &str = "\
 kube-audit-rest verify tells whether lines of an audit log written with --chain
@@ -79,7 +80,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action,
         files: Vec::new(),
     };
     let mut parser = lexopt::Parser::from_args(words);
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+    while let Some(argument) = parser.next().map_err(one_line)? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Action::ShowHelp),
             Arg::Long("key") => options.keys.push(value(&mut parser)?.into()),
@@ -89,9 +90,8 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action,
             Arg::Long("max-unsigned") => options.max_unsigned = number("--max-unsigned", &value(&mut parser)?)?,
             Arg::Long("unordered") => options.order = Order::Any,
             Arg::Long("allow-unchained") => options.allow_unchained = true,
-            Arg::Short(letter) => return Err(format!("-{}: no such flag", printable(letter.to_string().as_ref()))),
-            Arg::Long(name) => return Err(format!("--{}: no such flag", printable(name.as_ref()))),
             Arg::Value(path) => options.files.push(path.into()),
+            unknown => return Err(no_such_flag(&unknown)),
         }
     }
     if options.files.is_empty() {
@@ -101,7 +101,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action,
 }
 
 fn value(parser: &mut lexopt::Parser) -> Result<OsString, String> {
-    parser.value().map_err(|error| error.to_string())
+    parser.value().map_err(one_line)
 }
 
 fn place(flag: &str, value: &OsStr) -> Result<(Id, u64), String> {

@@ -9,6 +9,8 @@ use std::fmt;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
+use crate::observe::visible::beginning;
+
 /// How deep lists and maps may stand in each other.
 const MAX_DEPTH: usize = 64;
 
@@ -166,8 +168,10 @@ impl UnfinishedMap {
             for member in members {
                 if self.names.contains(&member.name) {
                     let name = in_quotes(&member.name);
-                    let what = format!("<< brings in {name}, which stands before it and for kube-apiserver would not \
-                                        count any more; put << first");
+                    let what = format!(
+                        "<< brings in {name}, which stands before it and for kube-apiserver would not \
+                                        count any more; put << first"
+                    );
                     return Err(YamlError { line, what });
                 }
                 if !self.merged.iter().any(|merged| merged.name == member.name) {
@@ -202,9 +206,7 @@ impl Builder {
                 self.put(Node { line, value }, anchor)
             }
             // kube-apiserver does not look at the tags of lists and maps.
-            Event::SequenceStart(anchor, _) => {
-                self.begin(Open { line, anchor, content: Unfinished::List(Vec::new()) })
-            }
+            Event::SequenceStart(anchor, _) => self.begin(Open { line, anchor, content: Unfinished::List(Vec::new()) }),
             Event::MappingStart(anchor, _) => {
                 self.begin(Open { line, anchor, content: Unfinished::Map(UnfinishedMap::default()) })
             }
@@ -372,11 +374,7 @@ fn is_decimal(text: &str) -> bool {
 /// The text in quotes, on one line and cut to a length fit for a message.
 pub(super) fn in_quotes(text: &str) -> String {
     const LONGEST: usize = 80;
-    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        short.push_str("...");
-    }
-    format!("\"{short}\"")
+    format!("\"{}\"", beginning(text.chars(), LONGEST))
 }
 
 #[cfg(test)]

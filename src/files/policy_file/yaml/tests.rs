@@ -139,10 +139,7 @@ fn what_is_no_such_document_is_said_with_its_line() {
         ("a: ! b\n", "line 1: \"!\" is a tag that can be read in two ways; write !!str"),
         ("a: !!int b\n", "line 1: \"!!int\" is the tag of something else"),
         ("a: !!null b\n", "line 1: \"!!null\" is the tag of something else"),
-        (
-            "a: !!binary YQ==\n",
-            "line 1: \"!!binary\" is a tag that no policy needs; write the text itself",
-        ),
+        ("a: !!binary YQ==\n", "line 1: \"!!binary\" is a tag that no policy needs; write the text itself"),
         ("a: &a [*a]\n", "line 1: an alias of what it stands in"),
     ] {
         assert_eq!(reads(text), wanted, "{text}");
