@@ -50,6 +50,14 @@ fn chunked_post(body: &[u8], sizes: &[usize]) -> Vec<u8> {
     request("POST", "/log-request", &headers, &chunked(body, sizes))
 }
 
+/// The POST of a review with one more header.
+fn post_with(header: (&str, &str), body: &[u8]) -> Vec<u8> {
+    let length = body.len().to_string();
+    let headers =
+        [("Host", "localhost"), ("Content-Type", "application/json"), ("Content-Length", length.as_str()), header];
+    request("POST", "/log-request", &headers, body)
+}
+
 #[test]
 fn every_recorded_review_is_answered_and_recorded_byte_for_byte() {
     play(&corpus::reviews(), |body| post("/log-request?timeout=1s", body));
@@ -241,13 +249,7 @@ fn a_client_that_asks_to_close_is_answered_and_closed() {
     let server = Server::start();
     let mut client = server.connect();
     let body = corpus::review("u");
-    let headers = [
-        ("Host", "localhost"),
-        ("Content-Type", "application/json"),
-        ("Content-Length", &body.len().to_string()),
-        ("Connection", "close"),
-    ];
-    let response = client.exchange(&request("POST", "/log-request", &headers, &body));
+    let response = client.exchange(&post_with(("Connection", "close"), &body));
     assert_allowed(&response, "u", "v1");
     assert!(response.closes());
     client.expect_end();
@@ -259,13 +261,8 @@ fn expect_100_continue_is_answered_before_the_body_comes() {
     let mut client = server.connect();
     let body = corpus::reviews().swap_remove(1);
     for _ in 0..2 {
-        let headers = [
-            ("Host", "localhost"),
-            ("Content-Type", "application/json"),
-            ("Content-Length", &body.len().to_string()),
-            ("Expect", "100-Continue"),
-        ];
-        client.send(&request("POST", "/log-request", &headers, b""));
+        let post = post_with(("Expect", "100-Continue"), &body);
+        client.send(post.strip_suffix(body.as_slice()).unwrap());
         assert_eq!(client.head().status, 100);
         client.send(&body);
         assert_allowed(&client.response(), &corpus::uid(&body), "v1");
@@ -278,13 +275,7 @@ fn a_body_that_comes_without_waiting_for_100_continue_is_taken_all_the_same() {
     let server = Server::start();
     let mut client = server.connect();
     let body = corpus::review("u");
-    let headers = [
-        ("Host", "localhost"),
-        ("Content-Type", "application/json"),
-        ("Content-Length", &body.len().to_string()),
-        ("Expect", "100-continue"),
-    ];
-    client.send(&request("POST", "/log-request", &headers, &body));
+    client.send(&post_with(("Expect", "100-continue"), &body));
     let mut response = client.head();
     if response.status == 100 {
         response = client.response();

@@ -668,6 +668,7 @@ fn every_metric_that_a_rule_or_a_panel_names_exists() {
         "kube_audit_rest_connections_evicted_total",
         "kube_audit_rest_audit_lines_total",
         "kube_audit_rest_policy_reloads_total",
+        "kube_audit_rest_policy_hash",
         "kube_audit_rest_policy_decisions_total",
     ] {
         let alerts: Vec<String> = rules.iter().flat_map(|rule| named_metrics(rule["expr"].as_str().unwrap())).collect();

@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::observe::visible::printable;
+
 /// The way of writing a value of type `T`.
 pub(super) struct Kind<T> {
     /// What the usage text calls the value; empty for a switch.
@@ -102,11 +104,6 @@ pub(super) const ADDRESS: Kind<Option<IpAddr>> = Kind {
     },
     show: |address| address.map_or_else(|| "all".to_owned(), |address| address.to_string()),
 };
-
-/// The text on one line, whatever it holds.
-pub(crate) fn printable(text: &OsStr) -> String {
-    text.to_string_lossy().escape_debug().to_string()
-}
 
 fn choice(value: &OsStr, [yes, no]: [&str; 2]) -> Result<bool, String> {
     match value.to_str() {

@@ -2,7 +2,7 @@
 
 use lexopt::Arg;
 
-use super::printable;
+use crate::observe::visible::visible;
 
 /// What to say of a flag that a command does not have. `flags` are those that it has, without their dashes.
 pub(crate) fn no_such_flag(argument: &Arg<'_>, flags: &[&str]) -> String {
@@ -12,7 +12,7 @@ pub(crate) fn no_such_flag(argument: &Arg<'_>, flags: &[&str]) -> String {
         Arg::Value(word) => word.to_string_lossy().into_owned(),
     };
     let hint = did_you_mean(word.trim_start_matches('-'), flags.iter().copied()).unwrap_or_default();
-    format!("{}: no such flag{hint}", printable(word.as_ref()))
+    format!("{}: no such flag{hint}", visible(&word))
 }
 
 /// ` (did you mean --flag?)`, for a word that is nearly one of `flags`: the only one that contains it, or one that

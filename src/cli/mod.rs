@@ -20,9 +20,10 @@ mod usage;
 
 pub use config::Config;
 use config::{FLAGS, Flag};
-pub(crate) use kinds::printable;
 pub(crate) use meant::no_such_flag;
 pub use usage::usage;
+
+use crate::observe::visible::printable;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +40,17 @@ pub enum Action {
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It ended as it was told to.
+    /// It did what it was told to, and nothing is wrong. `verify`: intact, proven to the end, as complete as was asked.
     Ok = 0,
-    /// It cannot start; a message says why.
-    CannotStart = 1,
+    /// The server cannot start; `read` could not read something; `policy`: the policy is invalid; `verify`: something was
+    /// changed or is missing. It was said what.
+    Failed = 1,
     /// The command line cannot be run.
     Usage = 2,
+    /// `verify`: intact, but some of it is covered by no key and no head.
+    Unproven = 3,
+    /// `policy` and `verify`: a log cannot be read, or the report not be written.
+    Unreadable = 4,
 }
 
 impl From<Exit> for ExitCode {

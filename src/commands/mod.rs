@@ -1,6 +1,8 @@
 //! What the words of the command line do: everything is opened, wired, run and ended here. It must not know how any of it
 //! works.
 
+mod console;
+mod lines;
 pub mod policy;
 pub mod read;
 mod reloader;

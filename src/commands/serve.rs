@@ -55,7 +55,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn print(text: &str) -> Exit {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Exit::Ok,
-        Err(_) => Exit::CannotStart,
+        Err(_) => Exit::Failed,
     }
 }
 
@@ -80,7 +80,7 @@ fn run(config: &Config) -> Exit {
             outlet.flush_for(LAST_MESSAGES);
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
             outlet.flush_for(START_FAILURE);
-            Exit::CannotStart
+            Exit::Failed
         }
     }
 }
@@ -88,7 +88,7 @@ fn run(config: &Config) -> Exit {
 /// Says it in plain text.
 fn cannot_start(error: &StartError) -> Exit {
     let _ = writeln!(io::stderr(), "kube-audit-rest: cannot start: {error}");
-    Exit::CannotStart
+    Exit::Failed
 }
 
 fn serve(config: &Config, metrics: Arc<Metrics>, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {

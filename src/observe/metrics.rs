@@ -80,7 +80,10 @@ metrics! {
         "certificate_reloads_total", "Reloads of certificate, client CA, sources and chain key after a change.";
     policy_decisions: CounterBy<PolicyLevel> =
         "policy_decisions_total", "Reviews and Events by the level that the policy recorded them at.";
-    policy_reloads: CounterBy<Reload> = "policy_reloads_total", "Reloads of the policy after a change.";
+    policy_reloads: CounterBy<Reload> =
+        "policy_reloads_total", "Loads of the policy, at the start and after each change.";
+    policy_hash: Gauge =
+        "policy_hash", "First 12 hexadecimal digits of the SHA-256 of the policy in use, as a number; 0 without one.";
     chain_sequence: Gauge =
         "chain_sequence", "Number of the last line of the chain under its ID (--chain); 0 before the first.";
     connections: GaugeBy<Port> = "connections", "Connections open.";

@@ -10,3 +10,4 @@ pub mod message;
 pub mod metrics;
 pub mod outlet;
 pub mod process;
+pub(crate) mod visible;

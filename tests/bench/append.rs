@@ -2,8 +2,8 @@
 //! mutex around write(2), lines a second with fdatasync beside plain fdatasync, and the longest pause that a rotation
 //! with retention puts on one.
 //!
-//! `cargo bench --bench append [-- DIRECTORY]`; the file system of DIRECTORY (a temporary one by default) is what is
-//! measured. Under `taskset -c 0` the threads share one core, and what is left of the difference between their numbers
+//! `cargo bench --bench append [-- [--chain] [DIRECTORY]]`; the file system of DIRECTORY (a temporary one by default) is
+//! what is measured, and with `--chain` only what `--chain` costs. Under `taskset -c 0` the threads share one core, and what is left of the difference between their numbers
 //! is not the caches'. Runs of the variants alternate, and the median of the rounds is shown.
 
 use std::fs::{self, File, OpenOptions};
@@ -27,11 +27,15 @@ fn main() {
         .map_or_else(std::env::temp_dir, PathBuf::from);
     let directory = tempfile::tempdir_in(parent).expect("a directory to measure in");
     let directory = directory.path();
-    for length in [1200, 20_000, 200_000] {
-        compare(directory, length);
-    }
+    let only_chain = std::env::args().any(|argument| argument == "--chain");
     for length in [1200, 20_000, 200_000] {
         chained(directory, length);
+    }
+    if only_chain {
+        return;
+    }
+    for length in [1200, 20_000, 200_000] {
+        compare(directory, length);
     }
     fairness(directory);
     synced(directory);

@@ -3,12 +3,15 @@
 mod cases;
 mod properties;
 mod recorded;
+#[path = "../common/replaced.rs"]
+mod replaced;
 
 use std::time::{Duration, SystemTime};
 
 use kube_audit_rest::record::invalid::Invalid;
 use kube_audit_rest::record::json::{Compactor, Error};
 use kube_audit_rest::record::{event_list, review};
+use replaced::replaced;
 use serde::de::IgnoredAny;
 
 /// What our pass makes of a text.
@@ -24,24 +27,6 @@ fn compact(text: &[u8]) -> Result<Vec<u8>, Error> {
 /// serde_json's verdict. Without the first line it would not look at the bytes of strings that it ignores.
 fn serde_takes(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
-}
-
-/// One U+FFFD in place of each run of bytes that belong to no character, found by trying.
-fn replaced(text: &[u8]) -> Vec<u8> {
-    let mut replaced = Vec::new();
-    let (mut at, mut in_run) = (0, false);
-    while at < text.len() {
-        let character =
-            (1..=4).filter_map(|length| text.get(at..at + length)).find(|part| str::from_utf8(part).is_ok());
-        match character {
-            Some(character) => replaced.extend_from_slice(character),
-            None if !in_run => replaced.extend_from_slice("\u{fffd}".as_bytes()),
-            None => {}
-        }
-        in_run = character.is_none();
-        at += character.map_or(1, <[u8]>::len);
-    }
-    replaced
 }
 
 /// White space taken out of valid JSON byte by byte.

@@ -183,6 +183,18 @@ fn an_events_level_is_the_lower_of_the_two_and_changes_where_it_stands() {
 }
 
 #[test]
+fn an_event_is_never_left_out_or_shortened_because_of_a_level_that_no_event_has() {
+    let rest = r#""auditID":"i","requestObject":{"a":1}"#;
+    for said in [r#""level":"None","#, r#""level":"none","#, r#""level":7,"#, ""] {
+        let item = format!("{{{said}{rest}}}");
+        let by = |rule: &str| lines(list_of(&item).as_bytes(), None, &policy(&format!("- level: {rule}")));
+        assert!(by("RequestResponse")[0].ends_with(&item.as_bytes()[1..]), "{said}");
+        assert!(by("Metadata")[0].ends_with(format!("{said}\"auditID\":\"i\"}}").as_bytes()), "{said}");
+        assert_eq!(by("None"), Vec::<Vec<u8>>::new(), "{said}");
+    }
+}
+
+#[test]
 fn rules_read_an_event_as_the_api_server_did() {
     let by = |condition: &str| policy(&format!("- level: Request\n  {condition}\n- level: Metadata"));
     let level = |event: &str, condition: &str| {

@@ -176,7 +176,8 @@ fn expected_event(item: &str, rule: Rule) -> String {
     let mut level = rule.level;
     event.each("level", &mut |recorded| {
         let text = plain(&recorded.to_string());
-        match rank(&text) {
+        // None is no level of a recorded Event.
+        match rank(&text).filter(|rank| *rank > 0) {
             Some(recorded) if recorded < rank(rule.level).unwrap() => {
                 level = ["None", "Metadata", "Request"][recorded];
             }

@@ -66,7 +66,10 @@ fn recorded_requests_are_written_at_the_policys_level_and_counted() {
     assert_eq!(decisions(&server), [("level=\"Metadata\"".to_owned(), count)]);
     let said = server.wait_for_message("the policy", |message| message["msg"] == "policy loaded");
     assert_eq!(said["rules"], 1);
-    assert_eq!(said["sha256"].as_str().unwrap().len(), 64);
+    let sha256 = said["sha256"].as_str().unwrap();
+    assert_eq!(sha256.len(), 64);
+    server.wait_for_metric("policy_reloads_total{result=\"success\"}", 1.0);
+    server.wait_for_metric("policy_hash", u64::from_str_radix(&sha256[..12], 16).unwrap() as f64);
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn a_new_policy_is_used_under_load_without_a_line_in_between() {
         for (number, rules) in rules.iter().enumerate() {
             publish(&volume, &text(rules));
             server.signal(rustix::process::Signal::HUP);
-            server.wait_for_metric("policy_reloads_total{result=\"success\"}", number as f64 + 1.0);
+            server.wait_for_metric("policy_reloads_total{result=\"success\"}", number as f64 + 2.0);
             // Some requests with it, before the next.
             let before = server.lines().len();
             eventually("requests with the new policy", || (server.lines().len() > before + 50).then_some(()));
@@ -193,7 +196,7 @@ fn a_broken_update_is_said_and_the_old_policy_stays_in_use_and_ready() {
     // Mended, it is used.
     publish(&volume, &text(COMPLETE));
     server.signal(rustix::process::Signal::HUP);
-    server.wait_for_metric("policy_reloads_total{result=\"success\"}", 1.0);
+    server.wait_for_metric("policy_reloads_total{result=\"success\"}", 2.0);
     assert_eq!(client.exchange(&post("/log-request", &corpus::reviews()[0])).status, 200);
     assert_eq!(level(&server.lines()[1]), "RequestResponse");
 }

@@ -135,8 +135,7 @@ impl Chain {
     /// The lines with their `chain` members.
     fn chained(&mut self, lines: Lines<'_>, marking: Marking) -> Vec<u8> {
         let mut out = std::mem::take(&mut self.buffer);
-        let key = self.key.as_ref().map(|key| key.current());
-        let sign_last = self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
+        let sign_last = self.key.is_some() && self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
         let count = lines.digests.len();
         // Once, and not by doubling: about what all members take.
         out.reserve(lines.bytes.len() + format::LONGEST + TYPICAL * count);
@@ -146,8 +145,8 @@ impl Chain {
             rest = others;
             let marked = self.state.sequence == 0 || (number == 0 && marking == Marking::Due);
             let sign = marked || self.unsigned + 1 >= SIGN_AT_LEAST || (sign_last && number + 1 == count);
-            let link = match &key {
-                Some(key) if sign => self.signed_link(digest, key),
+            let link = match self.key.as_ref().filter(|_| sign).map(|key| key.current()) {
+                Some(key) => self.signed_link(digest, &key),
                 _ if marked => self.link(digest, Mark::Previous(self.state.hash)),
                 _ => self.link(digest, Mark::Plain),
             };

@@ -12,7 +12,8 @@ use super::super::fs::Call;
 use super::super::tests::{Place, eventually};
 use super::super::{AuditLog, ChainSetting, SyncMode};
 use super::format::{self, Id, Link, Mark, Origin, Point};
-use crate::commands::verify::{self, Exit};
+use crate::cli::Exit;
+use crate::commands::verify;
 use crate::observe::labels::AppendFault;
 
 fn place() -> Place {
@@ -41,7 +42,7 @@ fn judged(place: &Place, more: &[&str]) -> (Exit, String) {
 
 fn assert_proven(place: &Place) -> String {
     let (exit, text) = judged(place, &[]);
-    assert_eq!(exit, Exit::Proven, "{text}");
+    assert_eq!(exit, Exit::Ok, "{text}");
     text
 }
 
@@ -159,7 +160,7 @@ fn lines_that_could_not_be_cut_off_are_left_behind_and_nobody_is_accused() {
     assert!(text.contains("left behind: 4 to 5") || text.contains("left behind: 4 to 4"), "{text}");
     // Nothing covers what was left behind.
     assert_eq!(exit, Exit::Unproven, "{text}");
-    assert_eq!(judged(&place, &["--max-unsigned=3"]).0, Exit::Proven);
+    assert_eq!(judged(&place, &["--max-unsigned=3"]).0, Exit::Ok);
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn the_very_first_lines_that_could_not_be_cut_off_are_left_behind_too() {
     eventually("a successor", || log.append_one(b"{\"next\":1}\n").is_ok());
     drop(log);
     let (exit, text) = judged(&place, &["--max-unsigned=1"]);
-    assert_eq!(exit, Exit::Proven, "{text}");
+    assert_eq!(exit, Exit::Ok, "{text}");
     assert!(text.contains("left behind: 1 to 1"), "{text}");
     assert_eq!(judged(&place, &[]).0, Exit::Unproven);
 }
@@ -203,7 +204,7 @@ fn a_deleted_log_is_reported_as_the_gap_that_it_is() {
     append(&log, 3..6);
     drop(log);
     let (exit, text) = judged(&place, &[&format!("--from={head}")]);
-    assert_eq!(exit, Exit::Broken, "{text}");
+    assert_eq!(exit, Exit::Failed, "{text}");
     assert!(text.contains("--from: the line ") && text.contains("/3 is missing"), "{text}");
     assert_eq!(text.matches("missing").count(), 1, "{text}");
 }
@@ -237,7 +238,7 @@ fn a_truncated_log_goes_on_with_a_marked_line_and_its_lines_are_missed() {
     append(&log, 3..6);
     drop(log);
     let (exit, text) = judged(&place, &["--expect", &first_place(&copied)]);
-    assert_eq!(exit, Exit::Broken, "{text}");
+    assert_eq!(exit, Exit::Failed, "{text}");
     fs::write(place.directory().join("copied.log"), copied).unwrap();
     assert_proven(&place);
 }
@@ -270,7 +271,7 @@ fn a_power_cut_behind_a_head_that_was_kept_is_called_that() {
     fs::write(place.log(), kept + "{\"torn\":").unwrap();
     append(&place.open(), 6..9);
     let (exit, text) = judged(&place, &[]);
-    assert_eq!(exit, Exit::Broken, "{text}");
+    assert_eq!(exit, Exit::Failed, "{text}");
     assert!(text.contains("/6 is missing: it was lost before a restart (a power cut"), "{text}");
     assert_eq!(text.matches("is missing").count(), 1, "{text}");
 }
@@ -426,6 +427,6 @@ proptest! {
         // A restart cuts off what is torn.
         drop(place.open());
         let (exit, text) = judged(&place, &["--max-unsigned=100"]);
-        prop_assert_eq!(exit, Exit::Proven, "{}", text);
+        prop_assert_eq!(exit, Exit::Ok, "{}", text);
     }
 }

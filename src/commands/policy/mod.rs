@@ -4,23 +4,21 @@
 mod report;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use lexopt::Arg;
 
-use crate::cli::{no_such_flag, printable};
+use crate::cli::{Exit, no_such_flag};
+use crate::commands::console::{one_line, print, say, wrong_words};
+use crate::commands::lines::{self, Line, TOO_LONG};
 use crate::files::policy_file;
+use crate::observe::visible::printable;
 use crate::record::invalid::Invalid;
 use crate::record::policy::{Decision, Level, Policy};
 use crate::record::{Chained, event_list, review};
 use report::Report;
-
-/// The longest line that is read. The largest that an API server was seen to send has 28 MB.
-const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// How many of the lines that are no audit lines are named.
 const NAMED: u64 = 5;
@@ -44,26 +42,17 @@ Exit codes: 0 the policy is valid, 1 it is not, 2 wrong words, 4 a log cannot be
 read.
 ";
 
-/// How the command ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
-    Valid = 0,
-    Invalid = 1,
-    Usage = 2,
-    Unreadable = 4,
-}
+/// What messages call it.
+const COMMAND: &str = "policy";
 
 /// Runs the command with the words that follow it.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match parse(words) {
-        Ok(Action::ShowHelp) => print(USAGE, Exit::Valid),
+        Ok(Action::ShowHelp) => print(COMMAND, USAGE, Exit::Ok),
         Ok(Action::Try { policy, logs }) => try_out(&policy, &logs),
-        Err(problem) => {
-            say(&format!("{problem}; see kube-audit-rest policy --help"));
-            Exit::Usage
-        }
+        Err(problem) => wrong_words(COMMAND, &problem),
     };
-    ExitCode::from(exit as u8)
+    exit.into()
 }
 
 enum Action {
@@ -74,7 +63,7 @@ enum Action {
 fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
     let mut paths = Vec::new();
     let mut parser = lexopt::Parser::from_args(words);
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+    while let Some(argument) = parser.next().map_err(one_line)? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Action::ShowHelp),
             Arg::Value(path) => paths.push(PathBuf::from(path)),
@@ -90,17 +79,24 @@ fn try_out(policy_path: &Path, logs: &[PathBuf]) -> Exit {
     let loaded = match policy_file::read(policy_path) {
         Ok(loaded) => loaded,
         Err(error) => {
-            say(&error.to_string());
-            return Exit::Invalid;
+            say(COMMAND, &error.to_string());
+            return Exit::Failed;
         }
     };
     let mut report = Report::new(&loaded.policy);
-    let mut exit = Exit::Valid;
+    let mut exit = Exit::Ok;
     let mut aliens = Aliens::default();
+    let mut made = Vec::new();
     for path in logs {
-        let read = open(path).and_then(|log| read_lines(log, &loaded.policy, &mut report, path, &mut aliens));
-        if let Err(error) = read {
-            say(&format!("{}: {error}", printable(path.as_os_str())));
+        let each = |number, line: Line<'_>| match line {
+            Line::TooLong => aliens.add(path, number, TOO_LONG),
+            Line::Whole(line) => match apply(&loaded.policy, line, &mut made) {
+                Ok((decision, after)) => report.count(&decision, line.len(), after),
+                Err(why) => aliens.add(path, number, &why.to_string()),
+            },
+        };
+        if let Err(error) = lines::open(path).and_then(|log| lines::each(log, each)) {
+            say(COMMAND, &format!("{}: {error}", printable(path.as_os_str())));
             exit = Exit::Unreadable;
         }
     }
@@ -113,13 +109,9 @@ fn try_out(policy_path: &Path, logs: &[PathBuf]) -> Exit {
         report.write(&mut text);
     }
     if aliens.count > 0 {
-        say(&format!("{} lines are no audit lines and were left out of this", aliens.count));
+        say(COMMAND, &format!("{} lines are no audit lines and were left out of this", aliens.count));
     }
-    print(&text, exit)
-}
-
-fn open(path: &PathBuf) -> io::Result<Box<dyn Read>> {
-    Ok(if path.as_os_str() == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) })
+    print(COMMAND, &text, exit)
 }
 
 /// Lines that are no audit lines.
@@ -132,37 +124,9 @@ impl Aliens {
     fn add(&mut self, path: &Path, number: u64, why: &str) {
         self.count += 1;
         if self.count <= NAMED {
-            say(&format!("{}:{number}: no audit line: {why}", printable(path.as_os_str())));
+            say(COMMAND, &format!("{}:{number}: no audit line: {why}", printable(path.as_os_str())));
         }
     }
-}
-
-fn read_lines(
-    log: Box<dyn Read>,
-    policy: &Policy,
-    report: &mut Report<'_>,
-    path: &Path,
-    aliens: &mut Aliens,
-) -> io::Result<()> {
-    let mut log = BufReader::with_capacity(256 * 1024, log);
-    let mut line = Vec::new();
-    let mut made = Vec::new();
-    for number in 1.. {
-        line.clear();
-        if log.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        if line.last() != Some(&b'\n') && line.len() as u64 == LONGEST {
-            log.skip_until(b'\n')?;
-            aliens.add(path, number, "longer than 64 MiB");
-            continue;
-        }
-        match apply(policy, &line, &mut made) {
-            Ok((decision, after)) => report.count(&decision, line.len(), after),
-            Err(why) => aliens.add(path, number, &why.to_string()),
-        }
-    }
-    Ok(())
 }
 
 /// What the policy says of a line, and the length of the line that it would have become.
@@ -183,19 +147,4 @@ fn apply(policy: &Policy, line: &[u8], made: &mut Vec<u8>) -> Result<(Decision, 
         }
         Err(invalid) => Err(invalid),
     }
-}
-
-fn print(text: &str, exit: Exit) -> Exit {
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads the output may stop when he has seen enough (`policy ... | head`): no error.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            say(&format!("standard output: {error}"));
-            Exit::Unreadable
-        }
-        _ => exit,
-    }
-}
-
-fn say(problem: &str) {
-    let _ = writeln!(io::stderr(), "kube-audit-rest: {problem}");
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::observe::visible::beginning;
 use crate::record::policy::{Decision, Level, Policy, Rule};
 
 /// Most characters in which a rule's conditions are shown.
@@ -153,10 +154,5 @@ fn asked_for(rule: &Rule) -> String {
     if parts.is_empty() {
         return "everything else".to_owned();
     }
-    let all = parts.join("; ");
-    let mut text: String = all.chars().take(WIDEST).flat_map(char::escape_debug).collect();
-    if all.chars().nth(WIDEST).is_some() {
-        text.push('…');
-    }
-    text
+    beginning(parts.join("; ").chars(), WIDEST)
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::Follow;
 use crate::audit_log::{Names, Stamp};
+use crate::commands::lines::refuse_compressed;
 
 /// Files held open ahead, so that retention cannot take them away unread.
 const AHEAD: usize = 16;
@@ -183,7 +184,10 @@ impl Place {
 
     /// None if the file is not there, or cannot be read, which is noted.
     fn open(&mut self, path: PathBuf, stamp: Option<Stamp>, after: Option<Stamp>) -> Option<Opened> {
-        let opened = File::open(&path).and_then(|file| Ok((Id::of(&file.metadata()?), file)));
+        let opened = File::open(&path).and_then(|file| {
+            refuse_compressed(&file)?;
+            Ok((Id::of(&file.metadata()?), file))
+        });
         match opened {
             Ok((id, file)) => Some(Opened { file, id, path, stamp, after }),
             Err(error) => {

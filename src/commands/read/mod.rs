@@ -9,7 +9,7 @@
 //! | source | lines, and where they stand |
 //! | filter, search | which of them are wanted |
 //! | merge | the order of several logs |
-//! | row, table, text | rows for people |
+//! | row, table | rows for people |
 //! | summary | numbers |
 //! | problems | what goes wrong, on standard error |
 
@@ -25,7 +25,6 @@ mod search;
 mod source;
 mod summary;
 mod table;
-mod text;
 
 use std::env;
 use std::ffi::OsString;
@@ -48,6 +47,7 @@ use summary::Summary;
 use table::{Colour, Table, Width};
 
 use crate::cli::Exit;
+use crate::commands::console;
 use crate::record::entry::{self, Entry, Run};
 use crate::record::event::{self, Detail};
 
@@ -60,35 +60,34 @@ const USUAL_WIDTH: usize = 120;
 /// Wider than this, rows are hard to follow.
 const WIDEST: usize = 200;
 
-/// Runs `read` with the words that follow it. Exit codes: 0 read to the end, or nobody reads what is written any more; 1
-/// something could not be read; 2 a wrong command line.
+/// What messages call it.
+const COMMAND: &str = "read";
+
+/// Runs `read` with the words that follow it.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let options = match options::parse(words, SystemTime::now()) {
-        Ok(Action::Read(options)) => *options,
-        Ok(Action::ShowHelp) => {
-            return end(io::stdout().write_all(options::USAGE.as_bytes()), Reading::Complete);
+    let exit = match options::parse(words, SystemTime::now()) {
+        Ok(Action::Read(options)) => {
+            let mut problems = Problems::default();
+            let written = end_on_signals().and_then(|()| read(*options, &mut problems));
+            problems.sum_up();
+            exit(written, problems.reading())
         }
-        Err(problem) => {
-            say(&format!("{problem}; see kube-audit-rest read --help"));
-            return Exit::Usage.into();
-        }
+        Ok(Action::ShowHelp) => console::print(COMMAND, options::USAGE, Exit::Ok),
+        Err(problem) => console::wrong_words(COMMAND, &problem),
     };
-    let mut problems = Problems::default();
-    let written = end_on_signals().and_then(|()| read(options, &mut problems));
-    problems.sum_up();
-    end(written, problems.reading())
+    exit.into()
 }
 
-fn end(written: io::Result<()>, reading: Reading) -> ExitCode {
+fn exit(written: io::Result<()>, reading: Reading) -> Exit {
     match written {
-        Ok(()) if reading == Reading::Complete => ExitCode::SUCCESS,
+        Ok(()) if reading == Reading::Complete => Exit::Ok,
+        Ok(()) => Exit::Failed,
         // `read | head`: the reader had enough, and that is no error.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
         Err(error) => {
             say(&format!("output: {error}"));
-            ExitCode::FAILURE
+            Exit::Failed
         }
-        Ok(()) => ExitCode::FAILURE,
     }
 }
 
@@ -116,7 +115,12 @@ fn read(options: Options, problems: &mut Problems) -> io::Result<()> {
         Format::Table => {
             let colour = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             let colour = if on_terminal && colour { Colour::On } else { Colour::Off };
-            Writer::Table(Table::new(table_width(options.width, on_terminal), colour))
+            let width = match options.width {
+                Some(width) => Width::Cut(width),
+                None if on_terminal => Width::Cut(terminal_width()),
+                None => Width::Any,
+            };
+            Writer::Table(Table::new(width, colour))
         }
         Format::Summary => Writer::Summary(Box::new(Summary::new())),
         Format::Line => Writer::Line,
@@ -157,13 +161,9 @@ fn read(options: Options, problems: &mut Problems) -> io::Result<()> {
     out.flush()
 }
 
-fn table_width(asked: Option<usize>, on_terminal: bool) -> Width {
-    let columns = || env::var("COLUMNS").ok()?.parse::<usize>().ok();
-    match asked {
-        Some(width) => Width::Cut(width),
-        None if on_terminal => Width::Cut(columns().unwrap_or(USUAL_WIDTH).min(WIDEST)),
-        None => Width::Any,
-    }
+fn terminal_width() -> usize {
+    let columns = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns.unwrap_or(USUAL_WIDTH).min(WIDEST)
 }
 
 /// What is made of a line.

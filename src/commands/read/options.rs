@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use lexopt::Arg;
 
 use super::filter::{Filter, Kind, Pattern, Wanted};
-use super::text::{printable, visible};
 use crate::cli::no_such_flag;
+use crate::commands::console::one_line;
+use crate::observe::visible::printable;
 use crate::record::timestamp;
 
 /// What is asked for.
@@ -89,7 +90,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
     };
     let mut parser = lexopt::Parser::from_args(words);
     while let Some(argument) = parser.next().map_err(one_line)? {
-        let name = match argument {
+        let name = match &argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Action::ShowHelp),
             Arg::Short('f') | Arg::Long("follow") => {
                 options.follow = Follow::Wait;
@@ -107,8 +108,8 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
                 options.files.push(Input::Path(path.into()));
                 continue;
             }
-            Arg::Long(name) if WITH_VALUE.contains(&name) => name.to_owned(),
-            other => return Err(no_such_flag(&other, &[&WITH_VALUE[..], &SWITCHES].concat())),
+            Arg::Long(name) if WITH_VALUE.contains(name) => (*name).to_owned(),
+            unknown => return Err(no_such_flag(unknown, &[&WITH_VALUE[..], &SWITCHES].concat())),
         };
         let value = parser.value().map_err(one_line)?;
         let shown = printable(&value);
@@ -215,11 +216,6 @@ fn time(value: &str, now: SystemTime) -> Result<SystemTime, &'static str> {
     timestamp::parse(value.as_bytes())
         .or_else(ago)
         .ok_or("a time such as 2026-11-20T21:34:38Z, or one back from now such as 30s, 10m, 2h, 7d")
-}
-
-/// The error on one line, whatever it quotes.
-fn one_line(error: lexopt::Error) -> String {
-    visible(&error.to_string())
 }
 
 pub(super) const USAGE: &str = "\

@@ -1,10 +1,11 @@
 //! What goes wrong while reading, said on standard error; nothing of it ends the reading.
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
 use std::path::Path;
 
-use super::text::printable;
+use super::COMMAND;
+use crate::commands::console;
+use crate::observe::visible::printable;
 
 /// So many lines that are no audit lines are named. After that only their count is said, at 100, 1,000 and so on.
 const NAMED: u64 = 10;
@@ -68,7 +69,7 @@ impl Problems {
     }
 }
 
-/// Writes one line to standard error. If that fails, there is nobody to tell.
+/// Says it on standard error.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "kube-audit-rest read: {text}");
+    console::say(COMMAND, text);
 }

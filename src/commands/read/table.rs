@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::options::NARROWEST;
 use super::row::{Row, Verb};
-use super::text::push_visible;
+use crate::observe::visible::beginning;
 use crate::record::entry::Run;
 use crate::record::json::reader::JsonStr;
 use crate::record::timestamp;
@@ -181,13 +181,7 @@ fn time(text: Option<JsonStr<'_>>) -> String {
 
 /// What a text says, on one line.
 pub(super) fn cell(text: Option<JsonStr<'_>>) -> String {
-    let mut cell = String::new();
-    let mut characters = text.unwrap_or_default().chars();
-    characters.by_ref().take(MOST).for_each(|character| push_visible(&mut cell, character));
-    if characters.next().is_some() {
-        cell.push('…');
-    }
-    cell
+    beginning(text.unwrap_or_default().chars(), MOST)
 }
 
 #[cfg(test)]

@@ -5,14 +5,13 @@
 //! `annotations` count, and a message's own members.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 
 use super::Report;
 use super::proof::{Keys, Verdict};
 use crate::audit_log::chain::format::{Id, Point, parse_head};
-use crate::cli::printable;
+use crate::commands::lines::{self, Line};
+use crate::observe::visible::printable;
 use crate::record::json::Error;
 use crate::record::json::reader::{JsonStr, Reader};
 
@@ -35,30 +34,28 @@ impl Anchors {
         let mut anchors = Self::default();
         for path in paths {
             let name = printable(path.as_os_str());
-            let failed = |error: std::io::Error| format!("--anchors {name}: {error}");
-            let mut lines = BufReader::new(File::open(path).map_err(failed)?);
-            let mut line = Vec::new();
-            for number in 1_u64.. {
-                line.clear();
-                if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
-                    break;
-                }
-                let mut heads = Vec::new();
-                // What is no JSON, or ends in the middle, holds no head that counts.
-                if collect(&line, &mut heads).is_err() {
-                    continue;
-                }
-                for (point, signature) in heads.into_iter().filter_map(|head| parse_head(head.escaped())) {
-                    let place = format!("{name}:{number}");
-                    if signature.is_some_and(|signature| keys.check(&point, &signature) == Verdict::Wrong) {
-                        report.fault(format_args!("{place}: the head's signature is of none of the keys"));
-                    } else {
-                        anchors.add(Anchor { point, place });
-                    }
-                }
-            }
+            let read = lines::open(path).and_then(|file| {
+                lines::each(file, |number, line| anchors.take(line, &format!("{name}:{number}"), keys, report))
+            });
+            read.map_err(|error| format!("--anchors {name}: {error}"))?;
         }
         Ok(anchors)
+    }
+
+    /// Takes the heads in a line. What is no JSON, or ends in the middle, holds no head that counts.
+    fn take(&mut self, line: Line<'_>, place: &str, keys: &Keys, report: &mut Report<'_>) {
+        let Line::Whole(line) = line else { return };
+        let mut heads = Vec::new();
+        if collect(line, &mut heads).is_err() {
+            return;
+        }
+        for (point, signature) in heads.into_iter().filter_map(|head| parse_head(head.escaped())) {
+            if signature.is_some_and(|signature| keys.check(&point, &signature) == Verdict::Wrong) {
+                report.fault(format_args!("{place}: the head's signature is of none of the keys"));
+            } else {
+                self.add(Anchor { point, place: place.to_owned() });
+            }
+        }
     }
 
     fn add(&mut self, anchor: Anchor) {

@@ -3,8 +3,9 @@
 use super::chains::{Begins, Chains, Run};
 use super::options::{Options, Order};
 use super::proof::Keys;
-use super::{Counts, Exit, Named, Report};
+use super::{Counts, Named, Report};
 use crate::audit_log::chain::format::{Id, Origin};
+use crate::cli::Exit;
 
 /// Reports the faults of whole IDs.
 pub(super) fn faults(chains: &Chains<'_>, options: &Options, report: &mut Named<'_, '_>) {
@@ -52,7 +53,7 @@ pub(super) fn write(
         report.line(format_args!("heads of {} were kept, and no line of it is here", id.as_str()));
     }
     let (exit, words) = if report.faults > 0 {
-        (Exit::Broken, format!("BROKEN: {} faults", report.faults))
+        (Exit::Failed, format!("BROKEN: {} faults", report.faults))
     } else if chains.runs.is_empty() {
         (Exit::Unproven, "NOT PROVEN: there is no chained line".to_owned())
     } else if unproven || counts.unchained > 0 {
@@ -60,7 +61,7 @@ pub(super) fn write(
     } else if !strangers.is_empty() {
         (Exit::Unproven, "NOT PROVEN to be complete: heads were kept of IDs that are not here".to_owned())
     } else {
-        (Exit::Proven, "INTACT".to_owned())
+        (Exit::Ok, "INTACT".to_owned())
     };
     report.line(format_args!("{words}"));
     exit

@@ -1,21 +1,15 @@
 //! Lines from files, and in which order the files were written.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek as _};
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use super::options::Order;
 use crate::audit_log::chain::format::{self, Digest, Link, Origin, Point};
 use crate::audit_log::chain::origin::last_point_of;
 use crate::audit_log::{Names, Stamp, log_of};
-use crate::cli::printable;
-
-/// The longest line that is read. What is longer is a fault: the largest body that an API server was seen to send has
-/// 28 MB.
-const LONGEST: u64 = 256 * 1024 * 1024;
-
-/// What is read at once.
-const CHUNK: usize = 256 * 1024;
+use crate::commands::lines::{self, Line};
+use crate::observe::visible::printable;
 
 /// A file to be read.
 #[derive(Debug)]
@@ -43,8 +37,9 @@ pub(super) struct Seen {
 
 pub(super) const NOT_CHAINED: &str = "no chain: the line was changed, put in, or written without --chain";
 
-/// Reads a line with its newline.
-pub(super) fn read(line: &[u8]) -> Result<Seen, &'static str> {
+/// Reads a line.
+pub(super) fn read(line: Line<'_>) -> Result<Seen, &'static str> {
+    let Line::Whole(line) = line else { return Err(lines::TOO_LONG) };
     let Some(whole) = line.strip_suffix(b"\n") else {
         return Err("the line is torn: its end is missing");
     };
@@ -88,29 +83,36 @@ fn by_name(path: &Path) -> (PathBuf, Stamp) {
 type Ends = Option<(Link, Point)>;
 
 impl Input {
-    fn ends(&self) -> Result<Ends, String> {
-        let Some(file) = &self.file else { return Ok(None) };
-        let failed = |error: io::Error| format!("{}: {error}", printable(self.path.as_os_str()));
-        // A pipe can be read only once.
-        if !file.metadata().map_err(failed)?.is_file() {
-            return Ok(None);
-        }
-        let mut lines = BufReader::with_capacity(CHUNK, file);
-        let mut line = Vec::new();
-        let first = loop {
-            line.clear();
-            if lines.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(failed)? == 0 {
-                break None;
-            }
-            if let Some((_, link)) = line.strip_suffix(b"\n").and_then(format::split) {
-                break Some(link);
-            }
-        };
-        let last = last_point_of(file).map_err(failed)?;
-        let mut file = file;
-        file.rewind().map_err(failed)?;
-        Ok(first.map(|first| (first, last.unwrap_or(first.point))))
+    fn failed(&self, error: &io::Error) -> String {
+        format!("{}: {error}", printable(self.path.as_os_str()))
     }
+
+    fn ends(&self) -> Result<Ends, String> {
+        // A pipe can be read only once.
+        match &self.file {
+            Some(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
+                ends(file).map_err(|error| self.failed(&error))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn ends(mut file: &File) -> io::Result<Ends> {
+    let mut lines = BufReader::new(file);
+    let mut line = Vec::new();
+    let first = loop {
+        line.clear();
+        if lines.by_ref().take(lines::LONGEST).read_until(b'\n', &mut line)? == 0 {
+            break None;
+        }
+        if let Some((_, link)) = line.strip_suffix(b"\n").and_then(format::split) {
+            break Some(link);
+        }
+    };
+    let last = last_point_of(file)?;
+    file.rewind()?;
+    Ok(first.map(|first| (first, last.unwrap_or(first.point))))
 }
 
 /// For each file, where it comes in the order of writing.
@@ -155,24 +157,11 @@ fn before(file: usize, ends: &[Ends]) -> Option<usize> {
     same_id.or_else(began_in).or_else(followed).map(|(other, ..)| other)
 }
 
-/// Calls `each` for each line, newline included.
-pub(super) fn each_line(input: &Input, file: usize, mut each: impl FnMut(Place, &[u8])) -> Result<(), String> {
+/// Calls `each` for each line of the input, which has that number.
+pub(super) fn each_line(input: &Input, file: usize, mut each: impl FnMut(Place, Line<'_>)) -> Result<(), String> {
     let source: Box<dyn Read + '_> = match &input.file {
         Some(file) => Box::new(file),
         None => Box::new(io::stdin().lock()),
     };
-    let mut lines = BufReader::with_capacity(CHUNK, source);
-    let mut line = Vec::new();
-    let failed = |error: io::Error| format!("{}: {error}", printable(input.path.as_os_str()));
-    for number in 1.. {
-        line.clear();
-        if lines.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(failed)? == 0 {
-            break;
-        }
-        if line.len() as u64 == LONGEST && line.last() != Some(&b'\n') {
-            lines.skip_until(b'\n').map_err(failed)?;
-        }
-        each(Place { file, line: number }, &line);
-    }
-    Ok(())
+    lines::each(source, |line, bytes| each(Place { file, line }, bytes)).map_err(|error| input.failed(&error))
 }

@@ -26,7 +26,9 @@ use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use crate::cli::printable;
+use crate::cli::Exit;
+use crate::commands::console;
+use crate::observe::visible::printable;
 use anchors::Anchors;
 use chains::Chains;
 use files::{Input, Place};
@@ -34,41 +36,23 @@ use options::{Action, Options, Order};
 use proof::Keys;
 use shuffled::Shuffled;
 
-/// How the command ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// Intact, proven to the end, and as complete as was asked.
-    Proven = 0,
-    /// Something was changed or is missing.
-    Broken = 1,
-    /// The words make no sense.
-    Usage = 2,
-    /// Intact, but some of it is covered by no key and no head.
-    Unproven = 3,
-    /// A file cannot be read.
-    Unreadable = 4,
-}
+/// What messages call it.
+const COMMAND: &str = "verify";
 
 /// Runs the command with the words that follow it.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::from(run(words, io::stdout().lock()) as u8)
+    run(words, io::stdout().lock()).into()
 }
 
 /// The same with the report written to `out`.
-pub(crate) fn run(words: impl IntoIterator<Item = OsString>, mut out: impl Write) -> Exit {
+pub(crate) fn run(words: impl IntoIterator<Item = OsString>, out: impl Write) -> Exit {
     match options::parse(words) {
-        Ok(Action::ShowHelp) => match out.write_all(options::USAGE.as_bytes()) {
-            Ok(()) => Exit::Proven,
-            Err(_) => Exit::Unreadable,
-        },
+        Ok(Action::ShowHelp) => console::print(COMMAND, options::USAGE, Exit::Ok),
         Ok(Action::Verify(options)) => verify(&options, out).unwrap_or_else(|error| {
-            say(&error);
+            console::say(COMMAND, &error);
             Exit::Unreadable
         }),
-        Err(problem) => {
-            say(&format!("{problem}; see kube-audit-rest verify --help"));
-            Exit::Usage
-        }
+        Err(problem) => console::wrong_words(COMMAND, &problem),
     }
 }
 
@@ -155,8 +139,4 @@ impl Named<'_, '_> {
         let name = self.inputs.get(place.file).map(|input| printable(input.path.as_os_str())).unwrap_or_default();
         self.report.fault(format_args!("{name}:{}: {why}", place.line));
     }
-}
-
-fn say(problem: &str) {
-    let _ = writeln!(io::stderr(), "kube-audit-rest: {problem}");
 }

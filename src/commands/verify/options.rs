@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use lexopt::Arg;
 
 use crate::audit_log::chain::format::{self, Id};
-use crate::cli::{no_such_flag, printable};
+use crate::cli::no_such_flag;
+use crate::commands::console::one_line;
+use crate::observe::visible::printable;
 
 pub(super) const USAGE: &str = "\
 kube-audit-rest verify tells whether lines of an audit log written with --chain
@@ -81,7 +83,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action,
         files: Vec::new(),
     };
     let mut parser = lexopt::Parser::from_args(words);
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+    while let Some(argument) = parser.next().map_err(one_line)? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Action::ShowHelp),
             Arg::Long("key") => options.keys.push(value(&mut parser)?.into()),
@@ -102,7 +104,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action,
 }
 
 fn value(parser: &mut lexopt::Parser) -> Result<OsString, String> {
-    parser.value().map_err(|error| error.to_string())
+    parser.value().map_err(one_line)
 }
 
 fn place(flag: &str, value: &OsStr) -> Result<(Id, u64), String> {

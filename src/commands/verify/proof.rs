@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use crate::audit_log::chain::format::{Point, Signature};
-use crate::cli::printable;
+use crate::observe::visible::printable;
 
 /// An Ed25519 SubjectPublicKeyInfo (RFC 8410) up to the key.
 const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

@@ -12,6 +12,7 @@ use super::options::Order;
 use super::proof::Keys;
 use super::{Named, Report};
 use crate::audit_log::{ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
+use crate::commands::lines::Line;
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
 
@@ -51,7 +52,7 @@ fn feed(chains: &mut Chains<'_>, bytes: &[u8]) -> u64 {
     let mut named = Named { report: &mut report, inputs: &[] };
     let place = Place { file: 0, line: 1 };
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        match files::read(line) {
+        match files::read(Line::Whole(line)) {
             Ok(seen) => chains.line(place, &seen, &mut named),
             Err(why) => named.fault(place, why),
         }

@@ -15,6 +15,7 @@ pub use document::InvalidPolicy;
 
 use crate::files::watched::{Content, Error, Watched};
 use crate::observe::diagnostics::Diagnostics;
+use crate::observe::labels::Reload;
 use crate::observe::metrics::Metrics;
 use crate::record::policy::Policy;
 
@@ -43,6 +44,13 @@ pub struct Loaded {
     pub sha256: String,
 }
 
+impl Loaded {
+    /// The SHA-256 as a number that a metric can hold without rounding: its first 12 digits.
+    fn hash(&self) -> i64 {
+        self.sha256.get(..12).and_then(|digits| i64::from_str_radix(digits, 16).ok()).unwrap_or_default()
+    }
+}
+
 /// The policy in use, read again when the file changes.
 pub struct PolicyFile {
     metrics: Arc<Metrics>,
@@ -63,7 +71,8 @@ impl PolicyFile {
         };
         let watched = Watched::load("policy", read, check)?;
         let file = Self { metrics, diagnostics, watched, path };
-        file.say("policy loaded", &file.current());
+        file.metrics.policy_reloads.increment(Reload::Success);
+        file.tell("policy loaded", &file.current());
         Ok(file)
     }
 
@@ -75,11 +84,12 @@ impl PolicyFile {
     /// Reads the file again, and uses it if it has changed and is valid. To be called every few seconds.
     pub fn reload(&self) {
         if let Some(loaded) = self.watched.reload(|_, _| Ok(()), &self.metrics.policy_reloads, &self.diagnostics) {
-            self.say("policy reloaded", &loaded);
+            self.tell("policy reloaded", &loaded);
         }
     }
 
-    fn say(&self, msg: &str, loaded: &Loaded) {
+    fn tell(&self, msg: &str, loaded: &Loaded) {
+        self.metrics.policy_hash.set(loaded.hash());
         let path = self.path.to_string_lossy();
         let rules = loaded.policy.rules.len();
         let fields = [("path", (&*path).into()), ("rules", rules.into()), ("sha256", (&loaded.sha256).into())];

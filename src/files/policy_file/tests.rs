@@ -281,10 +281,10 @@ fn each_load_says_the_number_of_rules_and_the_files_sha256() {
         |what, rules, sha256| vec![format!("info policy {what} path=DIR/policy.yaml rules={rules} sha256={sha256}")];
     assert_eq!(fixture.said(), said("loaded", 1, DIGESTS[0]));
     fixture.file.reload();
-    assert_eq!((fixture.said(), fixture.reloads()), (vec![], [0, 0]));
+    assert_eq!((fixture.said(), fixture.reloads()), (vec![], [1, 0]));
     fixture.write(&two);
     fixture.file.reload();
-    assert_eq!((fixture.level(), fixture.reloads()), (Level::Metadata, [1, 0]));
+    assert_eq!((fixture.level(), fixture.reloads()), (Level::Metadata, [2, 0]));
     assert_eq!(fixture.said(), said("reloaded", 2, DIGESTS[1]));
 }
 
@@ -296,7 +296,7 @@ fn a_broken_update_is_said_and_counted_once_and_the_old_policy_stays() {
     fixture.file.reload();
     fixture.file.reload();
     fixture.file.reload();
-    assert_eq!((fixture.level(), fixture.reloads()), (Level::Metadata, [0, 1]));
+    assert_eq!((fixture.level(), fixture.reloads()), (Level::Metadata, [1, 1]));
     assert_eq!(
         fixture.said(),
         ["error policy: reload failed, the old one stays in use error=--policy-filename DIR/policy.yaml: line 4: \
@@ -304,7 +304,7 @@ fn a_broken_update_is_said_and_counted_once_and_the_old_policy_stays() {
     );
     fs::remove_file(fixture.directory.path().join("policy.yaml")).unwrap();
     fixture.file.reload();
-    assert_eq!((fixture.level(), fixture.reloads()), (Level::Metadata, [0, 2]));
+    assert_eq!((fixture.level(), fixture.reloads()), (Level::Metadata, [1, 2]));
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! YAML text -> a tree of values that know their lines. JSON is YAML, and is read by the same code.
 //!
-//! This is the only place that knows the YAML parser. Plain values are told apart as Kubernetes' own parser does it
-//! (YAML 1.1), so that `users: [1234]` is not taken for a name here and for a number there.
+//! This is the only place that knows the YAML parser. Plain values, tags and merge keys mean what they mean to
+//! kube-apiserver (sigs.k8s.io/yaml, which reads YAML 1.1), so that `users: [1234]` is not taken for a name here and for
+//! a number there. What means one thing to kube-apiserver and another by YAML's own rules is refused.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+
+use crate::observe::visible::beginning;
 
 /// How deep lists and maps may stand in each other.
 const MAX_DEPTH: usize = 64;
@@ -14,6 +17,9 @@ const MAX_DEPTH: usize = 64;
 /// How many values there may be, counted after aliases are replaced by what they stand for: a few lines of aliases of
 /// aliases would be billions.
 const MAX_VALUES: usize = 100_000;
+
+/// The name of a member that brings in those of other maps.
+const MERGE_KEY: &str = "<<";
 
 /// In what an alias stands for, text counts as one more value for each so many bytes: aliases of one long text would
 /// otherwise be gigabytes.
@@ -67,8 +73,8 @@ impl fmt::Display for YamlError {
 /// Reads the one document of a YAML text.
 ///
 /// # Errors
-/// What is no YAML; a second document, or none; a name twice in a map, or one that is no scalar; tags other than
-/// `!!str`; more than [`MAX_DEPTH`] and [`MAX_VALUES`] allow.
+/// What is no YAML; a second document, or none; a name twice in a map, or one that is no scalar; a tag that says what a
+/// scalar is not; more than [`MAX_DEPTH`] and [`MAX_VALUES`] allow.
 pub(super) fn read(text: &str) -> Result<Node, YamlError> {
     let mut builder = Builder { document: None, open: Vec::new(), anchors: HashMap::new(), values_left: MAX_VALUES };
     // Of characters: the parser for whole texts is faster, which does not matter here, and 8 KB larger.
@@ -103,12 +109,84 @@ struct Open {
 
 enum Unfinished {
     List(Vec<Node>),
-    Map {
-        members: Vec<Member>,
-        names: HashSet<String>,
-        /// A name whose value has not come yet, and its line.
-        name: Option<(String, usize)>,
-    },
+    Map(UnfinishedMap),
+}
+
+#[derive(Default)]
+struct UnfinishedMap {
+    members: Vec<Member>,
+    names: HashSet<String>,
+    /// Members that `<<` brings in. They count where the map has none of that name itself.
+    merged: Vec<Member>,
+    /// A name whose value has not come yet, and its line.
+    name: Option<(Name, usize)>,
+}
+
+/// What stands where a member's name is expected.
+enum Name {
+    Field(String),
+    /// `<<`: the value is a map, or a list of maps, whose members are this map's as well.
+    Merge,
+}
+
+impl UnfinishedMap {
+    /// The next name, or the value of the last one.
+    fn put(&mut self, node: Node) -> Result<(), YamlError> {
+        let line = node.line;
+        match self.name.take() {
+            Some((Name::Field(name), line)) => self.members.push(Member { name, line, value: node }),
+            Some((Name::Merge, _)) => self.merge(node)?,
+            None => {
+                let text = node.into_name()?;
+                if !self.names.insert(text.clone()) {
+                    return Err(twice(&text, line));
+                }
+                self.name = Some((Name::Field(text), line));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_merge_key(&mut self, line: usize) -> Result<(), YamlError> {
+        if !self.names.insert(MERGE_KEY.to_owned()) {
+            return Err(twice(MERGE_KEY, line));
+        }
+        self.name = Some((Name::Merge, line));
+        Ok(())
+    }
+
+    /// Of several maps the first that has a member counts.
+    fn merge(&mut self, node: Node) -> Result<(), YamlError> {
+        let line = node.line;
+        let no_map = || YamlError { line, what: "<< wants a map, or a list of maps".to_owned() };
+        let maps = match node.value {
+            Value::List(list) => list,
+            _ => vec![node],
+        };
+        for map in maps {
+            let Value::Map(members) = map.value else { return Err(no_map()) };
+            for member in members {
+                if self.names.contains(&member.name) {
+                    let name = in_quotes(&member.name);
+                    let what = format!(
+                        "<< brings in {name}, which stands before it and for kube-apiserver would not \
+                                        count any more; put << first"
+                    );
+                    return Err(YamlError { line, what });
+                }
+                if !self.merged.iter().any(|merged| merged.name == member.name) {
+                    self.merged.push(member);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finished(self) -> Value {
+        let Self { mut members, names, merged, .. } = self;
+        members.extend(merged.into_iter().filter(|member| !names.contains(&member.name)));
+        Value::Map(members)
+    }
 }
 
 impl Builder {
@@ -118,28 +196,28 @@ impl Builder {
                 Err(YamlError { line, what: "a second document begins, one is expected".to_owned() })
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let is_text = style != ScalarStyle::Plain || is_tagged_text(tag.as_deref(), line)?;
-                let text = text.into_owned();
-                let value = if is_text { Value::Text(text) } else { plain(text) };
+                if let Some(Open { content: Unfinished::Map(map), .. }) = self.open.last_mut()
+                    && map.name.is_none()
+                    && is_merge_key(&text, style, tag.as_deref())
+                {
+                    return map.put_merge_key(line);
+                }
+                let value = scalar(text.into_owned(), style, tag.as_deref(), line)?;
                 self.put(Node { line, value }, anchor)
             }
-            Event::SequenceStart(anchor, tag) => {
-                let content = Unfinished::List(Vec::new());
-                self.begin(Open { line, anchor, content }, tag.as_deref())
+            // kube-apiserver does not look at the tags of lists and maps.
+            Event::SequenceStart(anchor, _) => self.begin(Open { line, anchor, content: Unfinished::List(Vec::new()) }),
+            Event::MappingStart(anchor, _) => {
+                self.begin(Open { line, anchor, content: Unfinished::Map(UnfinishedMap::default()) })
             }
-            Event::MappingStart(anchor, tag) => {
-                let content = Unfinished::Map { members: Vec::new(), names: HashSet::new(), name: None };
-                self.begin(Open { line, anchor, content }, tag.as_deref())
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(Open { line, anchor, content }) = self.open.pop() else { return Ok(()) };
+                let value = match content {
+                    Unfinished::List(list) => Value::List(list),
+                    Unfinished::Map(map) => map.finished(),
+                };
+                self.put(Node { line, value }, anchor)
             }
-            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open { line, anchor, content: Unfinished::List(list) }) => {
-                    self.put(Node { line, value: Value::List(list) }, anchor)
-                }
-                Some(Open { line, anchor, content: Unfinished::Map { members, .. } }) => {
-                    self.put(Node { line, value: Value::Map(members) }, anchor)
-                }
-                None => Ok(()),
-            },
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
                     return Err(YamlError { line, what: "an alias of what it stands in".to_owned() });
@@ -154,10 +232,7 @@ impl Builder {
         }
     }
 
-    fn begin(&mut self, open: Open, tag: Option<&Tag>) -> Result<(), YamlError> {
-        if let Some(tag) = tag {
-            return Err(unknown_tag(tag, open.line));
-        }
+    fn begin(&mut self, open: Open) -> Result<(), YamlError> {
         if self.open.len() == MAX_DEPTH {
             return Err(too_deep(open.line));
         }
@@ -175,17 +250,7 @@ impl Builder {
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.document = Some(node),
             Some(Unfinished::List(list)) => list.push(node),
-            Some(Unfinished::Map { members, names, name }) => match name.take() {
-                Some((name, line)) => members.push(Member { name, line, value: node }),
-                None => {
-                    let line = node.line;
-                    let text = node.into_name()?;
-                    if !names.insert(text.clone()) {
-                        return Err(YamlError { line, what: format!("{} stands there twice", in_quotes(&text)) });
-                    }
-                    *name = Some((text, line));
-                }
-            },
+            Some(Unfinished::Map(map)) => map.put(node)?,
         }
         Ok(())
     }
@@ -240,16 +305,35 @@ fn too_deep(line: usize) -> YamlError {
     YamlError { line, what: format!("nested deeper than {MAX_DEPTH}") }
 }
 
-fn unknown_tag(tag: &Tag, line: usize) -> YamlError {
-    YamlError { line, what: format!("the tag {} is not known here", in_quotes(&tag.to_string())) }
+fn twice(name: &str, line: usize) -> YamlError {
+    YamlError { line, what: format!("{} stands there twice", in_quotes(name)) }
 }
 
-/// Whether a tag says that a plain scalar is text.
-fn is_tagged_text(tag: Option<&Tag>, line: usize) -> Result<bool, YamlError> {
-    match tag {
-        None => Ok(false),
-        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
-        Some(tag) => Err(unknown_tag(tag, line)),
+/// In quotes, or with another tag than its own, `<<` is a name like others.
+fn is_merge_key(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> bool {
+    let tagged = tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "merge");
+    text == MERGE_KEY && (tagged || tag.is_none() && style == ScalarStyle::Plain)
+}
+
+/// What a scalar is. A tag counts before quotes do; with one that is not YAML's own a scalar is text.
+fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, YamlError> {
+    let Some(tag) = tag else {
+        return Ok(if style == ScalarStyle::Plain { plain(text) } else { Value::Text(text) });
+    };
+    let refused = |what: &str| {
+        let handle = if tag.is_yaml_core_schema() { "!!" } else { &tag.handle };
+        Err(YamlError { line, what: format!("{} {what}", in_quotes(&format!("{handle}{}", tag.suffix))) })
+    };
+    match (tag.is_yaml_core_schema(), tag.suffix.as_str()) {
+        (true, "bool" | "int" | "float" | "null") => match (plain(text), tag.suffix.as_str()) {
+            (value @ Value::Bool(_), "bool") | (value @ Value::Number(_), "int" | "float") => Ok(value),
+            (value @ Value::Null, "null") => Ok(value),
+            _ => refused("is the tag of something else"),
+        },
+        (true, "binary" | "timestamp") => refused("is a tag that no policy needs; write the text itself"),
+        // By YAML's rules it makes text of all that follows; for kube-apiserver it takes away the quotes.
+        (false, "!") if tag.handle.is_empty() => refused("is a tag that can be read in two ways; write !!str"),
+        _ => Ok(Value::Text(text)),
     }
 }
 
@@ -266,7 +350,7 @@ fn plain(text: String) -> Value {
 
 fn is_number(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let digits = unsigned.replace('_', "");
+    let digits = unsigned.replace('_', "").to_ascii_lowercase();
     for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
         if let Some(digits) = digits.strip_prefix(prefix) {
             return !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
@@ -290,11 +374,7 @@ fn is_decimal(text: &str) -> bool {
 /// The text in quotes, on one line and cut to a length fit for a message.
 pub(super) fn in_quotes(text: &str) -> String {
     const LONGEST: usize = 80;
-    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        short.push_str("...");
-    }
-    format!("\"{short}\"")
+    format!("\"{}\"", beginning(text.chars(), LONGEST))
 }
 
 #[cfg(test)]

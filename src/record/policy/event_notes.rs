@@ -108,7 +108,8 @@ impl EventNotes {
     /// were noted.
     ///
     /// The level is the lower of the policy's and the one at which the API server recorded it. An Event whose stage the
-    /// policy omits is at level None.
+    /// policy omits is at level None. One that says a level which no recorded Event has (None, or none at all) is at the
+    /// policy's: what a sender writes there cannot keep it out of the log.
     pub(crate) fn decide(&self, policy: &Policy, text: &[u8], offset: usize) -> EventDecision {
         let complete = EventDecision {
             decision: Decision::COMPLETE,
@@ -124,7 +125,7 @@ impl EventNotes {
         if stage.is_some_and(|stage| policy.omits(&decision, stage)) {
             decision.level = Level::None;
         }
-        let recorded = Level::from_name(&texts.at(&self.level));
+        let recorded = Level::from_name(&texts.at(&self.level)).filter(|level| *level != Level::None);
         let lowered = match recorded {
             Some(recorded) if decision.level < recorded => Lowered::Yes,
             Some(recorded) => {

@@ -1,6 +1,12 @@
 //! serde_json's opinion. A target takes it in with `mod oracle`.
 
+#[path = "../../common/replaced.rs"]
+#[allow(dead_code, reason = "reviews are never mended")]
+mod replaced;
+
 use kube_audit_rest::record::json::{Compactor, Error};
+#[allow(unused_imports, reason = "reviews are never mended")]
+pub use replaced::replaced;
 use serde::de::IgnoredAny;
 
 /// Whether the text is JSON. Without the first line serde_json would not look at the bytes of strings that it ignores.
@@ -34,24 +40,4 @@ pub fn are_lines(lines: &[u8]) -> bool {
     lines
         .split_inclusive(|byte| *byte == b'\n')
         .all(|line| line.strip_suffix(b"\n").is_some_and(takes))
-}
-
-/// The text with one U+FFFD in place of each run of bytes that belong to no character, found by trying.
-#[allow(dead_code, reason = "reviews are never mended")]
-pub fn replaced(text: &[u8]) -> Vec<u8> {
-    let mut replaced = Vec::new();
-    let (mut at, mut in_run) = (0, false);
-    while at < text.len() {
-        let character = (1..=4)
-            .filter_map(|length| text.get(at..at + length))
-            .find(|part| std::str::from_utf8(part).is_ok());
-        match character {
-            Some(character) => replaced.extend_from_slice(character),
-            None if !in_run => replaced.extend_from_slice("\u{fffd}".as_bytes()),
-            None => {}
-        }
-        in_run = character.is_none();
-        at += character.map_or(1, <[u8]>::len);
-    }
-    replaced
 }

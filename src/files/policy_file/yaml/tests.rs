@@ -47,7 +47,7 @@ fn plain_values_are_what_kubernetes_takes_them_for_and_quotes_make_text() {
     ] {
         assert_eq!(reads(text), wanted);
     }
-    let numbers = "1 -1 +1 1_000 0x1f 0o17 0b1 1.5 .5 1e3 -1.5e-3 .inf -.INF .nan 017";
+    let numbers = "1 -1 +1 1_000 0x1f 0X1F 0o17 0b1 1.5 .5 1e3 -1.5e-3 .inf -.INF .nan 017";
     for number in numbers.split(' ') {
         assert_eq!(plain(number.to_owned()), Value::Number(number.to_owned()));
     }
@@ -72,6 +72,61 @@ fn aliases_stand_for_what_was_anchored() {
     assert!(reads("a: *none\n").starts_with("line 1: not YAML: "));
 }
 
+/// Held to what sigs.k8s.io/yaml (goyaml.v2, `decode.go` and `resolve.go`) makes of the same text.
+#[test]
+fn tags_mean_what_they_mean_to_kube_apiserver() {
+    for (text, wanted) in [
+        ("[!!str 1, !!str true, !!str , !<tag:yaml.org,2002:str> ~]", r#"["1","true","","~"]"#),
+        ("[!!bool yes, !!bool 'true', !!int 1, !!int \"7\", !!float 1.5, !!null ~]", "[true,true,#1,#7,#1.5,null]"),
+        ("[!mine 1, !!set x, !e!x 'y']", r#"["1","x","y"]"#),
+        ("a: !!map {b: !!seq [c]}\nd: !mine {e: !mine [f]}\n", r#"{a:{b:["c"]},d:{e:["f"]}}"#),
+        ("!!str 1: x\n", r#"{1:"x"}"#),
+    ] {
+        assert_eq!(reads(&format!("%TAG !e! tag:example.com,2026:\n---\n{text}")), wanted, "{text}");
+    }
+}
+
+/// Held to the same; the vectors are those of YAML's own page on `<<` and of what goyaml.v2 does at its edges.
+#[test]
+fn merge_keys_mean_what_they_mean_to_kube_apiserver() {
+    let anchors = "- &centre {x: 1, z: 2}\n- &left {x: 0, z: 2}\n- &big {r: 10}\n- &small {r: 1}\n";
+    let known = "{x:#1,z:#2},{x:#0,z:#2},{r:#10},{r:#1}";
+    for (text, wanted) in [
+        ("{<<: *centre, r: 10}", "{r:#10,x:#1,z:#2}"),
+        ("{<<: [*centre, *big], l: z}", r#"{l:"z",x:#1,z:#2,r:#10}"#),
+        ("{<<: [*big, *left, *small], x: 1}", "{x:#1,r:#10,z:#2}"),
+        ("{<<: {a: b}, c: d}", r#"{c:"d",a:"b"}"#),
+        ("{<<: [], c: d}", r#"{c:"d"}"#),
+        ("{!!merge <<: *big, c: d}", r#"{c:"d",r:#10}"#),
+        // A member that the map has itself counts, wherever it stands behind the key.
+        ("{<<: *centre, x: ~}", "{x:null,z:#2}"),
+        // A map that was merged is merged with all that it has.
+        ("{<<: {<<: *centre, x: 9}}", "{x:#9,z:#2}"),
+        // No key, but text.
+        ("[<<, {'<<': *big}, {!!str <<: x}, {a: <<}]", r#"["<<",{<<:{r:#10}},{<<:"x"},{a:"<<"}]"#),
+    ] {
+        assert_eq!(reads(&format!("{anchors}- {text}\n")), format!("[{known},{wanted}]"), "{text}");
+    }
+    for (text, wanted) in [
+        ("{<<: x}", "line 5: << wants a map, or a list of maps"),
+        ("{<<: }", "line 5: << wants a map, or a list of maps"),
+        ("{<<: [*big, x]}", "line 5: << wants a map, or a list of maps"),
+        ("{<<: [[*big]]}", "line 5: << wants a map, or a list of maps"),
+        ("{<<: *big, <<: *centre}", "line 5: \"<<\" stands there twice"),
+        (
+            "{r: 3, <<: *big}",
+            "line 5: << brings in \"r\", which stands before it and for kube-apiserver would not count any more; put \
+             << first",
+        ),
+    ] {
+        assert_eq!(reads(&format!("{anchors}- {text}\n")), wanted, "{text}");
+    }
+    // What is brought in again and again is counted like what is written again and again.
+    let wide: String = (0..1000).map(|n| format!("a{n}: 1, ")).collect();
+    let bomb = format!("- &a {{{wide}}}\n{}", "- {<<: *a}\n".repeat(200));
+    assert!(reads(&bomb).ends_with("more than 100000 values, aliases replaced"));
+}
+
 #[test]
 fn what_is_no_such_document_is_said_with_its_line() {
     for (text, wanted) in [
@@ -81,8 +136,10 @@ fn what_is_no_such_document_is_said_with_its_line() {
         ("{\"a\":1,\n\"\\u0061\":2}", "line 2: \"a\" stands there twice"),
         ("a: 1\n---\nb: 2\n", "line 2: a second document begins, one is expected"),
         ("? [a]\n: b\n", "line 1: a list or map stands where a field's name is expected"),
-        ("a: !secret b\n", "line 1: the tag \"!secret\" is not known here"),
-        ("a: !!map {}\n", "line 1: the tag \"tag:yaml.org,2002:!map\" is not known here"),
+        ("a: ! b\n", "line 1: \"!\" is a tag that can be read in two ways; write !!str"),
+        ("a: !!int b\n", "line 1: \"!!int\" is the tag of something else"),
+        ("a: !!null b\n", "line 1: \"!!null\" is the tag of something else"),
+        ("a: !!binary YQ==\n", "line 1: \"!!binary\" is a tag that no policy needs; write the text itself"),
         ("a: &a [*a]\n", "line 1: an alias of what it stands in"),
     ] {
         assert_eq!(reads(text), wanted, "{text}");
