@@ -36,9 +36,9 @@ pub struct Compactor<'a> {
     run: usize,
     /// Where the compacted text ends; never greater than `run`.
     kept: usize,
-    /// How many arrays and objects are open now.
+    /// How many arrays and objects the caller is in.
     depth: usize,
-    /// Which of them are objects: one bit for each, the outermost lowest.
+    /// Which of those that [`Compactor::skip`] is in are objects: one bit for each, at its depth.
     objects: [u64; MAX_DEPTH / 64],
     /// Where the first bytes stand that are not UTF-8, since [`Compactor::check_utf8`] was called last.
     not_utf8: Option<usize>,
@@ -72,7 +72,7 @@ impl<'a> Compactor<'a> {
         mut member: impl FnMut(&mut Self, Option<&'static str>) -> Result<Fate, E>,
     ) -> Result<(), E> {
         self.expect(b'{', "an object was expected")?;
-        self.open(b'{')?;
+        self.enter();
         let start = self.position();
         let mut end = start;
         if self.token()? != b'}' {
@@ -93,14 +93,14 @@ impl<'a> Compactor<'a> {
                 }
             }
         }
-        self.close();
+        self.leave();
         Ok(())
     }
 
     /// Reads an array. `element` is called before each element and has to read it.
     pub fn elements<E: From<Error>>(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
         self.expect(b'[', "an array was expected")?;
-        self.open(b'[')?;
+        self.enter();
         if self.token()? != b']' {
             loop {
                 self.token()?;
@@ -112,7 +112,7 @@ impl<'a> Compactor<'a> {
                 }
             }
         }
-        self.close();
+        self.leave();
         Ok(())
     }
 
@@ -136,42 +136,47 @@ impl<'a> Compactor<'a> {
     /// Reads a value of any kind.
     pub fn skip(&mut self) -> Result<(), Error> {
         let outside = self.depth;
+        // Unlike fields these can stay in registers: where it reads, how many brackets are open, and what closes the
+        // innermost.
+        let (mut at, mut depth, mut closing) = (self.read, outside, 0);
         loop {
-            let first = self.token()?;
-            match first {
-                b'"' => self.read = scan::string(self.bytes, self.read, &mut self.not_utf8)?,
-                b'{' | b'[' => {
-                    self.open(first)?;
-                    match (first, self.token()?) {
-                        (b'{', b'}') | (b'[', b']') => self.close(),
-                        (b'{', _) => {
-                            self.skip_name()?;
-                            continue;
+            match self.token_at(&mut at)? {
+                b'"' => at = scan::string(self.bytes, at, &mut self.not_utf8)?,
+                bracket @ (b'{' | b'[') => {
+                    closing = self.open(bracket, depth, at)?;
+                    depth += 1;
+                    at += 1;
+                    if self.token_at(&mut at)? != closing {
+                        if closing == b'}' {
+                            self.name_at(&mut at)?;
                         }
-                        _ => continue,
+                        continue;
                     }
                 }
-                _ => self.read = scan::scalar(self.bytes, self.read)?,
+                _ => at = scan::scalar(self.bytes, at)?,
             }
-            // A value has been read: close what ends behind it, up to the next value or the end.
+            // A value has been read, or an empty one begun: close what ends here, up to the next value or the end.
             loop {
-                if self.depth == outside {
+                if depth == outside {
+                    self.read = at;
                     return Ok(());
                 }
-                let object = self.in_object();
-                match self.token()? {
-                    b',' => {
-                        self.read += 1;
-                        if object {
-                            self.skip_name()?;
-                        }
-                        break;
+                let next = self.token_at(&mut at)?;
+                if next == b',' {
+                    at += 1;
+                    if closing == b'}' {
+                        self.name_at(&mut at)?;
                     }
-                    b'}' if object => self.close(),
-                    b']' if !object => self.close(),
-                    _ if object => return Err(self.error("a comma or } was expected")),
-                    _ => return Err(self.error("a comma or ] was expected")),
+                    break;
                 }
+                if next != closing {
+                    let object = closing == b'}';
+                    let what = if object { "a comma or } was expected" } else { "a comma or ] was expected" };
+                    return Err(Error { what, at });
+                }
+                at += 1;
+                depth -= 1;
+                closing = self.closing(depth);
             }
         }
     }
@@ -212,6 +217,15 @@ impl<'a> Compactor<'a> {
             Some(&byte) if byte > b' ' => Ok(byte),
             _ => self.token_after_white_space(),
         }
+    }
+
+    /// The same at `at`, which moves over the white space.
+    #[inline(always)]
+    fn token_at(&mut self, at: &mut usize) -> Result<u8, Error> {
+        self.read = *at;
+        let token = self.token()?;
+        *at = self.read;
+        Ok(token)
     }
 
     /// An error unless the next byte that is no white space is this one; it is not read yet.
@@ -257,42 +271,46 @@ impl<'a> Compactor<'a> {
         self.kept = position;
     }
 
-    /// Reads `bracket`, the `{` or `[` that begins an object or array.
-    #[inline(always)]
-    fn open(&mut self, bracket: u8) -> Result<(), Error> {
-        if self.depth == MAX_DEPTH {
-            return Err(self.error("nested deeper than 10,240"));
-        }
-        let bit = 1 << (self.depth % 64);
-        if let Some(word) = self.objects.get_mut(self.depth / 64) {
-            *word = if bracket == b'{' { *word | bit } else { *word & !bit };
-        }
-        self.depth += 1;
+    /// Reads the bracket that begins an object or array which the caller walks through.
+    fn enter(&mut self) {
         self.read += 1;
-        Ok(())
+        self.depth += 1;
     }
 
-    /// Reads the bracket that ends the innermost array or object.
-    #[inline(always)]
-    fn close(&mut self) {
+    /// Reads the bracket that ends it.
+    fn leave(&mut self) {
         self.read += 1;
         self.depth -= 1;
     }
 
-    /// Whether the innermost open bracket is an object's.
+    /// Notes that `bracket`, at `at`, is opened inside of `depth` others. Returns the one that closes it.
     #[inline(always)]
-    fn in_object(&self) -> bool {
-        let level = self.depth.wrapping_sub(1);
-        let word = self.objects.get(level / 64).copied().unwrap_or_default();
-        word & (1 << (level % 64)) != 0
+    fn open(&mut self, bracket: u8, depth: usize, at: usize) -> Result<u8, Error> {
+        let Some(word) = self.objects.get_mut(depth / 64) else {
+            return Err(Error { what: "nested deeper than 10,240", at });
+        };
+        let bit = 1 << (depth % 64);
+        *word = if bracket == b'{' { *word | bit } else { *word & !bit };
+        Ok(if bracket == b'{' { b'}' } else { b']' })
     }
 
-    /// Reads a member's name and the colon behind it.
+    /// What closes the innermost of `depth` open brackets.
     #[inline(always)]
-    fn skip_name(&mut self) -> Result<(), Error> {
+    fn closing(&self, depth: usize) -> u8 {
+        let level = depth.wrapping_sub(1);
+        let word = self.objects.get(level / 64).copied().unwrap_or_default();
+        if word & (1 << (level % 64)) != 0 { b'}' } else { b']' }
+    }
+
+    /// Reads the member's name at `at` and the colon behind it.
+    #[inline(always)]
+    fn name_at(&mut self, at: &mut usize) -> Result<(), Error> {
+        self.read = *at;
         self.expect(b'"', "a member's name was expected")?;
         self.read = scan::string(self.bytes, self.read, &mut self.not_utf8)?;
-        self.colon()
+        self.colon()?;
+        *at = self.read;
+        Ok(())
     }
 
     #[inline(always)]

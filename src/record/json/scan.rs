@@ -1,6 +1,6 @@
 //! Finds where a string, a number or a word ends.
 //!
-//! Nearly all of the time that a body costs is spent here, and most of that in [`end_of_plain`].
+//! Nearly all of the time that a body costs is spent here, and most of that in [`special`].
 
 use super::Error;
 
@@ -9,55 +9,76 @@ use super::Error;
 #[inline(always)]
 pub(super) fn string(bytes: &[u8], at: usize, not_utf8: &mut Option<usize>) -> Result<usize, Error> {
     let mut at = at + 1;
+    while let Some(eight) = bytes.get(at..at + 8).and_then(<[u8]>::first_chunk) {
+        let mut special = special(*eight);
+        let mut next = at + 8;
+        while special != 0 {
+            let hit = at + (special.trailing_zeros() / 8) as usize;
+            match bytes.get(hit) {
+                Some(b'"') => return Ok(hit + 1),
+                Some(b'\\') => {
+                    let mut behind = escape(bytes, hit)?;
+                    if behind >= next {
+                        // Go escapes `<`, `>` and `&`, so in manifests embedded in strings escape often follows escape.
+                        while bytes.get(behind) == Some(&b'\\') {
+                            behind = escape(bytes, behind)?;
+                        }
+                        next = behind;
+                        break;
+                    }
+                    special &= u64::MAX << (8 * (behind - at));
+                }
+                Some(0x80..) => {
+                    next = not_ascii(bytes, hit, not_utf8);
+                    break;
+                }
+                Some(0x20..) => special &= special - 1,
+                _ => return error("a control character stands in a string", hit),
+            }
+        }
+        at = next;
+    }
+    string_end(bytes, at, not_utf8)
+}
+
+/// [`string`] where less than eight bytes are left behind `at`.
+#[inline(never)]
+fn string_end(bytes: &[u8], mut at: usize, not_utf8: &mut Option<usize>) -> Result<usize, Error> {
     loop {
-        at = end_of_plain(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
-            // Go escapes `<`, `>` and `&`, so in manifests embedded in strings escape often follows escape.
-            Some(b'\\') => {
-                while bytes.get(at) == Some(&b'\\') {
-                    at = escape(bytes, at)?;
-                }
-            }
+            Some(b'\\') => at = escape(bytes, at)?,
             Some(0x80..) => at = not_ascii(bytes, at, not_utf8),
+            Some(0x20..) => at += 1,
             Some(_) => return error("a control character stands in a string", at),
             None => return error(Error::END, at),
         }
     }
 }
 
-/// The index of the first byte from `at` on that ends plain text: a quote, a backslash, a control character or a byte
-/// that is not ASCII; or the length of the bytes if there is none.
+/// Which of eight bytes are no plain text: the highest bit of each byte that is a quote, a backslash, a control
+/// character or not ASCII. Behind such a byte others may be marked that are plain.
 ///
-/// Eight bytes are looked at together, as the eight digits of one number. Each of the three terms has the highest bit of
-/// a byte set if that byte ends plain text: `byte ^ 2` is below 0x21 for a quote (0x22) and for every control character
-/// (below 0x20), `byte ^ 0x5c` is below 1 for a backslash, and a byte that is not ASCII has its highest bit set anyway.
-/// Subtracting may borrow from the byte behind one that ends plain text, and so spoil the bytes behind the first hit;
-/// only the first hit is used.
+/// The bytes are looked at together, as the eight digits of one number. Each of the three terms has the highest bit of a
+/// byte set for some of them: `byte ^ 2` is below 0x21 for a quote (0x22) and for every control character (below 0x20),
+/// `byte ^ 0x5c` is below 1 for a backslash, and a byte that is not ASCII has its highest bit set anyway. Subtracting
+/// borrows from the byte behind one that is marked, and so may mark that byte too.
 #[inline(always)]
-fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
+fn special(eight: [u8; 8]) -> u64 {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let eight = u64::from_le_bytes(*eight);
-        let quote_or_control = (eight ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
-        let backslash = (eight ^ (EACH * 0x5c)).wrapping_sub(EACH);
-        let ends = (quote_or_control | backslash | eight) & (EACH * 0x80);
-        if ends != 0 {
-            return at + (ends.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    let ends = |byte: &u8| matches!(byte, ..0x20 | b'"' | b'\\' | 0x80..);
-    at + rest.iter().position(ends).unwrap_or(rest.len())
+    let eight = u64::from_le_bytes(eight);
+    let quote_or_control = (eight ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
+    let backslash = (eight ^ (EACH * 0x5c)).wrapping_sub(EACH);
+    (quote_or_control | backslash | eight) & (EACH * 0x80)
 }
 
 /// The index behind the escape whose backslash stands at `at`.
 #[inline(always)]
 fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let is_hex = u8::is_ascii_hexdigit;
     match bytes.get(at..).unwrap_or_default() {
-        [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Ok(at + 2),
-        [_, b'u', a, b, c, d, ..] if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) => Ok(at + 6),
+        [_, b'u', a, b, c, d, ..] if is_hex(a) & is_hex(b) & is_hex(c) & is_hex(d) => Ok(at + 6),
+        [_, letter, ..] if b"\"\\/bfnrt".contains(letter) => Ok(at + 2),
         _ => error("a broken escape", at),
     }
 }
@@ -68,10 +89,10 @@ fn escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
 fn not_ascii(bytes: &[u8], mut at: usize, not_utf8: &mut Option<usize>) -> usize {
     loop {
         at += match bytes.get(at..).unwrap_or_default() {
-            [0xc2..=0xdf, 0x80..=0xbf, ..] => 2,
             [0xe1..=0xec | 0xee..=0xef, 0x80..=0xbf, 0x80..=0xbf, ..]
             | [0xe0, 0xa0..=0xbf, 0x80..=0xbf, ..]
             | [0xed, 0x80..=0x9f, 0x80..=0xbf, ..] => 3,
+            [0xc2..=0xdf, 0x80..=0xbf, ..] => 2,
             [0xf1..=0xf3, 0x80..=0xbf, 0x80..=0xbf, 0x80..=0xbf, ..]
             | [0xf0, 0x90..=0xbf, 0x80..=0xbf, 0x80..=0xbf, ..]
             | [0xf4, 0x80..=0x8f, 0x80..=0xbf, 0x80..=0xbf, ..] => 4,
