@@ -89,6 +89,10 @@ pub struct Event<'a> {
     pub name: Option<JsonStr<'a>>,
     /// `objectRef.namespace`; absent for what is cluster-scoped.
     pub namespace: Option<JsonStr<'a>>,
+    /// `RequestReceived`, `ResponseStarted`, `ResponseComplete` or `Panic`.
+    pub stage: Option<JsonStr<'a>>,
+    /// `responseStatus.code`, an HTTP status; absent at the stage RequestReceived.
+    pub code: Option<u16>,
     /// The name of the source that sent it; absent without a sources file.
     pub source: Option<JsonStr<'a>>,
     /// `requestReceivedTimestamp`, else `stageTimestamp`: RFC 3339.
@@ -140,10 +144,18 @@ pub fn read(line: &[u8]) -> Result<Entry<'_>, NoEntry> {
             b"source" => source = json.text_if_string()?,
             b"requestReceivedTimestamp" => received = json.text_if_string()?,
             b"stageTimestamp" => staged = json.text_if_string()?,
+            b"stage" => event.stage = json.text_if_string()?,
             b"verb" => event.verb = json.text_if_string()?,
             b"requestURI" => event.uri = json.text_if_string()?,
             b"user" => event.username = username(json)?,
             b"impersonatedUser" => event.impersonated = username(json)?,
+            b"responseStatus" => json.members_if_object(|json, name| {
+                let value = json.value()?;
+                if name == b"code" {
+                    event.code = str::from_utf8(value).ok().and_then(|code| code.parse().ok());
+                }
+                Ok(())
+            })?,
             b"objectRef" => json.members_if_object(|json, name| {
                 match name {
                     b"resource" => event.resource = some(json)?,

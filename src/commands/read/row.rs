@@ -20,6 +20,10 @@ pub(super) struct Row<'a> {
     /// The path and query of an Event that is not about a resource.
     pub(super) uri: Option<JsonStr<'a>>,
     pub(super) run: Run,
+    /// An Event's stage, unless the request was complete. A review has none.
+    pub(super) unfinished: Option<JsonStr<'a>>,
+    /// The HTTP status with which an Event's request was refused or failed. A review does not know it.
+    pub(super) failed: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,8 @@ impl<'a> Row<'a> {
             name: review.name.or(review.object_name),
             uri: None,
             run: review.run,
+            unfinished: None,
+            failed: None,
         }
     }
 
@@ -85,6 +91,8 @@ impl<'a> Row<'a> {
             name: event.name,
             uri: event.uri.filter(|_| event.resource.is_none()),
             run: if dry { Run::Dry } else { Run::Real },
+            unfinished: event.stage.filter(|stage| !stage.is("ResponseComplete")),
+            failed: event.code.filter(|code| *code >= 400),
         }
     }
 }

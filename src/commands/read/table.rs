@@ -95,6 +95,12 @@ impl Table {
         if row.run == Run::Dry {
             object.push_str(" (dry run)");
         }
+        if let Some(stage) = row.unfinished {
+            object.push_str(&format!(" ({})", cell(Some(stage))));
+        }
+        if let Some(code) = row.failed {
+            object.push_str(&format!(" ({code})"));
+        }
         let colour = match row.verb {
             Verb::Known("create") => "32",
             Verb::Known("update") => "33",

@@ -65,3 +65,23 @@ fn an_event_shows_both_users_and_where_no_resource_is_its_path() {
     let cells: Vec<&str> = rows[1].split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
     assert_eq!(cells, ["2026-11-20T21:34:38Z", "root (as bob)", "get", "-", "/metrics?x=1"]);
 }
+
+#[test]
+fn an_event_that_was_refused_or_is_not_complete_says_so() {
+    let line = |rest: &str| {
+        format!(
+            r#"{{"kind":"Event","verb":"delete","user":{{"username":"eve"}},"objectRef":{{"resource":"secrets","namespace":"shop","name":"db"}},{rest}}}"#
+        )
+    };
+    let lines = [
+        line(r#""stage":"RequestReceived""#),
+        line(r#""stage":"ResponseComplete","responseStatus":{"metadata":{},"code":200}"#),
+        line(r#""stage":"ResponseComplete","responseStatus":{"metadata":{},"status":"Failure","reason":"Forbidden","code":403}"#),
+        line(r#""stage":"Panic","responseStatus":{"code":500}"#),
+    ];
+    let rows = rows(&mut Table::new(Width::Any, Colour::Off), &lines);
+    let ends = ["shop/db (RequestReceived)", "shop/db", "shop/db (403)", "shop/db (Panic) (500)"];
+    for (row, end) in rows[1..].iter().zip(ends) {
+        assert!(row.ends_with(&format!("  {end}")), "{row}");
+    }
+}
