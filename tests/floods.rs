@@ -246,7 +246,8 @@ fn whoever_reads_no_replies_is_cut_after_ten_seconds() {
                 }
                 let stalled = progress.elapsed().as_secs_f64();
                 println!("cut {stalled:.1} s after {sent} requests were sent");
-                assert!((8.0..14.0).contains(&stalled), "cut after {stalled} s");
+                // A reply that a buffer on the way still takes in begins ten seconds of its own.
+                assert!((8.0..30.0).contains(&stalled), "cut after {stalled} s");
             });
         }
     });
