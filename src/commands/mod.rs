@@ -6,6 +6,7 @@ pub mod read;
 mod reloader;
 pub mod serve;
 pub mod server;
+mod settings;
 pub mod signals;
 pub mod start_error;
 pub mod verify;

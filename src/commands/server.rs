@@ -1,22 +1,25 @@
 //! A server: opened, running, drained.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::VERSION;
-use crate::audit_log::{self, AuditLog, ChainSetting, Target};
+use crate::audit_log::AuditLog;
 use crate::cli::Config;
 use crate::commands::reloader::Reloader;
+use crate::commands::settings;
 use crate::commands::signals::Signal;
 use crate::commands::start_error::StartError;
 use crate::files::chain_key::ChainKeyFile;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
+use crate::files::watched;
 use crate::net::accept::{self, Listener, Orders, Serving};
-use crate::net::roster::{LINGER, Roster};
+use crate::net::connection::LINGER;
+use crate::net::roster::Roster;
 use crate::net::transport::Windows;
 use crate::observe::diagnostics::{Diagnostics, RateLimit, Value};
 use crate::observe::instruments::Counter;
@@ -26,7 +29,7 @@ use crate::serve::connection;
 use crate::serve::memory::Memory;
 use crate::serve::routes::Port;
 use crate::serve::service::Service;
-use crate::tls::{self, Tls};
+use crate::tls::Tls;
 
 /// After the ports are closed, what is in flight has so long to end. Kubernetes kills 30 s after SIGTERM by default.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -82,28 +85,14 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn start(config: &Config, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
-        say_settings(config, &diagnostics);
-        let shared = || (Arc::clone(&metrics), Arc::clone(&diagnostics));
-        let (to_metrics, to_diagnostics) = shared();
-        let tls = Tls::load(tls_settings(config), to_metrics, to_diagnostics).map_err(StartError::Tls)?;
-        let sources = config.sources_filename.as_ref().map(|path| {
-            let (to_metrics, to_diagnostics) = shared();
-            SourcesFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
-        });
-        let sources = sources.transpose().map_err(StartError::Sources)?;
-        let policy = config.policy_filename.as_ref().map(|path| {
-            let (to_metrics, to_diagnostics) = shared();
-            PolicyFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
-        });
-        let policy = policy.transpose().map_err(StartError::Policy)?;
-        let chain_key = config.chain_key_filename.as_ref().filter(|_| config.chain).map(|path| {
-            let (to_metrics, to_diagnostics) = shared();
-            ChainKeyFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
-        });
-        let chain_key = chain_key.transpose().map_err(StartError::ChainKey)?;
-        let (to_metrics, to_diagnostics) = shared();
-        let log = AuditLog::open(log_settings(config, chain_key.clone()), to_metrics, to_diagnostics)
-            .map_err(StartError::Log)?;
+        settings::say(config, &diagnostics);
+        let tls = Tls::load(settings::tls(config), Arc::clone(&metrics), Arc::clone(&diagnostics))?;
+        let sources = load(config.sources_filename.as_ref(), &metrics, &diagnostics, SourcesFile::load)?;
+        let policy = load(config.policy_filename.as_ref(), &metrics, &diagnostics, PolicyFile::load)?;
+        let chain_key = config.chain_key_filename.as_ref().filter(|_| config.chain);
+        let chain_key = load(chain_key, &metrics, &diagnostics, ChainKeyFile::load)?;
+        let log = settings::log(config, chain_key.clone());
+        let log = AuditLog::open(log, Arc::clone(&metrics), Arc::clone(&diagnostics)).map_err(StartError::Log)?;
         let listeners = Listeners::bind(config)?;
 
         let service = Arc::new(Service {
@@ -123,13 +112,10 @@ impl Server {
             refused_messages: RateLimit::new(),
             mended_messages: RateLimit::new(),
         });
-        let roster = |cap, round| {
-            let (to_metrics, to_diagnostics) = shared();
-            Arc::new(Roster::new(cap, round, to_metrics, to_diagnostics))
-        };
+        let roster = |cap, round| Arc::new(Roster::new(cap, round, Arc::clone(&metrics), Arc::clone(&diagnostics)));
         let audit_roster = roster(config.max_connections, ROUND);
         let metrics_roster = roster(METRICS_CONNECTIONS, METRICS_ROUND);
-        let needed = audit_roster.most_sockets() + metrics_roster.most_sockets() + OTHER_DESCRIPTORS;
+        let needed = audit_roster.most() + metrics_roster.most() + OTHER_DESCRIPTORS;
         warn_of_few_descriptors(needed, &diagnostics);
         let metrics_ports = Ports::serve(listeners.metrics, &service, metrics_roster)?;
         let audit = Ports::serve(listeners.audit, &service, audit_roster)?;
@@ -213,6 +199,17 @@ impl Server {
     }
 }
 
+/// Opens a file that is read again while the program runs, if there is to be one.
+fn load<T>(
+    path: Option<&PathBuf>,
+    metrics: &Arc<Metrics>,
+    diagnostics: &Arc<Diagnostics>,
+    load: impl Fn(PathBuf, Arc<Metrics>, Arc<Diagnostics>) -> Result<T, watched::Error>,
+) -> Result<Option<Arc<T>>, StartError> {
+    let loaded = path.map(|path| load(path.clone(), Arc::clone(metrics), Arc::clone(diagnostics)));
+    Ok(loaded.transpose()?.map(Arc::new))
+}
+
 /// Whether the shutdown takes the time that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
@@ -250,7 +247,7 @@ impl Listeners {
                 address: address.map(|address| (address_flag, address)),
                 error,
             })?;
-            Ok(listeners.into_iter().map(move |listener| (port, listener)))
+            Ok::<_, StartError>(listeners.into_iter().map(move |listener| (port, listener)))
         };
         let address = ("--server-address", config.server_address);
         let mut audit: Vec<_> = bind(Port::Https, "--server-port", config.server_port, address)?.collect();
@@ -308,44 +305,5 @@ fn warn_of_few_descriptors(needed: usize, diagnostics: &Diagnostics) {
     {
         let msg = "the limit on open files is too low for --max-connections: connections will be closed early";
         diagnostics.warn(msg, &[("limit", limit.into()), ("needed", needed.into())]);
-    }
-}
-
-fn say_settings(config: &Config, diagnostics: &Diagnostics) {
-    let settings = config.settings();
-    let mut fields: Vec<(&str, Value<'_>)> = vec![("version", VERSION.into())];
-    fields.extend(settings.iter().map(|(name, value)| (*name, Value::from(value))));
-    diagnostics.info("starting", &fields);
-    for warning in config.warnings() {
-        diagnostics.warn(warning, &[]);
-    }
-    for warning in config.unexpanded() {
-        diagnostics.warn(&warning, &[]);
-    }
-}
-
-fn tls_settings(config: &Config) -> tls::Settings {
-    tls::Settings {
-        certificate: config.cert_filename.clone(),
-        key: config.cert_key_filename.clone(),
-        client_ca: config.client_ca_filename.clone(),
-    }
-}
-
-fn log_settings(config: &Config, chain_key: Option<Arc<ChainKeyFile>>) -> audit_log::Settings {
-    let target = if config.audit_to_std_log { Target::Stdout } else { Target::File(config.logger_filename.clone()) };
-    audit_log::Settings {
-        target,
-        max_size: config.logger_max_size,
-        max_backups: usize::try_from(config.logger_max_backups).unwrap_or(0),
-        max_age: config.logger_max_age,
-        max_total_size: config.logger_max_total_size,
-        sync: config.logger_sync,
-        file_mode: config.logger_file_mode,
-        chain: match chain_key {
-            _ if !config.chain => ChainSetting::Off,
-            None => ChainSetting::Unsigned,
-            Some(key) => ChainSetting::Signed(key),
-        },
     }
 }
