@@ -6,6 +6,7 @@ mod common;
 use std::fs::File;
 use std::io::Read as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -140,6 +141,42 @@ fn newcomers_are_let_in_at_the_cost_of_idle_connections_and_none_of_them_is_cut(
 }
 
 #[test]
+fn ten_newcomers_are_served_among_five_hundred_clients_that_hold_idle_connections_and_dial_again() {
+    const CAP: usize = 256;
+    attack::raise_descriptor_limit();
+    let server = with_cap(CAP);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..500 {
+            let (server, ended) = (&server, &ended);
+            let hold = move || {
+                while !ended.load(Ordering::Relaxed) {
+                    let client = Client::try_tls(server.https(), &server.endpoint().config);
+                    while !ended.load(Ordering::Relaxed) && client.as_ref().is_ok_and(Client::is_quiet) {
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                    drop(client);
+                    thread::sleep(Duration::from_millis(5));
+                }
+            };
+            thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, hold).unwrap();
+        }
+        let newcomers = scope.spawn(|| {
+            common::eventually("all places to be fought for", || (evicted(&server) > CAP as f64).then_some(()));
+            for number in 1..=10 {
+                let started = Instant::now();
+                use_it(&mut server.connect());
+                println!("newcomer {number}: {:.0?}", started.elapsed());
+            }
+        });
+        let newcomers = newcomers.join();
+        ended.store(true, Ordering::Relaxed);
+        newcomers.expect("ten newcomers that were served");
+    });
+    println!("evicted: {:?}", server.counts("connections_evicted_total"));
+}
+
+#[test]
 fn a_connection_whose_handshake_hangs_makes_room_before_one_in_use_and_is_counted_as_evicted() {
     let server = with_cap(2);
     let mut in_use = proven(&server);
@@ -199,6 +236,44 @@ fn the_body_of_a_refused_request_keeps_nobody_out() {
     assert_eq!(response.status, 200);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     drop(attackers);
+}
+
+#[test]
+fn nor_do_such_bodies_when_many_are_sent_and_renewed() {
+    const ATTACKERS: usize = 160;
+    let server = with_cap(64);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..ATTACKERS {
+            let (server, ended) = (&server, &ended);
+            let attack = move || {
+                while !ended.load(Ordering::Relaxed) {
+                    let client = Client::try_tls(server.https(), &server.endpoint().config).and_then(|mut client| {
+                        let headers = [("Host", "localhost"), ("Content-Length", "1000")];
+                        client.try_send(&request("POST", "/nothing", &headers, b"x")).map(|()| client)
+                    });
+                    while !ended.load(Ordering::Relaxed) && client.as_ref().is_ok_and(Client::is_quiet) {
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                    drop(client);
+                    thread::sleep(Duration::from_millis(50));
+                }
+            };
+            thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, attack).unwrap();
+        }
+        let honest = scope.spawn(|| {
+            common::eventually("all places to be fought for", || (evicted(&server) > 64.0).then_some(()));
+            for number in 1..=8 {
+                let started = Instant::now();
+                use_it(&mut server.connect());
+                println!("{number}: {:.0?}", started.elapsed());
+                assert!(started.elapsed() < Duration::from_secs(10), "an API server would have given up");
+            }
+        });
+        let honest = honest.join();
+        ended.store(true, Ordering::Relaxed);
+        honest.expect("honest clients that were served");
+    });
 }
 
 /// The log is a pipe that nobody reads, so requests that are complete stay in progress.

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::attack::{self, kilobytes};
-use common::{Client, Server, corpus, get, post, request};
+use common::{Client, Server, Setup, corpus, get, post, request};
 
 /// How long an API server waits for a webhook by default.
 const API_SERVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,11 +33,12 @@ const TOKENLESS: &str = "/nothing";
 /// What one attacker does on one connection, until it is cut or the attack ends.
 type Attack = fn(&Server, &AtomicBool) -> std::io::Result<()>;
 
-const ATTACKS: [(&str, Attack); 8] = [
+const ATTACKS: [(&str, Attack); 9] = [
     ("idle connections that come back", idle),
     ("silent TCP connections", silent),
     ("a byte of 32 MB", announced),
     ("a large chunk that stands still", chunked),
+    ("32 MB at a pace that is not slow", paced),
     ("bodies that trickle to a path that is not there", refused),
     ("heads that trickle", heads),
     ("a probe that announces a body", probes),
@@ -48,7 +49,7 @@ const ATTACKS: [(&str, Attack); 8] = [
 fn no_attack_costs_a_client_in_good_order_a_request_or_a_probe_an_answer() {
     attack::raise_descriptor_limit();
     let seconds = std::env::var("KUBE_AUDIT_REST_ATTACK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let server = attack::start_measured(attack::setup());
+    let server = attack::start_measured(Setup::new());
     let ended = AtomicBool::new(false);
     let dialled: Vec<AtomicUsize> = ATTACKS.iter().map(|_| AtomicUsize::new(0)).collect();
     let (mut took, mut probes) = (Vec::new(), Vec::new());
@@ -193,6 +194,12 @@ fn chunked(server: &Server, ended: &AtomicBool) -> std::io::Result<()> {
     client.try_send(&[b' '; 200_000])?;
     wait_for_the_end(&client, ended);
     Ok(())
+}
+
+fn paced(server: &Server, ended: &AtomicBool) -> std::io::Result<()> {
+    let mut client = connect(server)?;
+    client.try_send(&request("POST", "/log-request", &[HOST, JSON, ("Content-Length", "33554432")], b""))?;
+    trickle(&mut client, &[b' '; 4_500], ended)
 }
 
 fn refused(server: &Server, ended: &AtomicBool) -> std::io::Result<()> {

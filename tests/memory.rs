@@ -14,7 +14,7 @@ const MIB: usize = 1024 * 1024;
 /// Large and whole bodies into a log that is rotated early, so that no test fills a disk.
 fn setup() -> Setup {
     attack::raise_descriptor_limit();
-    attack::setup().flag("logger-max-size", "64")
+    Setup::new().flag("logger-max-size", "64")
 }
 
 /// An EventList of about so many bytes in events of a kilobyte each.
@@ -151,7 +151,7 @@ fn an_idle_connection_costs_no_more_than_a_few_pages_of_stack_and_its_buffers() 
     let each = (Holdings::of(&server).resident - before) as f64 / CONNECTIONS as f64;
     println!("an idle connection: {each:.1} KiB");
     // The image's static build is held to 36; glibc and the stack frames of a test build take some more.
-    let most = match std::env::var_os(attack::PROGRAM) {
+    let most = match std::env::var_os(common::server::PROGRAM) {
         Some(_) => 36.0,
         None => 46.0,
     };

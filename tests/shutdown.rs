@@ -356,6 +356,61 @@ fn a_handshake_under_way_when_the_order_comes_is_completed_and_its_first_request
     assert_eq!(times_recorded(&server, "late"), 1);
 }
 
+/// An API server's handshake takes milliseconds; nobody else holds up the end for the ten seconds that a handshake has.
+#[test]
+fn handshakes_that_carry_no_request_do_not_hold_up_the_end() {
+    let mut server = start("0");
+    let hello = server.client_hello();
+    let mut held: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(server.https()).unwrap()).collect();
+    // Some say nothing, some half of a hello.
+    for tcp in held.iter_mut().step_by(2) {
+        tcp.write_all(&hello[..hello.len() / 2]).unwrap();
+    }
+    server.wait_for_metric(r#"connections{listener="https"}"#, 60.0);
+    order(&server, Signal::TERM);
+    let end = assert_ended(&mut server);
+    assert_eq!(end["unfinished_requests"], 0, "{end}");
+    assert!(end["milliseconds"].as_u64().unwrap() < 6_000, "{end}");
+    drop(held);
+}
+
+/// New keys that a client asked for are announced with whatever is sent next: a reply by the thread that serves the
+/// connection, or close_notify by the one that ends the program. Records on the wire in another order than they were
+/// encrypted in would not decrypt.
+#[test]
+fn the_answer_to_a_key_update_and_the_end_of_its_connection_do_not_change_places() {
+    let (count, ends) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    for _ in 0..4 {
+        let mut server = start("0");
+        let before = count.load(Ordering::Relaxed);
+        thread::scope(|scope| {
+            for number in 0..48 {
+                let (server, count, ends) = (&server, &count, &ends);
+                scope.spawn(move || {
+                    let mut client = server.connect();
+                    let request = review_request(&format!("keys-{number}"));
+                    let ended = loop {
+                        let response = client.try_send(&request).and_then(|()| client.try_response());
+                        match response.and_then(|_| client.try_new_keys()) {
+                            Ok(()) => count.fetch_add(1, Ordering::Relaxed),
+                            Err(error) => break error,
+                        };
+                        if number % 2 == 0 {
+                            thread::sleep(Duration::from_millis(number));
+                        }
+                    };
+                    assert_ne!(ended.kind(), ErrorKind::InvalidData, "{ended}");
+                    ends.fetch_add(usize::from(ended.kind() == ErrorKind::UnexpectedEof), Ordering::Relaxed);
+                });
+            }
+            eventually("some new keys", || (count.load(Ordering::Relaxed) > before + 500).then_some(()));
+            server.signal(Signal::TERM);
+        });
+        assert_ended(&mut server);
+    }
+    println!("{count:?} times new keys, {ends:?} ends in order");
+}
+
 #[test]
 fn sigint_skips_the_delay() {
     let mut server = start("30");

@@ -404,3 +404,39 @@ fn sighup_is_no_reason_to_die() {
     server.wait_for_message("the reload", |message| message["msg"] == "reloading");
     assert_eq!(server.connect_metrics().exchange(&get("/healthz")).status, 200);
 }
+
+/// With that setting an IPv6 socket takes no IPv4 connections (ip(7)). It belongs to a network namespace.
+#[test]
+#[ignore = "needs root, for a network namespace of its own; .ci/run runs it"]
+fn where_the_system_keeps_ipv6_sockets_from_ipv4_both_are_served_all_the_same() {
+    let setup = Setup::new().without("server-address").without("metrics-address");
+    let inner = setup.command();
+    let mut command = Command::new("unshare");
+    let script = r#"ip link set lo up && echo 1 >/proc/sys/net/ipv6/bindv6only && exec "$0" "$@""#;
+    command.args(["--net", "sh", "-c", script]).arg(inner.get_program()).args(inner.get_args());
+    let server = setup.start_as(command);
+    server.wait_until_said(r#""msg":"listening""#, 4);
+    let namespace = format!("--net=/proc/{}/ns/net", server.process_id());
+    for host in ["127.0.0.1", "[::1]"] {
+        for (scheme, port, path) in
+            [("https", server.https().port(), "log-request"), ("http", server.metrics_address().port(), "healthz")]
+        {
+            let url = format!("{scheme}://{host}:{port}/{path}");
+            let mut curl = Command::new("nsenter");
+            curl.args([
+                &namespace,
+                "curl",
+                "--silent",
+                "--insecure",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+            ]);
+            let output = curl.arg(&url).output().unwrap();
+            // A GET of what takes POST only.
+            let expected = if scheme == "https" { "405" } else { "200" };
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{url}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! A server: opened, running, drained.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,8 +16,10 @@ use crate::commands::start_error::StartError;
 use crate::files::chain_key::ChainKeyFile;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
+use crate::files::watched;
 use crate::net::accept::{self, Listener, Orders, Serving};
-use crate::net::roster::{LINGER, Roster};
+use crate::net::connection::LINGER;
+use crate::net::roster::Roster;
 use crate::net::transport::Windows;
 use crate::observe::diagnostics::{Diagnostics, RateLimit, Value};
 use crate::observe::instruments::Counter;
@@ -89,31 +92,18 @@ impl Server {
         next_signal: &dyn Fn(Duration) -> Option<Signal>,
     ) -> Result<Self, StartError> {
         settings::say(config, &diagnostics);
-        let shared = || (Arc::clone(&metrics), Arc::clone(&diagnostics));
-        let (to_metrics, to_diagnostics) = shared();
-        let tls = Tls::load(settings::of_tls(config), to_metrics, to_diagnostics).map_err(StartError::Tls)?;
-        let sources = config.sources_filename.as_ref().map(|path| {
-            let (to_metrics, to_diagnostics) = shared();
-            SourcesFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
-        });
-        let sources = sources.transpose().map_err(StartError::Sources)?;
-        let policy = config.policy_filename.as_ref().map(|path| {
-            let (to_metrics, to_diagnostics) = shared();
-            PolicyFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
-        });
-        let policy = policy.transpose().map_err(StartError::Policy)?;
-        let chain_key = config.chain_key_filename.as_ref().filter(|_| config.chain).map(|path| {
-            let (to_metrics, to_diagnostics) = shared();
-            ChainKeyFile::load(path.clone(), to_metrics, to_diagnostics).map(Arc::new)
-        });
-        let chain_key = chain_key.transpose().map_err(StartError::ChainKey)?;
-        let (to_metrics, to_diagnostics) = shared();
+        let tls = Tls::load(settings::tls(config), Arc::clone(&metrics), Arc::clone(&diagnostics))?;
+        let sources = load(config.sources_filename.as_ref(), &metrics, &diagnostics, SourcesFile::load)?;
+        let policy = load(config.policy_filename.as_ref(), &metrics, &diagnostics, PolicyFile::load)?;
+        let chain_key = config.chain_key_filename.as_ref().filter(|_| config.chain);
+        let chain_key = load(chain_key, &metrics, &diagnostics, ChainKeyFile::load)?;
         let wait = |time| match next_signal(time) {
             Some(Signal::Terminate | Signal::Interrupt) => Start::GiveUp,
             Some(Signal::Reload) | None => Start::GoOn,
         };
-        let log = OpenedLog::open(settings::of_log(config, chain_key.clone()), to_metrics, to_diagnostics, &wait)
-            .map_err(StartError::Log)?;
+        let log = settings::log(config, chain_key.clone());
+        let log =
+            OpenedLog::open(log, Arc::clone(&metrics), Arc::clone(&diagnostics), &wait).map_err(StartError::Log)?;
         let listeners = Listeners::bind(config)?;
         let log = log.start().map_err(StartError::System)?;
 
@@ -134,13 +124,10 @@ impl Server {
             refused_messages: RateLimit::new(),
             mended_messages: RateLimit::new(),
         });
-        let roster = |cap, round| {
-            let (to_metrics, to_diagnostics) = shared();
-            Arc::new(Roster::new(cap, round, to_metrics, to_diagnostics))
-        };
+        let roster = |cap, round| Arc::new(Roster::new(cap, round, Arc::clone(&metrics), Arc::clone(&diagnostics)));
         let audit_roster = roster(config.max_connections, ROUND);
         let metrics_roster = roster(METRICS_CONNECTIONS, METRICS_ROUND);
-        let needed = audit_roster.most_sockets() + metrics_roster.most_sockets() + OTHER_DESCRIPTORS;
+        let needed = audit_roster.most() + metrics_roster.most() + OTHER_DESCRIPTORS;
         warn_of_few_descriptors(needed, &diagnostics);
         let metrics_ports = Ports::serve(listeners.metrics, &service, metrics_roster)?;
         let audit = Ports::serve(listeners.audit, &service, audit_roster)?;
@@ -224,6 +211,17 @@ impl Server {
     }
 }
 
+/// Opens a file that is read again while the program runs, if there is to be one.
+fn load<T>(
+    path: Option<&PathBuf>,
+    metrics: &Arc<Metrics>,
+    diagnostics: &Arc<Diagnostics>,
+    load: impl Fn(PathBuf, Arc<Metrics>, Arc<Diagnostics>) -> Result<T, watched::Error>,
+) -> Result<Option<Arc<T>>, StartError> {
+    let loaded = path.map(|path| load(path.clone(), Arc::clone(metrics), Arc::clone(diagnostics)));
+    Ok(loaded.transpose()?.map(Arc::new))
+}
+
 /// Whether the shutdown takes the time that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
@@ -261,7 +259,7 @@ impl Listeners {
                 address: address.map(|address| (address_flag, address)),
                 error,
             })?;
-            Ok(listeners.into_iter().map(move |listener| (port, listener)))
+            Ok::<_, StartError>(listeners.into_iter().map(move |listener| (port, listener)))
         };
         let address = ("--server-address", config.server_address);
         let mut audit: Vec<_> = bind(Port::Https, "--server-port", config.server_port, address)?.collect();

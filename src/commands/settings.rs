@@ -1,4 +1,4 @@
-//! What the command line's settings are for those who get them.
+//! The command line's settings, as the operator is told them and as the rooms below want them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::files::chain_key::ChainKeyFile;
 use crate::observe::diagnostics::{Diagnostics, Value};
 use crate::tls;
 
-/// Says with what the program starts, and what an operator may have meant otherwise.
+/// Says at the start what is set, and what an operator may not have meant.
 pub(super) fn say(config: &Config, diagnostics: &Diagnostics) {
     let settings = config.settings();
     let mut fields: Vec<(&str, Value<'_>)> = vec![("version", VERSION.into())];
@@ -23,8 +23,7 @@ pub(super) fn say(config: &Config, diagnostics: &Diagnostics) {
     }
 }
 
-/// Of the certificate.
-pub(super) fn of_tls(config: &Config) -> tls::Settings {
+pub(super) fn tls(config: &Config) -> tls::Settings {
     tls::Settings {
         certificate: config.cert_filename.clone(),
         key: config.cert_key_filename.clone(),
@@ -32,8 +31,7 @@ pub(super) fn of_tls(config: &Config) -> tls::Settings {
     }
 }
 
-/// Of the log.
-pub(super) fn of_log(config: &Config, chain_key: Option<Arc<ChainKeyFile>>) -> audit_log::Settings {
+pub(super) fn log(config: &Config, chain_key: Option<Arc<ChainKeyFile>>) -> audit_log::Settings {
     let target = if config.audit_to_std_log { Target::Stdout } else { Target::File(config.logger_filename.clone()) };
     audit_log::Settings {
         target,

@@ -10,14 +10,8 @@ use crate::files::watched;
 /// Why the program cannot start, with the flag and the path or address at fault.
 #[derive(Debug)]
 pub enum StartError {
-    /// The certificate, its key or the client CA.
-    Tls(watched::Error),
-    /// The sources file.
-    Sources(watched::Error),
-    /// The policy file.
-    Policy(watched::Error),
-    /// The key of the chain.
-    ChainKey(watched::Error),
+    /// The certificate, its key, the client CA, the sources, the policy, or the chain's key.
+    File(watched::Error),
     /// The audit log.
     Log(audit_log::OpenError),
     /// A port cannot be bound.
@@ -38,8 +32,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tls(error) => error.fmt(f),
-            Self::Sources(error) | Self::Policy(error) | Self::ChainKey(error) => error.fmt(f),
+            Self::File(error) => error.fmt(f),
             Self::Log(error) => write!(f, "--logger-filename {error}"),
             Self::Bind { flag, port, address, error } => {
                 if let Some((flag, address)) = address {
@@ -53,3 +46,9 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl From<watched::Error> for StartError {
+    fn from(error: watched::Error) -> Self {
+        Self::File(error)
+    }
+}

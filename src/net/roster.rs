@@ -3,15 +3,12 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::connection::{Closed, Connection};
+use crate::net::connection::{Closed, Connection, LINGER};
 use crate::observe::diagnostics::{Diagnostics, RateLimit};
 use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
 
-/// How long a connection that we close is read on, for a request that was already on its way.
-pub const LINGER: Duration = Duration::from_secs(1);
-
-/// The same where descriptors or threads are scarce.
+/// How long a connection that we close is read on where descriptors or threads are scarce.
 const SCARCE_LINGER: Duration = Duration::from_millis(100);
 
 /// How often a full roster is looked through again for a connection that may make room by now.
@@ -33,8 +30,6 @@ pub struct Roster {
 #[derive(Debug, Default)]
 struct State {
     connections: Vec<Arc<Connection>>,
-    /// Those that made room, in that order, and when each is cut for good.
-    closing: Vec<(Instant, Arc<Connection>)>,
     /// No newcomer is evicted before this time.
     newcomers_from: Option<Instant>,
 }
@@ -55,19 +50,14 @@ impl Roster {
         Self { cap, round, metrics, diagnostics, eviction_messages, state: Mutex::default(), left: Condvar::new() }
     }
 
-    /// Connections that are served at once, those that are read on after their eviction included.
+    /// Connections that exist at once, those that are read on after their eviction included. A flood that outruns their
+    /// end waits in the kernel's queue.
     pub fn most(&self) -> usize {
-        self.cap + self.most_closing()
+        self.cap + self.most_leaving()
     }
 
-    /// Sockets that may be open at once. Those beyond [`Roster::most`] are cut and leave as soon as their threads look up;
-    /// a flood that outruns them waits in the kernel's queue.
-    pub fn most_sockets(&self) -> usize {
-        self.most() + self.cap
-    }
-
-    /// Evicted connections that are read on at once. In a flood the oldest of them is cut early.
-    fn most_closing(&self) -> usize {
+    /// Connections that are on their way out at once. In a flood the one that would leave next is cut early.
+    fn most_leaving(&self) -> usize {
         (self.cap / 4).max(16)
     }
 
@@ -76,11 +66,13 @@ impl Roster {
     pub fn admit(&self, connection: Connection, give_up: impl Fn() -> bool) -> Option<Arc<Connection>> {
         let mut state = self.lock();
         loop {
-            let has_room = state.connections.len() < self.cap || state.places_taken() < self.cap;
-            if has_room && state.connections.len() < self.most_sockets() {
-                break;
-            }
-            if !has_room && let Some((victim, evicted)) = self.evict_one(&mut state, LINGER) {
+            if state.connections.len() < self.cap || state.places_taken() < self.cap {
+                if state.connections.len() < self.most() {
+                    break;
+                }
+                // Those beyond have been cut, and leave as soon as their threads look up.
+                state.cut_next_of_more_than(self.most_leaving());
+            } else if let Some((victim, evicted)) = self.evict_one(&mut state, LINGER) {
                 drop(state);
                 self.say_evicted(&victim, evicted);
                 state = self.lock();
@@ -102,7 +94,6 @@ impl Roster {
         if let Some(at) = state.connections.iter().position(|other| Arc::ptr_eq(other, connection)) {
             state.connections.swap_remove(at);
         }
-        state.closing.retain(|(_, other)| !Arc::ptr_eq(other, connection));
         drop(state);
         self.left.notify_all();
     }
@@ -110,7 +101,8 @@ impl Roster {
     /// Makes a connection give back its descriptor and its thread, unless another is about to.
     pub(super) fn make_room(&self) -> Room {
         let mut state = self.lock();
-        let evicted = if state.closing.is_empty() { self.evict_one(&mut state, SCARCE_LINGER) } else { None };
+        let all_stay = state.places_taken() == state.connections.len();
+        let evicted = if all_stay { self.evict_one(&mut state, SCARCE_LINGER) } else { None };
         drop(state);
         match evicted {
             Some((victim, evicted)) => {
@@ -134,11 +126,7 @@ impl Roster {
                 state.newcomers_from = Some(now + self.round / u32::try_from(self.cap).unwrap_or(u32::MAX).max(1));
             }
             // A request may have begun or ended on it in this very moment; then the next one is looked for.
-            if let Some(evicted) = victim.evict(now) {
-                if state.closing.len() >= self.most_closing() {
-                    state.closing.remove(0).1.cut();
-                }
-                state.closing.push((now + linger, Arc::clone(&victim)));
+            if let Some(evicted) = victim.evict(now, linger) {
                 return Some((victim, evicted));
             }
         }
@@ -163,15 +151,12 @@ impl Roster {
         let _ = self.left.wait_timeout(self.lock(), patience);
     }
 
-    /// Cuts the evicted connections that were read on for long enough. Called several times a second.
+    /// Cuts the connections on their way out that had their time. Called several times a second.
     pub(super) fn cut_expired(&self) {
         let now = Instant::now();
-        self.lock().closing.retain(|(deadline, connection)| {
-            if *deadline <= now {
-                connection.cut();
-            }
-            *deadline > now
-        });
+        let state = self.lock();
+        let expired = state.connections.iter().filter(|one| one.leaves_by().is_some_and(|until| until <= now));
+        expired.for_each(|connection| connection.cut());
     }
 
     /// Connections that exist.
@@ -215,5 +200,15 @@ impl Roster {
 impl State {
     fn places_taken(&self) -> usize {
         self.connections.iter().filter(|connection| connection.takes_a_place()).count()
+    }
+
+    /// If more than `most` are on their way out and not cut yet, cuts the one that would be next.
+    fn cut_next_of_more_than(&self, most: usize) {
+        let leaving = || self.connections.iter().filter_map(|connection| Some((connection.leaves_by()?, connection)));
+        if leaving().count() > most
+            && let Some((_, next)) = leaving().min_by_key(|(until, _)| *until)
+        {
+            next.cut();
+        }
     }
 }

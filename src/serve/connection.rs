@@ -15,8 +15,7 @@ use super::service::Service;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::http::{self, Refusal, Status};
-use crate::net::connection::{Connection, Standing};
-use crate::net::roster::LINGER;
+use crate::net::connection::{Connection, LINGER};
 use crate::net::transport::{Error, Progress, Transport};
 use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
 use crate::record::event_list::{self, Events};
@@ -29,16 +28,6 @@ const IDLE: Duration = Duration::from_secs(120);
 
 /// How long a head may take, from its first byte.
 const HEAD: Duration = Duration::from_secs(5);
-
-/// How long, and how many bytes, a refused client may still send after the reply, so that it comes to read the reply.
-const DISCARD: Duration = Duration::from_secs(10);
-const DISCARD_BYTES: usize = 256 * 1024 * 1024;
-
-/// How long a connection that gave way is kept after its reply, so that the client comes to read it.
-const GIVEN_WAY: Duration = Duration::from_millis(250);
-
-/// How often its thread looks whether the connection was cut meanwhile.
-const GIVEN_WAY_LOOK: Duration = Duration::from_millis(10);
 
 /// A connection to the metrics port is closed after so long, in use or not. Scrapers dial again.
 const METRICS_LIFE: Duration = Duration::from_secs(300);
@@ -55,7 +44,6 @@ pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
         response: Vec::with_capacity(512),
         muted_until: None,
         ends: (port == Port::Metrics).then(|| connection.accepted() + METRICS_LIFE),
-        proven: false,
     };
     let mut next = handler.handshake();
     while next == Next::KeepOpen {
@@ -78,8 +66,6 @@ pub(super) struct Handler<'s> {
     pub(super) muted_until: Option<Instant>,
     /// When the connection is closed whatever happens on it.
     pub(super) ends: Option<Instant>,
-    /// Whether a valid request was recorded on it, and `Connection::prove` called.
-    proven: bool,
 }
 
 /// Why a request comes to nothing.
@@ -221,9 +207,7 @@ impl Handler<'_> {
             add_head(log, &body.bytes, &mut self.reply);
         }
         drop(body);
-        if !std::mem::replace(&mut self.proven, true) {
-            self.connection.prove();
-        }
+        self.connection.prove();
         let reply = match record {
             Record::EventList => {
                 let _ = write!(self.reply, "processed {} lines", events.count);
@@ -260,57 +244,6 @@ impl Handler<'_> {
         let standing = self.connection.standing();
         self.note(standing)?;
         self.answer(request, reply)
-    }
-
-    /// Ends a connection that cannot go on.
-    fn stop(&mut self, stop: Stop) -> Next {
-        match stop {
-            Stop::Gone => Next::Ended,
-            Stop::Refuse(refusal) => {
-                let reply = Reply::refusal(refusal.status, refusal.why).then(Next::Close);
-                match self.answer(&Request::unreadable(), reply) {
-                    Ok(_) => self.close(DISCARD),
-                    Err(_) => Next::Ended,
-                }
-            }
-            Stop::GiveWay => {
-                let why = "not recorded: the body came slowly, and others wait for its place or its memory";
-                let reply = Reply::refusal(Status::Unavailable, why).then(Next::Close);
-                if self.answer(&Request::unreadable(), reply).is_ok() {
-                    self.linger_after_giving_way();
-                }
-                Next::Ended
-            }
-        }
-    }
-
-    /// Ends a connection after a reply with `Connection: close`. What the client still sends is thrown away for a while,
-    /// so that it reads the reply and gets no reset. Meanwhile the connection may have to make room for another.
-    fn close(&mut self, patience: Duration) -> Next {
-        if self.muted_until.is_some() {
-            return Next::Ended;
-        }
-        self.connection.end_request();
-        self.transport.say_goodbye();
-        let deadline = Instant::now() + patience;
-        let mut left = DISCARD_BYTES;
-        loop {
-            self.transport.consume(usize::MAX);
-            match self.transport.read(deadline) {
-                Ok(Progress::Data(count)) if count < left => left -= count,
-                Ok(Progress::Partial) => {}
-                _ => return Next::Ended,
-            }
-        }
-    }
-
-    /// Keeps our writing side open for a while: our reading side is closed already, and the kernel resets a connection on
-    /// which bytes arrive after both are closed, so that the reply would be lost.
-    fn linger_after_giving_way(&self) {
-        let deadline = Instant::now() + GIVEN_WAY;
-        while Instant::now() < deadline && self.connection.standing() == Standing::GivingWay {
-            std::thread::sleep(GIVEN_WAY_LOOK);
-        }
     }
 
     /// From now on nothing can be answered; what was on its way is recorded for a little while.

@@ -7,8 +7,7 @@ use super::reply::{Next, Reply};
 use super::request::Request;
 use super::routes::Port;
 use crate::http::Status;
-use crate::net::connection::Standing;
-use crate::net::roster::LINGER;
+use crate::net::connection::{LINGER, Standing};
 use crate::net::transport::Error;
 use crate::observe::labels::HandshakeFault;
 use crate::tls::handshake_failure::HandshakeFailure;
@@ -44,17 +43,17 @@ impl Handler<'_> {
                 Ok(())
             }
             Err(Error::EndOfHandshake) if self.transport.is_amid_record() => {
-                Err(HandshakeFailure::end_of_file_in_record())
+                Err(HandshakeFailure::END_OF_FILE_IN_RECORD)
             }
-            Err(Error::EndOfHandshake) => Err(HandshakeFailure::end_of_file()),
+            Err(Error::EndOfHandshake) => Err(HandshakeFailure::END_OF_FILE),
             Err(Error::PlainHttp) => {
                 let why = "this port speaks HTTPS, the request came in plain HTTP";
                 self.compose(&Request::unreadable(), &Reply::refusal(Status::BadRequest, why).then(Next::Close));
                 self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
-                Err(HandshakeFailure::plain_http())
+                Err(HandshakeFailure::PLAIN_HTTP)
             }
-            Err(Error::NotTls) => Err(HandshakeFailure::not_tls()),
-            Err(Error::TimedOut) => Err(HandshakeFailure::timeout()),
+            Err(Error::NotTls) => Err(HandshakeFailure::NOT_TLS),
+            Err(Error::TimedOut) => Err(HandshakeFailure::TIMEOUT),
             Err(Error::Io(error)) => Err(HandshakeFailure::from_io(&error)),
             Err(Error::Tls(error)) => Err(HandshakeFailure::from_tls(&error)),
         }

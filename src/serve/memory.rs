@@ -3,18 +3,22 @@
 //!
 //! A large body is charged for what has arrived, never for what was announced; as it grows it asks for more. What is
 //! granted stays safe in the sense of the banker's algorithm: each body, once all older ones have ended, could grow to
-//! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other. While one waits,
-//! the slowest of those whose bytes are arriving gives way ([`Connection::give_way`]).
+//! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other.
+//!
+//! A body waits for half a second at most, all its waits together. From then on it takes what it needs: others
+//! that are still arriving give way ([`Connection::give_way`]), those first that received the fewest bytes lately, and none
+//! that came later gets memory before it. So nobody can hold it up longer, at whatever pace he sends, but for requests
+//! that are complete and so about to end.
 
 mod claims;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::connection::{Connection, SLOW, Standing};
+use crate::net::connection::{Connection, Standing};
 use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
-use claims::{Leaving, State, spare_bytes};
+use claims::{State, spare_bytes};
 
 /// Bodies up to this many bytes never wait for memory. A review is typically 1 to 10 KB.
 pub const SMALL: usize = 64 * 1024;
@@ -34,15 +38,12 @@ const SMALL_SPARES: usize = 16;
 /// Large buffers kept for the next request, whatever their sizes; together they stay under the budget.
 const LARGE_SPARES: usize = 16;
 
-/// How often a body that waits for memory looks for one that gives way.
+/// How often a body that waits for memory looks whether it has to give way itself.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Once a body has waited for so long, more of the others give way, the slowest first.
-const PATIENCE: Duration = Duration::from_millis(750);
-
-/// A body that brings fewer bytes than this in a window (256 KiB a second) then gives way too. Bodies in good order share
-/// what a loaded machine can receive, and all of them are to end, so it is no more.
-const SLUGGISH: u64 = 64 * 1024;
+/// A body that has waited for so long, all its waits together, takes what it needs: others give way. Less would make
+/// bodies in good order give way to each other in a burst; more would keep a large one waiting for over a second.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Hands out body buffers. Shared by all connections of the audit ports.
 #[derive(Debug)]
@@ -83,6 +84,8 @@ pub struct Body<'m> {
     ticket: Option<u64>,
     /// Bytes of the budget that it has.
     charged: usize,
+    /// How long it has waited for memory so far.
+    waited: Duration,
     /// The request's body.
     pub bytes: Vec<u8>,
     /// The lines made of it, where they are not made in place.
@@ -104,7 +107,7 @@ impl Memory {
 
     /// A large body that has no memory yet.
     pub fn large(&self) -> Body<'_> {
-        Body { memory: self, ticket: None, charged: 0, bytes: Vec::new(), lines: Vec::new() }
+        Body { memory: self, ticket: None, charged: 0, waited: Duration::ZERO, bytes: Vec::new(), lines: Vec::new() }
     }
 
     fn small_buffer(&self) -> Vec<u8> {
@@ -132,32 +135,39 @@ impl Memory {
         need: &Need<'_>,
     ) -> Result<MutexGuard<'m, State>, NoMemory> {
         let ticket = *body.ticket.get_or_insert_with(|| state.enter(need));
-        let began = Instant::now();
-        let mut waits = false;
-        while !state.is_safe(ticket, charge, self.budget, Leaving::Hold) {
-            if !std::mem::replace(&mut waits, true) && need.connection.pause() == Standing::GivingWay {
+        let (began, waited_before) = (Instant::now(), body.waited);
+        while !state.can_have(ticket, charge, self.budget) {
+            if need.connection.standing() == Standing::GivingWay {
                 return Err(NoMemory::GivesWay);
             }
-            let now = Instant::now();
-            let left = need.deadline.saturating_duration_since(now);
+            let left = need.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(NoMemory::NotInTime);
             }
-            let too_slow = if now.saturating_duration_since(began) < PATIENCE { SLOW } else { SLUGGISH };
-            let evicted = state.make_room(ticket, charge, self.budget, too_slow);
-            self.metrics.connections_evicted.add(Evicted::Slow, evicted);
+            if body.waited >= PATIENCE {
+                if let Some(claim) = state.claim(ticket) {
+                    claim.presses = true;
+                }
+                let evicted = state.make_room(ticket, charge, self.budget);
+                if evicted > 0 {
+                    self.metrics.connections_evicted.add(Evicted::Slow, evicted);
+                    // They may be waiting themselves.
+                    self.returned.notify_all();
+                }
+            }
             state = self.wait(state, left.min(LOOK));
+            body.waited = waited_before + began.elapsed();
         }
         self.grant(&mut state, body, charge);
-        if waits {
+        if body.waited > waited_before {
             need.connection.resume();
         }
         Ok(state)
     }
 
     fn grant(&self, state: &mut State, body: &mut Body<'_>, charge: usize) {
-        if let Some(claim) = state.claims.iter_mut().find(|claim| Some(claim.ticket) == body.ticket) {
-            claim.charged = charge;
+        if let Some(claim) = body.ticket.and_then(|ticket| state.claim(ticket)) {
+            (claim.charged, claim.presses) = (charge, false);
         }
         let extra = charge.saturating_sub(body.charged);
         self.metrics.inflight_body_bytes.add(i64::try_from(extra).unwrap_or(i64::MAX));
@@ -225,7 +235,7 @@ impl Body<'_> {
             // Its pages are in memory already, so all of it is charged.
             let whole = state.large.get(at).map_or(0, Vec::capacity).saturating_sub(ROOM);
             let ticket = *self.ticket.get_or_insert(state.enter(&Need { body: whole, ..*need }));
-            if state.is_safe(ticket, whole, memory.budget, Leaving::Hold) {
+            if state.can_have(ticket, whole, memory.budget) {
                 self.bytes = state.large.remove(at);
                 state = memory.charge(state, self, whole, need)?;
                 state.trim_spares(memory.budget);
@@ -265,7 +275,7 @@ impl Body<'_> {
         // A list that came in chunks may have turned out too large for a small one, in a small buffer.
         let ticket = *self.ticket.get_or_insert_with(|| state.enter(&Need { body: most, ..*need }));
         loop {
-            if state.is_safe(ticket, charge, memory.budget, Leaving::Hold) {
+            if state.can_have(ticket, charge, memory.budget) {
                 memory.grant(&mut state, self, charge);
                 break;
             }

@@ -21,37 +21,23 @@ pub struct HandshakeFailure {
 
 impl HandshakeFailure {
     /// The peer closed the connection between two records.
-    pub fn end_of_file() -> Self {
-        Self::new(HandshakeFault::Eof, "EOF")
-    }
-
+    pub const END_OF_FILE: Self = Self::new(HandshakeFault::Eof, "EOF");
     /// The peer closed the connection within a record.
-    pub fn end_of_file_in_record() -> Self {
-        Self::new(HandshakeFault::Eof, "unexpected EOF")
-    }
-
+    pub const END_OF_FILE_IN_RECORD: Self = Self::new(HandshakeFault::Eof, "unexpected EOF");
     /// The handshake took too long.
-    pub fn timeout() -> Self {
-        Self::new(HandshakeFault::Timeout, "i/o timeout")
-    }
-
+    pub const TIMEOUT: Self = Self::new(HandshakeFault::Timeout, "i/o timeout");
     /// Plain HTTP came to the TLS port.
-    pub fn plain_http() -> Self {
-        Self::new(HandshakeFault::NotTls, "client sent an HTTP request to an HTTPS server")
-    }
-
+    pub const PLAIN_HTTP: Self = Self::new(HandshakeFault::NotTls, "client sent an HTTP request to an HTTPS server");
     /// Neither TLS nor plain HTTP came to the TLS port.
-    pub fn not_tls() -> Self {
-        Self::new(HandshakeFault::NotTls, "tls: first record does not look like a TLS handshake")
-    }
+    pub const NOT_TLS: Self = Self::new(HandshakeFault::NotTls, "tls: first record does not look like a TLS handshake");
 
     /// Reading or writing failed.
     pub fn from_io(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::end_of_file(),
+            io::ErrorKind::UnexpectedEof => Self::END_OF_FILE,
             io::ErrorKind::ConnectionReset => Self::new(HandshakeFault::Reset, "read: connection reset by peer"),
             io::ErrorKind::BrokenPipe => Self::new(HandshakeFault::Reset, "write: broken pipe"),
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::timeout(),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::TIMEOUT,
             _ => Self { reason: HandshakeFault::Other, words: error.to_string().into() },
         }
     }
@@ -59,13 +45,13 @@ impl HandshakeFailure {
     /// The peer sent an alert, or we refused what it sent.
     pub fn from_tls(error: &Error) -> Self {
         match error {
-            Error::AlertReceived(AlertDescription::CloseNotify) => Self::end_of_file(),
+            Error::AlertReceived(AlertDescription::CloseNotify) => Self::END_OF_FILE,
             Error::AlertReceived(alert) => Self {
                 reason: alert_reason(*alert),
                 words: format!("remote error: tls: {}", alert_words(*alert)).into(),
             },
             Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
-                Self::not_tls()
+                Self::NOT_TLS
             }
             Error::InvalidMessage(_) => Self::ours(HandshakeFault::DecodeError, error),
             Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
@@ -86,8 +72,8 @@ impl HandshakeFailure {
         }
     }
 
-    fn new(reason: HandshakeFault, words: &'static str) -> Self {
-        Self { reason, words: words.into() }
+    const fn new(reason: HandshakeFault, words: &'static str) -> Self {
+        Self { reason, words: Cow::Borrowed(words) }
     }
 
     /// In rustls's words, where Go has none, or would say more than rustls knows.
@@ -255,10 +241,10 @@ mod tests {
     #[test]
     fn every_failure_is_told_in_some_words() {
         let mut failures = vec![
-            HandshakeFailure::end_of_file(),
-            HandshakeFailure::end_of_file_in_record(),
-            HandshakeFailure::timeout(),
-            HandshakeFailure::plain_http(),
+            HandshakeFailure::END_OF_FILE,
+            HandshakeFailure::END_OF_FILE_IN_RECORD,
+            HandshakeFailure::TIMEOUT,
+            HandshakeFailure::PLAIN_HTTP,
         ];
         let alerts = (0..=u8::MAX).map(AlertDescription::from);
         failures.extend(alerts.map(|alert| HandshakeFailure::from_tls(&Error::AlertReceived(alert))));

@@ -11,9 +11,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Server, Setup, corpus, eventually, post};
 
-/// Names another build of the program to attack, such as the static one of the image.
-pub const PROGRAM: &str = "KUBE_AUDIT_REST_PROGRAM";
-
 /// No request of a client in good order may take longer, handshake included; but for one, which may have met a lost SYN.
 pub const PROMPT: Duration = Duration::from_secs(1);
 
@@ -37,11 +34,6 @@ pub fn raise_descriptor_limit() {
     let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, all).expect("a soft limit up to the hard one");
     assert!(limit.maximum.is_none_or(|most| most >= 4096), "this test needs 4096 descriptors: {limit:?}");
-}
-
-/// The program to attack.
-pub fn setup() -> Setup {
-    std::env::var_os(PROGRAM).map_or_else(Setup::new, |program| Setup::of(program.into()))
 }
 
 /// Starts it with large buffers mapped and unmapped as musl's allocator does, which the image has. glibc's would stop

@@ -125,6 +125,18 @@ impl Client {
         }
     }
 
+    /// Asks for new keys in both directions (RFC 8446, section 4.6.3).
+    pub fn try_new_keys(&mut self) -> io::Result<()> {
+        let Stream::Tls(tls) = &mut self.stream else {
+            panic!("a plain connection has no keys");
+        };
+        tls.conn.refresh_traffic_keys().map_err(io::Error::other)?;
+        while tls.conn.wants_write() {
+            tls.conn.write_tls(&mut tls.sock)?;
+        }
+        Ok(())
+    }
+
     /// Sends bytes as they are, in one write (and one TLS record where they fit).
     pub fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).expect("the server takes the bytes");

@@ -27,9 +27,12 @@ pub fn total(page: &HashMap<String, f64>, name: &str) -> Option<f64> {
     values.map(|(_, value)| *value).reduce(|a, b| a + b)
 }
 
-/// The program of this package.
+/// Names another build of the program to test, such as the static one of the image, or an older release.
+pub const PROGRAM: &str = "KUBE_AUDIT_REST_PROGRAM";
+
+/// The program of this package, unless [`PROGRAM`] names another.
 pub fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_kube-audit-rest"))
+    std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_kube-audit-rest").into(), PathBuf::from)
 }
 
 /// A program about to be started: its directory, certificate and flags. Flags can be changed and files be added before
@@ -43,7 +46,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Our program with a fresh certificate, a log of its own and free ports on 127.0.0.1.
+    /// [`program`] with a fresh certificate, a log of its own and free ports on 127.0.0.1.
     pub fn new() -> Self {
         Self::of(program())
     }

@@ -16,6 +16,10 @@ const IDLE: Duration = Duration::from_secs(1);
 /// may have to make room for another newcomer.
 const NEWCOMER: Duration = Duration::from_millis(100);
 
+/// How long a drain waits for a handshake. The API server's takes milliseconds; its ClientHello, should it be lost twice
+/// on the way, comes within a second or so.
+const DRAIN_HANDSHAKE: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) state: State,
@@ -35,19 +39,13 @@ pub(super) enum History {
 
 #[derive(Debug)]
 pub(super) enum State {
-    Handshaking {
-        since: Instant,
-    },
-    Waiting {
-        since: Instant,
-    },
-    Arriving {
-        /// `None` while its thread waits for memory and so receives nothing.
-        pace: Option<Pace>,
-    },
+    Handshaking { since: Instant },
+    Waiting { since: Instant },
+    Arriving { pace: Pace },
     Complete,
-    GivingWay,
-    Closing,
+    GivingWay { until: Instant },
+    Closing { until: Instant },
+    Cut,
 }
 
 /// In which order connections make room.
@@ -110,8 +108,8 @@ pub enum Closed {
 impl Life {
     pub(super) fn standing(&self) -> Standing {
         match self.state {
-            State::Closing => Standing::Closing,
-            State::GivingWay => Standing::GivingWay,
+            State::Closing { .. } | State::Cut => Standing::Closing,
+            State::GivingWay { .. } => Standing::GivingWay,
             State::Handshaking { .. } | State::Waiting { .. } | State::Arriving { .. } | State::Complete => {
                 Standing::Open
             }
@@ -143,22 +141,20 @@ impl Life {
                 let turn = if age(*since) >= IDLE { Turn::Idle } else { Turn::JustIdle };
                 (age(*since) >= NEWCOMER).then(|| (turn, order(age(*since))))
             }
-            (State::Arriving { pace: Some(pace) }, _) => {
-                pace.recent(now).filter(|bytes| *bytes < SLOW).map(|bytes| (Turn::Slow, bytes))
-            }
-            (State::Arriving { pace: None } | State::Complete | State::GivingWay | State::Closing, _) => None,
+            (State::Arriving { pace }, _) => Some((Turn::Slow, pace.recent(now))).filter(|(_, bytes)| *bytes < SLOW),
+            (State::Complete | State::GivingWay { .. } | State::Closing { .. } | State::Cut, _) => None,
         }
     }
 
     /// Whether the drain has to wait for it: a request or a handshake is in progress, or the request that it was dialled
     /// for is about to come.
     pub(super) fn is_due(&self, now: Instant) -> bool {
+        let had_less = |since: Instant, time| now.saturating_duration_since(since) < time;
         match (&self.state, self.history) {
-            (State::Handshaking { .. } | State::Arriving { .. } | State::Complete, _) => true,
-            (State::Waiting { since }, History::Unproven) => now.saturating_duration_since(*since) < FIRST_REQUEST,
-            (State::Waiting { .. }, History::Refused | History::Proven) | (State::GivingWay | State::Closing, _) => {
-                false
-            }
+            (State::Arriving { .. } | State::Complete, _) => true,
+            (State::Handshaking { since }, _) => had_less(*since, DRAIN_HANDSHAKE),
+            (State::Waiting { since }, History::Unproven) => had_less(*since, FIRST_REQUEST),
+            (State::Waiting { .. } | State::GivingWay { .. } | State::Closing { .. } | State::Cut, _) => false,
         }
     }
 }

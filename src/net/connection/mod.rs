@@ -9,8 +9,10 @@
 //! | `Waiting` for a request, or refusing one | the roster, for room; the drain; its own thread after the idle time | close_notify, then our writing side is closed; `Closing` |
 //! | `Arriving`: a request's body is being received | the roster or the memory, if it is slow and others wait | our reading side is closed, which wakes its thread; `GivingWay` |
 //! | `Complete`: a request is being recorded and answered | nobody before the end of the drain | both directions are closed |
-//! | `GivingWay`: its thread answers 503 and closes | the roster, one second later | both directions are closed |
-//! | `Closing`: it is read on for what was already on its way | the roster, one second later | both directions are closed |
+//! | `GivingWay`: its thread answers 503 and closes | the roster, one second later | both directions are closed; `Cut` |
+//! | `Closing`: it is read on for what was already on its way | the roster, one second later | both directions are closed; `Cut` |
+//!
+//! Where many are on their way out, the roster does not wait for that second.
 //!
 //! What was on its way when our writing side was closed is still recorded: the API server does not send it again.
 
@@ -30,7 +32,9 @@ pub(super) use life::Turn;
 pub use life::{Closed, Standing};
 use life::{History, Life, State};
 use pace::Pace;
-pub use pace::SLOW;
+
+/// How long a connection that we close is read on, for a request that was already on its way.
+pub const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection, shared by its own thread, the roster and the memory for bodies.
 pub struct Connection {
@@ -97,7 +101,7 @@ impl Connection {
 
     /// Its own thread: a head is complete, the body is being received from now on.
     pub fn begin_body(&self) -> Standing {
-        self.advance(State::Arriving { pace: Some(Pace::new(Instant::now())) })
+        self.advance(State::Arriving { pace: Pace::new(Instant::now()) })
     }
 
     /// Its own thread: a request is complete.
@@ -105,19 +109,10 @@ impl Connection {
         self.advance(State::Complete)
     }
 
-    /// Its own thread: nothing of a body is received until [`Connection::resume`], because memory is short.
-    pub fn pause(&self) -> Standing {
-        let mut life = self.lock();
-        if let State::Arriving { pace } = &mut life.state {
-            *pace = None;
-        }
-        life.standing()
-    }
-
-    /// Its own thread: the body is received again.
+    /// Its own thread: a body is received again, after it could not be for a while because memory was short.
     pub fn resume(&self) {
         if let State::Arriving { pace } = &mut self.lock().state {
-            *pace = Some(Pace::new(Instant::now()));
+            *pace = Pace::new(Instant::now());
         }
     }
 
@@ -150,7 +145,7 @@ impl Connection {
 
     /// Its own thread: `count` bytes were received.
     pub(super) fn received(&self, count: usize) {
-        if let State::Arriving { pace: Some(pace) } = &mut self.lock().state {
+        if let State::Arriving { pace } = &mut self.lock().state {
             pace.add(u64::try_from(count).unwrap_or(u64::MAX), Instant::now());
         }
     }
@@ -160,10 +155,11 @@ impl Connection {
         self.lock().standing()
     }
 
-    /// Bytes of a body received in the last window or two; `None` if no body is arriving, or not for long enough to tell.
+    /// Bytes of the arriving body that were received in the last quarter or half of a second; [`u64::MAX`] if it has not
+    /// been arriving for so long, `None` if none is arriving.
     pub fn pace(&self, now: Instant) -> Option<u64> {
         match &self.lock().state {
-            State::Arriving { pace: Some(pace) } => pace.recent(now),
+            State::Arriving { pace } => Some(pace.recent(now)),
             _ => None,
         }
     }
@@ -172,7 +168,7 @@ impl Connection {
     pub fn give_way(&self) -> Closed {
         let life = self.lock();
         match life.state {
-            State::Arriving { pace: Some(_) } => self.end(life),
+            State::Arriving { .. } => self.end(life, LINGER),
             _ => Closed::No,
         }
     }
@@ -182,28 +178,30 @@ impl Connection {
         self.lock().turn(self.accepted, now)
     }
 
-    /// Makes it give its place to another if it still may be ended; returns what it is counted as.
-    pub(super) fn evict(&self, now: Instant) -> Option<Evicted> {
+    /// Makes it give its place to another if it still may be ended, and leave within `linger`; returns what it is counted
+    /// as.
+    pub(super) fn evict(&self, now: Instant, linger: Duration) -> Option<Evicted> {
         let life = self.lock();
         let (turn, _) = life.turn(self.accepted, now)?;
-        (self.end(life) == Closed::Now).then(|| turn.into())
+        (self.end(life, linger) == Closed::Now).then(|| turn.into())
     }
 
     /// Closes our writing side if it waits for a request, or both directions if it is amid its handshake.
     pub fn close_if_waiting(&self) -> Closed {
         let life = self.lock();
         match life.state {
-            State::Handshaking { .. } | State::Waiting { .. } => self.end(life),
+            State::Handshaking { .. } | State::Waiting { .. } => self.end(life, LINGER),
             _ => Closed::No,
         }
     }
 
     /// Ends it as the table says for its state, which changes before anybody else can see it.
-    fn end(&self, mut life: MutexGuard<'_, Life>) -> Closed {
+    fn end(&self, mut life: MutexGuard<'_, Life>, linger: Duration) -> Closed {
+        let until = Instant::now() + linger;
         let next = match life.state {
-            State::Handshaking { .. } | State::Waiting { .. } => State::Closing,
-            State::Arriving { .. } => State::GivingWay,
-            State::Complete | State::GivingWay | State::Closing => return Closed::No,
+            State::Handshaking { .. } | State::Waiting { .. } => State::Closing { until },
+            State::Arriving { .. } => State::GivingWay { until },
+            State::Complete | State::GivingWay { .. } | State::Closing { .. } | State::Cut => return Closed::No,
         };
         let before = std::mem::replace(&mut life.state, next);
         drop(life);
@@ -217,7 +215,15 @@ impl Connection {
 
     /// Whether it takes one of the places: it is not on its way out.
     pub(super) fn takes_a_place(&self) -> bool {
-        !matches!(self.lock().state, State::GivingWay | State::Closing)
+        !matches!(self.lock().state, State::GivingWay { .. } | State::Closing { .. } | State::Cut)
+    }
+
+    /// When it is to be cut; `None` if it is not on its way out, or cut already.
+    pub(super) fn leaves_by(&self) -> Option<Instant> {
+        match self.lock().state {
+            State::GivingWay { until } | State::Closing { until } => Some(until),
+            _ => None,
+        }
     }
 
     /// Whether the drain has to wait for it.
@@ -227,7 +233,7 @@ impl Connection {
 
     /// Closes both directions at once; the connection's own thread sees the end of the stream.
     pub(super) fn cut(&self) {
-        self.lock().state = State::Closing;
+        self.lock().state = State::Cut;
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 

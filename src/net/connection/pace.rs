@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_millis(250);
 
 /// A body that brings fewer bytes than this in a window (64 KiB a second) is slow: a large one could not end in time.
-pub const SLOW: u64 = 16 * 1024;
+pub(super) const SLOW: u64 = 16 * 1024;
 
 /// How many bytes came lately.
 #[derive(Debug)]
@@ -25,21 +25,21 @@ impl Pace {
 
     pub(super) fn add(&mut self, count: u64, now: Instant) {
         if now.saturating_duration_since(self.began) >= WINDOW {
-            *self = Self { began: now, bytes: 0, before: Some(self.recent(now).unwrap_or(0)) };
+            *self = Self { began: now, bytes: 0, before: Some(self.recent(now)) };
         }
         self.bytes = self.bytes.saturating_add(count);
     }
 
-    /// Bytes of the last window or two; `None` before the first is over.
-    pub(super) fn recent(&self, now: Instant) -> Option<u64> {
+    /// Bytes of the last window or two; [`u64::MAX`] before the first is over, when nothing can be said yet.
+    pub(super) fn recent(&self, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.began);
         if elapsed >= 2 * WINDOW {
             // What was counted came in the window that began at `began`; nothing has come in the window after it.
-            Some(0)
+            0
         } else if elapsed >= WINDOW {
-            Some(self.bytes)
+            self.bytes
         } else {
-            self.before.map(|before| before.saturating_add(self.bytes))
+            self.before.map_or(u64::MAX, |before| before.saturating_add(self.bytes))
         }
     }
 }

@@ -3,7 +3,6 @@
 //! TLS goes through rustls' unbuffered API: records are decrypted in our own reused buffer and go from there to where
 //! they are wanted, the head's bytes into a small buffer, a body's straight into the body.
 
-mod seal;
 mod timed;
 mod tls;
 mod windows;
@@ -127,7 +126,7 @@ impl<'c> Transport<'c> {
         }
         loop {
             // Plain text that came along stays where `unread` finds it.
-            self.decrypt(session, deadline, Destination::Unread)?;
+            self.exchange(session, deadline, Destination::Unread, Record::None)?;
             if !tls::lock(session).tls.is_handshaking() {
                 self.shrink_outgoing();
                 return Ok(());
@@ -196,7 +195,7 @@ impl<'c> Transport<'c> {
     fn process(&mut self, deadline: Instant, mut destination: Destination<'_>) -> Result<usize, Error> {
         let connection = self.connection;
         if let Some(session) = &connection.session {
-            return self.decrypt(session, deadline, destination);
+            return self.exchange(session, deadline, destination, Record::None);
         }
         let received = self.incoming.get(self.start..self.end).unwrap_or_default();
         destination.deliver(received, &mut self.plain, &mut self.taken);
@@ -259,7 +258,7 @@ impl<'c> Transport<'c> {
             return write_by(&connection.socket, data, deadline, &mut self.write_timeout);
         };
         for piece in data.chunks(RECORD) {
-            self.send_record(session, &Record::Data(piece), deadline)?;
+            self.exchange(session, deadline, Destination::Unread, Record::Data(piece))?;
         }
         Ok(())
     }
@@ -280,7 +279,7 @@ impl<'c> Transport<'c> {
     pub fn say_goodbye(&mut self) {
         let connection = self.connection;
         if let Some(session) = &connection.session {
-            let _ = self.send_record(session, &Record::CloseNotify, Instant::now() + SLACK);
+            let _ = self.exchange(session, Instant::now() + SLACK, Destination::Unread, Record::CloseNotify);
         }
         let _ = connection.socket.shutdown(Shutdown::Write);
     }

@@ -1,15 +1,15 @@
 //! TLS records: what rustls' unbuffered API asks for, until plain text has come or has been sent.
 //!
-//! Whatever is encoded is written before the session is unlocked, so that the bytes of two threads (a reply to a key
-//! update here, a close_notify there) stand on the wire in the order in which they were encrypted.
+//! Whatever is encoded is written before the session is unlocked, so that the bytes of two threads (a reply with the
+//! answer to a key update here, a close_notify there) stand on the wire in the order in which they were encrypted.
 
 use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::server::ServerConnectionData;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus, WriteTraffic};
 
-use super::seal::{encode, encrypt};
 use super::timed::write_by;
 use super::{Destination, Error, Transport};
 use crate::net::connection::Session;
@@ -18,71 +18,35 @@ use crate::net::connection::Session;
 pub(super) const HANDSHAKE: u8 = 22;
 const CHANGE_CIPHER_SPEC: u8 = 20;
 
-/// One record to send.
+/// More than encryption adds to a record, with the answer to a key update before it.
+const OVERHEAD: usize = 256;
+
+/// What is to be sent.
+#[derive(Clone, Copy)]
 pub(super) enum Record<'p> {
+    /// Nothing but what TLS itself wants sent.
+    None,
+    /// Plain text of one record.
     Data(&'p [u8]),
     CloseNotify,
 }
 
 impl Transport<'_> {
-    /// Sends one record.
-    pub(super) fn send_record(
-        &mut self,
-        session: &Mutex<Session>,
-        record: &Record<'_>,
-        deadline: Instant,
-    ) -> Result<(), Error> {
-        let mut session = lock(session);
-        let mut used = 0;
-        loop {
-            let incoming = self.incoming.get_mut(self.start..self.end).unwrap_or_default();
-            let UnbufferedStatus { mut discard, state } = session.tls.process_tls_records(incoming);
-            let mut done = false;
-            match state.map_err(Error::Tls)? {
-                // A pipelined request.
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(Error::Tls)?;
-                        discard += record.discard;
-                        self.plain.extend_from_slice(record.payload);
-                    }
-                }
-                ConnectionState::EncodeTlsData(mut data) => {
-                    used += encode(&mut self.outgoing, used, |to| data.encode(to))?;
-                }
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::WriteTraffic(mut traffic) => {
-                    used += encrypt(&mut self.outgoing, used, |to| match record {
-                        Record::Data(piece) => traffic.encrypt(piece, to),
-                        Record::CloseNotify => traffic.queue_close_notify(to),
-                    })?;
-                    done = true;
-                }
-                ConnectionState::PeerClosed => self.ended = true,
-                _ => return Err(Error::Io(ErrorKind::BrokenPipe.into())),
-            }
-            self.start = self.end.min(self.start.saturating_add(discard));
-            if done {
-                break;
-            }
-        }
-        session.between_records = self.start == self.end;
-        self.flush(used, deadline)
-    }
-
-    /// Decrypts what has come, up to the first plain text, and answers what TLS itself wants answered. Returns the number
-    /// of bytes of plain text.
-    pub(super) fn decrypt(
+    /// Decrypts what has come, up to the first plain text or, where there is something to send, until that is sent; and
+    /// answers what TLS itself wants answered. Returns the number of bytes of plain text.
+    pub(super) fn exchange(
         &mut self,
         session: &Mutex<Session>,
         deadline: Instant,
         mut destination: Destination<'_>,
+        record: Record<'_>,
     ) -> Result<usize, Error> {
         let mut session = lock(session);
         let mut delivered = 0;
         let mut used = 0;
         let mut failure = None;
-        while delivered == 0 {
+        let mut unsent = !matches!(record, Record::None);
+        while unsent || delivered == 0 {
             let incoming = self.incoming.get_mut(self.start..self.end).unwrap_or_default();
             let UnbufferedStatus { mut discard, state } = session.tls.process_tls_records(incoming);
             let mut waits = false;
@@ -97,7 +61,7 @@ impl Transport<'_> {
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     let at = used;
-                    used += encode(&mut self.outgoing, used, |to| data.encode(to))?;
+                    used += encode(&mut data, &mut self.outgoing, used)?;
                     // After an error rustls hands out what was queued before it, and last the alert. It is not asked again
                     // after that, or it would look at the bad bytes once more.
                     let queued_before = matches!(self.outgoing.get(at), Some(&(HANDSHAKE | CHANGE_CIPHER_SPEC)));
@@ -108,6 +72,10 @@ impl Transport<'_> {
                     let flight = self.outgoing.get(..used).unwrap_or_default();
                     write_by(&self.connection.socket, flight, deadline, &mut self.write_timeout)?;
                     used = 0;
+                }
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    used += encrypt(&mut traffic, record, &mut self.outgoing, used)?;
+                    (unsent, waits) = (false, true);
                 }
                 Ok(ConnectionState::PeerClosed) => self.ended = true,
                 Ok(ConnectionState::Closed) => {
@@ -127,17 +95,55 @@ impl Transport<'_> {
             }
         }
         session.between_records = self.start == self.end && failure.is_none() && !session.tls.is_handshaking();
-        let flushed = self.flush(used, deadline);
+        let bytes = self.outgoing.get(..used).unwrap_or_default();
+        let flushed = write_by(&self.connection.socket, bytes, deadline, &mut self.write_timeout);
         match failure {
             Some(error) => Err(Error::Tls(error)),
+            None if unsent => Err(Error::Io(ErrorKind::BrokenPipe.into())),
             None => flushed.map(|()| delivered),
         }
     }
+}
 
-    fn flush(&mut self, used: usize, deadline: Instant) -> Result<(), Error> {
-        let bytes = self.outgoing.get(..used).unwrap_or_default();
-        write_by(&self.connection.socket, bytes, deadline, &mut self.write_timeout)
+/// Encodes behind the `used` bytes of `outgoing`, which grows as needed. Returns the number of bytes.
+fn encode(
+    data: &mut EncodeTlsData<'_, ServerConnectionData>,
+    outgoing: &mut Vec<u8>,
+    used: usize,
+) -> Result<usize, Error> {
+    loop {
+        match data.encode(outgoing.get_mut(used..).unwrap_or_default()) {
+            Ok(count) => return Ok(count),
+            Err(EncodeError::InsufficientSize(lack)) if used + lack.required_size > outgoing.len() => {
+                outgoing.resize(used + lack.required_size, 0);
+            }
+            Err(_) => return Err(Error::Tls(rustls::Error::EncryptError)),
+        }
     }
+}
+
+/// Encrypts likewise.
+fn encrypt(
+    traffic: &mut WriteTraffic<'_, ServerConnectionData>,
+    record: Record<'_>,
+    outgoing: &mut Vec<u8>,
+    used: usize,
+) -> Result<usize, Error> {
+    let length = match record {
+        Record::Data(piece) => piece.len(),
+        Record::None | Record::CloseNotify => 0,
+    };
+    let least = used + length + OVERHEAD;
+    if outgoing.len() < least {
+        outgoing.resize(least, 0);
+    }
+    let to = outgoing.get_mut(used..).unwrap_or_default();
+    let encrypted = match record {
+        Record::None => Ok(0),
+        Record::Data(piece) => traffic.encrypt(piece, to),
+        Record::CloseNotify => traffic.queue_close_notify(to),
+    };
+    encrypted.map_err(|_| Error::Tls(rustls::Error::EncryptError))
 }
 
 pub(super) fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {

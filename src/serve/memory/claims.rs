@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Need;
-use crate::net::connection::{Closed, Connection};
+use crate::net::connection::{Closed, Connection, Standing};
 
 /// What is on loan, and what is kept for the next request.
 #[derive(Debug, Default)]
@@ -32,13 +32,13 @@ pub(super) struct Claim {
     pub(super) charged: usize,
     /// Bytes that it may come to need.
     most: usize,
-    /// It was told to give way.
-    leaving: bool,
+    /// It has waited out its patience: none that came later gets memory before it, but for those that have as well.
+    pub(super) presses: bool,
 }
 
 /// How bodies that were told to give way count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leaving {
+enum Leaving {
     /// They hold what they hold until they give it back.
     Hold,
     /// As if they had given it back.
@@ -54,7 +54,7 @@ impl State {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let connection = Arc::clone(need.connection);
-        self.claims.push(Claim { ticket, connection, charged: 0, most: need.body, leaving: false });
+        self.claims.push(Claim { ticket, connection, charged: 0, most: need.body, presses: false });
         ticket
     }
 
@@ -62,11 +62,23 @@ impl State {
         self.claims.iter().map(|claim| claim.charged).sum()
     }
 
+    /// Whether that of `ticket` may hold `charge` bytes now.
+    pub(super) fn can_have(&self, ticket: u64, charge: usize, budget: usize) -> bool {
+        let presses = self.claims.iter().any(|claim| claim.presses && claim.ticket == ticket);
+        let older_presses = self.claims.iter().any(|claim| claim.presses && claim.ticket < ticket);
+        (presses || !older_presses) && self.is_safe(ticket, charge, budget, Leaving::Hold)
+    }
+
+    pub(super) fn claim(&mut self, ticket: u64) -> Option<&mut Claim> {
+        self.claims.iter_mut().find(|claim| claim.ticket == ticket)
+    }
+
     /// Whether each older body could still grow to its full size once those before it have ended, if that of `ticket`
     /// held `charge` bytes. One that needs more than the whole budget needs it alone.
-    pub(super) fn is_safe(&self, ticket: u64, charge: usize, budget: usize, leaving: Leaving) -> bool {
+    fn is_safe(&self, ticket: u64, charge: usize, budget: usize, leaving: Leaving) -> bool {
+        let counts = |claim: &&Claim| leaving == Leaving::Hold || claim.connection.standing() != Standing::GivingWay;
         let mut younger = 0_usize;
-        for claim in self.claims.iter().rev().filter(|claim| leaving == Leaving::Hold || !claim.leaving) {
+        for claim in self.claims.iter().rev().filter(counts) {
             if claim.ticket < ticket && younger > 0 && younger.saturating_add(claim.most.min(budget)) > budget {
                 return false;
             }
@@ -75,17 +87,16 @@ impl State {
         younger <= budget || younger == charge
     }
 
-    /// Makes bodies slower than `too_slow` give way, the slowest first, until that of `ticket` can have `charge` bytes
-    /// as soon as they are gone. Says how many it made.
-    pub(super) fn make_room(&mut self, ticket: u64, charge: usize, budget: usize, too_slow: u64) -> u64 {
+    /// Makes bodies that are arriving give way, those first that received the fewest bytes lately, until that of `ticket`
+    /// can have `charge` bytes as soon as they are gone. Says how many it made.
+    pub(super) fn make_room(&self, ticket: u64, charge: usize, budget: usize) -> u64 {
         let (now, mut evicted) = (Instant::now(), 0);
         while !self.is_safe(ticket, charge, budget, Leaving::AreGone) {
-            let holding = self.claims.iter_mut().filter(|claim| claim.charged > 0 && !claim.leaving);
-            let paces = holding.filter_map(|claim| Some((claim.connection.pace(now)?, claim)));
-            let Some((_, slowest)) = paces.filter(|(pace, _)| *pace < too_slow).min_by_key(|(pace, _)| *pace) else {
+            let others = self.claims.iter().filter(|claim| claim.charged > 0 && claim.ticket != ticket);
+            let paces = others.filter_map(|claim| Some((claim.connection.pace(now)?, claim)));
+            let Some((_, slowest)) = paces.min_by_key(|(pace, _)| *pace) else {
                 break;
             };
-            slowest.leaving = true;
             if slowest.connection.give_way() == Closed::Now {
                 evicted += 1;
             }

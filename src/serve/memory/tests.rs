@@ -43,10 +43,6 @@ impl Sender {
 const LONG: Duration = Duration::from_secs(20);
 const NOW: Duration = Duration::ZERO;
 
-fn waiting(sender: &Sender) -> bool {
-    sender.connection.pace(Instant::now() + Duration::from_secs(1)).is_none()
-}
-
 #[test]
 fn a_small_body_has_its_room_whatever_large_ones_hold() {
     let (memory, sender) = (memory(MIB), Sender::complete());
@@ -97,21 +93,19 @@ fn a_body_larger_than_the_budget_is_received_alone() {
 
 /// All bodies grow at the same time: without the rule of `is_safe` all would be half-read and wait for each other.
 #[test]
-fn bodies_that_grow_side_by_side_past_the_budget_all_end_and_none_has_to_give_way() {
+fn bodies_that_grow_side_by_side_past_the_budget_all_end_though_none_gives_way() {
     let memory = memory(4 * MIB);
     thread::scope(|scope| {
         for _ in 0..16 {
             let memory = &memory;
             scope.spawn(move || {
-                let (sender, size) = (Sender::new(), 3 * MIB);
+                // Nobody can make it give way.
+                let (sender, size) = (Sender::complete(), 3 * MIB);
                 let mut body = memory.large();
                 for step in 1..=30 {
-                    // Begins a new window, so that it never counts as slow.
-                    sender.connection.resume();
                     body.reserve(step * size / 30, &sender.need(size, LONG)).unwrap();
                     thread::yield_now();
                 }
-                sender.connection.complete();
             });
         }
     });
@@ -125,17 +119,67 @@ fn while_one_waits_the_one_whose_bytes_stand_still_gives_way() {
     let mut held = memory.large();
     held.reserve(MIB, &slow.need(2 * MIB, NOW)).unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| {
-            while slow.connection.standing() != Standing::GivingWay {
-                thread::sleep(Duration::from_millis(1));
-            }
-            drop(held);
-        });
+        scope.spawn(|| leave_when_told(&slow, held));
         let began = Instant::now();
         memory.large().reserve(MIB + MIB / 2, &honest.need(MIB + MIB / 2, LONG)).unwrap();
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     });
     assert_eq!(honest.connection.standing(), Standing::Open);
+}
+
+/// Whoever is told to give way gives its memory back, as its thread would.
+fn leave_when_told(sender: &Sender, held: Body<'_>) {
+    while sender.connection.standing() != Standing::GivingWay {
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(held);
+}
+
+#[test]
+fn the_one_that_received_the_fewest_bytes_lately_gives_way_and_no_other() {
+    let memory = memory(3 * MIB);
+    let (fast, slow, honest) = (Sender::new(), Sender::new(), Sender::new());
+    let [mut first, mut second] = [memory.large(), memory.large()];
+    first.reserve(MIB, &fast.need(MIB, NOW)).unwrap();
+    second.reserve(MIB, &slow.need(MIB, NOW)).unwrap();
+    let served = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| leave_when_told(&slow, second));
+        scope.spawn(|| {
+            while !served.load(std::sync::atomic::Ordering::Relaxed) {
+                // As if it had just begun.
+                fast.connection.resume();
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        // So that of the slow one it can be told.
+        thread::sleep(Duration::from_millis(600));
+        memory.large().reserve(2 * MIB, &honest.need(2 * MIB, LONG)).unwrap();
+        served.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(fast.connection.standing(), Standing::Open);
+}
+
+#[test]
+fn a_body_waits_for_its_patience_once_however_often_it_has_to_ask() {
+    const STEPS: usize = 24;
+    let memory = memory(STEPS * MIB);
+    let senders: Vec<Sender> = (0..STEPS).map(|_| Sender::new()).collect();
+    let honest = Sender::new();
+    thread::scope(|scope| {
+        for sender in &senders {
+            let mut held = memory.large();
+            held.reserve(MIB, &sender.need(MIB, NOW)).unwrap();
+            scope.spawn(|| leave_when_told(sender, held));
+        }
+        let began = Instant::now();
+        let mut body = memory.large();
+        for step in 1..=STEPS {
+            body.reserve(step * MIB, &honest.need(step * MIB, LONG)).unwrap();
+        }
+        assert!(began.elapsed() < PATIENCE * 20, "{:?}", began.elapsed());
+    });
+    assert!(senders.iter().all(|sender| sender.connection.standing() == Standing::GivingWay));
 }
 
 #[test]
@@ -151,9 +195,11 @@ fn a_complete_body_is_waited_for() {
             memory.large().reserve(MIB, &honest.need(MIB, LONG)).unwrap();
             served.send(()).unwrap();
         });
-        while !waiting(honest) {
+        while memory.lock().waiting == 0 {
             thread::sleep(Duration::from_millis(1));
         }
+        // Past the patience of the one that waits.
+        thread::sleep(2 * PATIENCE);
         assert!(order.try_recv().is_err());
         assert_eq!(complete.connection.standing(), Standing::Open);
         drop(held);

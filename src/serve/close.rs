@@ -1,0 +1,73 @@
+//! How a connection ends.
+
+use std::time::{Duration, Instant};
+
+use super::connection::{Handler, Stop};
+use super::reply::{Next, Reply};
+use super::request::Request;
+use crate::http::Status;
+use crate::net::connection::Standing;
+use crate::net::transport::Progress;
+
+/// How long, and how many bytes, a refused client may still send after the reply, so that it comes to read the reply.
+const DISCARD: Duration = Duration::from_secs(10);
+const DISCARD_BYTES: usize = 256 * 1024 * 1024;
+
+/// How long a connection that gave way is kept after its reply, so that the client comes to read it.
+const GIVEN_WAY: Duration = Duration::from_millis(250);
+
+/// How often its thread looks whether the connection was cut meanwhile.
+const GIVEN_WAY_LOOK: Duration = Duration::from_millis(10);
+
+impl Handler<'_> {
+    /// Ends a connection that cannot go on.
+    pub(super) fn stop(&mut self, stop: Stop) -> Next {
+        match stop {
+            Stop::Gone => Next::Ended,
+            Stop::Refuse(refusal) => {
+                let reply = Reply::refusal(refusal.status, refusal.why).then(Next::Close);
+                match self.answer(&Request::unreadable(), reply) {
+                    Ok(_) => self.close(DISCARD),
+                    Err(_) => Next::Ended,
+                }
+            }
+            Stop::GiveWay => {
+                let why = "not recorded: the body came slowly, and others wait for its place or its memory";
+                let reply = Reply::refusal(Status::Unavailable, why).then(Next::Close);
+                if self.answer(&Request::unreadable(), reply).is_ok() {
+                    self.linger_after_giving_way();
+                }
+                Next::Ended
+            }
+        }
+    }
+
+    /// Ends a connection after a reply with `Connection: close`. What the client still sends is thrown away for a while,
+    /// so that it reads the reply and gets no reset. Meanwhile the connection may have to make room for another.
+    pub(super) fn close(&mut self, patience: Duration) -> Next {
+        if self.muted_until.is_some() {
+            return Next::Ended;
+        }
+        self.connection.end_request();
+        self.transport.say_goodbye();
+        let deadline = Instant::now() + patience;
+        let mut left = DISCARD_BYTES;
+        loop {
+            self.transport.consume(usize::MAX);
+            match self.transport.read(deadline) {
+                Ok(Progress::Data(count)) if count < left => left -= count,
+                Ok(Progress::Partial) => {}
+                _ => return Next::Ended,
+            }
+        }
+    }
+
+    /// Keeps our writing side open for a while: our reading side is closed already, and the kernel resets a connection on
+    /// which bytes arrive after both are closed, so that the reply would be lost.
+    fn linger_after_giving_way(&self) {
+        let deadline = Instant::now() + GIVEN_WAY;
+        while Instant::now() < deadline && self.connection.standing() == Standing::GivingWay {
+            std::thread::sleep(GIVEN_WAY_LOOK);
+        }
+    }
+}
