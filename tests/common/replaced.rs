@@ -1,7 +1,7 @@
 //! A second opinion on text that is not UTF-8; the fuzz targets, which are another package, include this file as well.
 
 /// The text with one U+FFFD in place of each run of bytes that belong to no character, found by trying.
-pub fn replaced(text: &[u8]) -> Vec<u8> {
+pub(crate) fn replaced(text: &[u8]) -> Vec<u8> {
     let mut replaced = Vec::new();
     let (mut at, mut in_run) = (0, false);
     while at < text.len() {
