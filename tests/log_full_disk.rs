@@ -35,7 +35,7 @@ impl Drop for Mounted {
     }
 }
 
-fn open(path: &Path, max_size: u64, sync: SyncMode) -> AuditLog {
+fn open(path: &Path, max_size: u64, sync: SyncMode, chain: ChainSetting) -> AuditLog {
     let settings = Settings {
         target: Target::File(path.to_owned()),
         max_size,
@@ -44,7 +44,7 @@ fn open(path: &Path, max_size: u64, sync: SyncMode) -> AuditLog {
         max_total_size: 0,
         sync,
         file_mode: 0o600,
-        chain: ChainSetting::Off,
+        chain,
     };
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(std::io::sink()));
     let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), Arc::new(diagnostics), &|_| Start::GoOn);
@@ -59,7 +59,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Lines of all `.log` files in a directory. Panics where a file does not end with a line.
+/// Lines of all `.log` files in a directory, without their chain. Panics where a file does not end with a line.
 fn lines(directory: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -67,7 +67,10 @@ fn lines(directory: &Path) -> Vec<String> {
         if path.extension().is_some_and(|extension| extension == "log") {
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.is_empty() || text.ends_with('\n'), "{} is torn", path.display());
-            lines.extend(text.lines().map(str::to_owned));
+            lines.extend(text.lines().map(|line| match line.split_once(",\"chain\":") {
+                Some((content, _)) => format!("{content}}}"),
+                None => line.to_owned(),
+            }));
         }
     }
     lines
@@ -82,13 +85,25 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-fn fill_and_free(max_size: u64, sync: SyncMode) {
+/// `verify` finds the logs in this directory intact.
+fn not_accused(directory: &Path) {
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    let program = env!("CARGO_BIN_EXE_kube-audit-rest");
+    let output = Command::new(program).args(["verify", "--max-unsigned=1000000000"]).args(files).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.ends_with("INTACT\n"), "{text}");
+}
+
+fn fill_and_free(max_size: u64, sync: SyncMode, chain: ChainSetting) {
     const THREADS: usize = 8;
     let directory = tempfile::tempdir().unwrap();
     let mounted = Mounted::tmpfs(&directory.path().join("small"), "2m");
     let ballast = mounted.0.join("ballast");
     fs::write(&ballast, vec![0; 700 << 10]).unwrap();
-    let log = open(&mounted.0.join("audit.log"), max_size, sync);
+    let chained = !matches!(chain, ChainSetting::Off);
+    let log = open(&mounted.0.join("audit.log"), max_size, sync, chain);
     let stop = AtomicBool::new(false);
     let (successes, failures) = (AtomicU64::new(0), AtomicU64::new(0));
     let (acknowledged, refused): (Vec<_>, Vec<_>) = std::thread::scope(|scope| {
@@ -102,7 +117,7 @@ fn fill_and_free(max_size: u64, sync: SyncMode) {
                             break;
                         }
                         let length = if number % 50 == 0 { 20_000 } else { 100 + number % 400 };
-                        let line = format!("{thread}.{number} {}", "x".repeat(length));
+                        let line = format!("{{\"id\":\"{thread}.{number}\",\"x\":\"{}\"}}", "x".repeat(length));
                         let outcome = log.append(format!("{line}\n").as_bytes());
                         let count = if outcome.is_ok() { successes } else { failures };
                         count.fetch_add(1, Relaxed);
@@ -124,6 +139,9 @@ fn fill_and_free(max_size: u64, sync: SyncMode) {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).partition(|(_, ok)| *ok)
     });
     drop(log);
+    if chained {
+        not_accused(&mounted.0);
+    }
     let found = lines(&mounted.0);
     let distinct: HashSet<&str> = found.iter().map(String::as_str).collect();
     assert_eq!(found.len(), distinct.len(), "a line is there twice");
@@ -137,15 +155,24 @@ fn fill_and_free(max_size: u64, sync: SyncMode) {
 #[test]
 #[ignore = "needs root to mount a tmpfs; .ci/run runs it"]
 fn a_disk_that_fills_up_and_is_freed_loses_no_acknowledged_line_and_keeps_no_refused_one() {
-    fill_and_free(0, SyncMode::Never);
-    fill_and_free(0, SyncMode::Always);
+    fill_and_free(0, SyncMode::Never, ChainSetting::Off);
+    fill_and_free(0, SyncMode::Always, ChainSetting::Off);
 }
 
 #[test]
 #[ignore = "needs root to mount a tmpfs; .ci/run runs it"]
 fn a_disk_that_fills_up_while_files_are_rolled_loses_no_acknowledged_line_either() {
-    fill_and_free(100_000, SyncMode::Never);
-    fill_and_free(100_000, SyncMode::Always);
+    fill_and_free(100_000, SyncMode::Never, ChainSetting::Off);
+    fill_and_free(100_000, SyncMode::Always, ChainSetting::Off);
+}
+
+#[test]
+#[ignore = "needs root to mount a tmpfs; .ci/run runs it"]
+fn a_disk_that_fills_up_under_a_chain_is_no_tampering() {
+    for max_size in [0, 100_000] {
+        fill_and_free(max_size, SyncMode::Never, ChainSetting::Unsigned);
+        fill_and_free(max_size, SyncMode::Always, ChainSetting::Unsigned);
+    }
 }
 
 #[test]
@@ -154,7 +181,7 @@ fn a_probe_tells_without_traffic_that_a_full_disk_has_room_again() {
     let directory = tempfile::tempdir().unwrap();
     let mounted = Mounted::tmpfs(&directory.path().join("small"), "1m");
     let ballast = mounted.0.join("ballast");
-    let log = open(&mounted.0.join("audit.log"), 0, SyncMode::Never);
+    let log = open(&mounted.0.join("audit.log"), 0, SyncMode::Never, ChainSetting::Off);
     log.append(b"first\n").unwrap();
     let _ = fs::write(&ballast, vec![0; 2 << 20]);
     let long = ["x".repeat(9000), "\n".to_owned()].concat();
@@ -176,7 +203,7 @@ fn a_probe_tells_without_traffic_that_a_full_disk_has_room_again() {
 fn a_volume_mounted_over_the_logs_directory_is_written_from_then_on() {
     let directory = tempfile::tempdir().unwrap();
     let logs = directory.path().join("logs");
-    let log = open(&logs.join("audit.log"), 0, SyncMode::Never);
+    let log = open(&logs.join("audit.log"), 0, SyncMode::Never, ChainSetting::Off);
     log.append(b"before\n").unwrap();
     let mounted = Mounted::tmpfs(&logs, "1m");
     let began = Instant::now();

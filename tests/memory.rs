@@ -209,6 +209,28 @@ fn list_that_grows(size: usize) -> Vec<u8> {
     format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{events}]}}"#).into_bytes()
 }
 
+/// Lists whose lines and their chain take the most memory that they may.
+#[test]
+fn with_a_chain_the_lines_of_the_largest_lists_stay_under_the_bound() {
+    let server = start_measured(setup().switch("chain"));
+    let event = |length: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(length));
+    let list = |event: &str, size: usize| {
+        let events = vec![event; size / (event.len() + 1)].join(",");
+        format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{events}]}}"#).into_bytes()
+    };
+    let largest = post("/audit-events", &list(&event(160), 31 * MIB));
+    // Without a chain it would be taken.
+    let refused = post("/audit-events", &list(&event(45), 31 * MIB));
+    for _ in 0..3 {
+        assert_eq!(server.connect().exchange(&largest).status, 200);
+        assert_eq!(server.connect().exchange(&refused).status, 400);
+    }
+    // One at a time: a body, its lines, their chain and the program.
+    let (peak, bound) = (kilobytes(&server, "VmHWM:"), (32 + 2 * 32 + 3 * 32 + 16) * 1024);
+    println!("lists of 31 MiB with a chain: peak RSS {} MiB, bound {} MiB", peak / 1024, bound / 1024);
+    assert!(peak <= bound, "{peak} KiB");
+}
+
 /// The log is a pipe that nobody reads: whatever a request takes it keeps.
 #[test]
 fn with_a_log_that_stands_still_all_connections_at_their_busiest_stay_under_the_bound() {

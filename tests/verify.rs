@@ -351,3 +351,25 @@ fn wrong_words_and_files_that_cannot_be_read_have_exit_codes_of_their_own() {
     assert_eq!(verify(&[], &log).0, 1);
     assert_eq!(verify(&["--allow-unchained"], &log).0, 3);
 }
+
+#[test]
+fn a_log_without_a_chain_is_told_in_a_few_lines_and_compressed_files_are_named() {
+    let setup = Setup::new();
+    let plain = PathBuf::from(setup.file("plain.log", "{}\n{}\n{}\n"));
+    let (exit, text) = verify(&[], std::slice::from_ref(&plain));
+    let wanted = format!(
+        "{}:1: no chain: the line was changed, put in, or written without --chain\n    and 2 lines after it\n\
+         read 3 lines of 1 file\nBROKEN: 3 faults; no line has a chain: was this log written with --chain?\n",
+        plain.display()
+    );
+    assert_eq!((exit, text), (1, wanted));
+    let compressed = setup.path("plain.log.gz");
+    fs::write(&compressed, [0x1f, 0x8b, 8, 0]).unwrap();
+    for words in [["verify"].as_slice(), &["policy", "k8s/base/policy.yaml"], &["read", "--format=line"]] {
+        let output = Command::new(program()).args(words).arg(&compressed).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let wanted = format!("kube-audit-rest {}: {}: compressed by gzip", words[0], compressed.display());
+        assert!(said.starts_with(&wanted), "{said}");
+        assert_eq!(output.status.code(), Some(if words[0] == "read" { 1 } else { 4 }));
+    }
+}

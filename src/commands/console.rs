@@ -21,6 +21,11 @@ pub(super) fn one_line(error: lexopt::Error) -> String {
     visible(&error.to_string())
 }
 
+/// `1 line`, `3 lines`.
+pub(super) fn count(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Prints the text. Whoever reads the output may stop when he has seen enough (`policy ... | head`): no error.
 pub(super) fn print(command: &str, text: &str, exit: Exit) -> Exit {
     match io::stdout().write_all(text.as_bytes()) {

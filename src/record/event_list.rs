@@ -21,6 +21,15 @@ pub const fn most_lines(size: usize) -> usize {
     size.saturating_mul(2).saturating_add(SLACK)
 }
 
+/// What a line takes more of memory where lines are chained, in bytes: its `chain` member, and room for its digest.
+const CHAINING: usize = 160;
+
+/// Most lines that a list of `size` bytes may become where they are chained, so that chaining takes no more than the list
+/// itself did. The shortest Event of an API server has 300 bytes.
+const fn most_chained(size: usize) -> usize {
+    size.saturating_add(SLACK) / CHAINING
+}
+
 /// Bytes that a line has more than its event at most, apart from the name of the source.
 const ADDED: usize = 64;
 
@@ -63,7 +72,8 @@ pub struct Events {
 /// With a policy an event has a line only if its level is not None; what the policy leaves out is left out, and `level`
 /// says so.
 ///
-/// At most [`most_lines`] bytes are appended. After an error `lines` is as it was; `body` is of no use in either case.
+/// At most [`most_lines`] bytes are appended, and where lines are chained so few that chaining them takes no more memory
+/// than the list did. After an error `lines` is as it was; `body` is of no use in either case.
 pub fn audit_lines(
     body: &mut [u8],
     source: Option<&str>,
@@ -77,7 +87,8 @@ pub fn audit_lines(
     let before = lines.len();
     lines.reserve(body.len() + body.len() / 8);
     let most = before.saturating_add(most_lines(body.len()));
-    let mut made = Lines { bytes: lines, source, policy, chained, most, events: Events::default() };
+    let most_lines = if chained == Chained::Yes { most_chained(body.len()) } else { usize::MAX };
+    let mut made = Lines { bytes: lines, source, policy, chained, most, most_lines, events: Events::default() };
     match read(body, &mut made) {
         Ok(()) => Ok(made.events),
         Err(invalid) => {
@@ -254,6 +265,8 @@ struct Lines<'a> {
     chained: Chained,
     /// Greatest length that `bytes` may reach.
     most: usize,
+    /// Greatest number of lines.
+    most_lines: usize,
     /// What was appended.
     events: Events,
 }
@@ -262,6 +275,9 @@ impl Lines<'_> {
     /// Appends the line of an event whose members are `parts`, one behind the other, and which lacks the members
     /// `missing`; mended if `utf8` is an error.
     fn push(&mut self, parts: [&[u8]; 3], missing: [&str; 2], utf8: Result<(), json::Error>) -> Result<(), Invalid> {
+        if self.events.lines == self.most_lines {
+            return Err(Invalid::ManySmallItems);
+        }
         let start = self.bytes.len();
         let added = ADDED + MAX_ESCAPE * self.source.map_or(0, str::len);
         self.make_room(added)?;

@@ -84,7 +84,9 @@ impl Contestant {
         let child = command.spawn();
         pin(GENERATOR_CORE);
         let child = child.map_err(|error| io::Error::other(format!("{}: {error}", self.program.display())))?;
-        Ok(Server { child, started, address, log: log.to_owned(), messages })
+        // A policy leaves out what it wants to.
+        let leaves_out = self.leading.iter().any(|flag| flag.to_string_lossy().starts_with("--policy-filename"));
+        Ok(Server { child, started, address, log: log.to_owned(), leaves_out, messages })
     }
 }
 
@@ -131,6 +133,8 @@ pub(crate) struct Server {
     pub(crate) started: Instant,
     pub(crate) address: SocketAddr,
     pub(crate) log: PathBuf,
+    /// Whether lines may be shorter than what was sent.
+    pub(crate) leaves_out: bool,
     messages: PathBuf,
 }
 

@@ -33,7 +33,9 @@ cargo bench --bench server [-- OPTIONS]
   --quick          one short round of few cases, in less than a minute: does it work?
   --scaling        another table: 1 to 256 connections, 1 KB to 28 MB, tmpfs and disk, with and without syncing
   --events         another table: what an event costs in an EventList and as an AdmissionReview of its own
-  --only TEXT      only the cases whose name has TEXT in it, such as \"200 KB\" or \"8 connections\"
+  --with FLAG      ours with this flag; the baseline, if none is named, is ours without it
+  --only TEXT      only the cases whose name has TEXT in it, such as \"200 KB\" or \"8 connections\";
+                   no footprints
   --rounds N       measurements of each contestant in each case (5)
   --seconds S      length of each, after warming up (1.5)
   --disk           the audit log on disk, not on tmpfs
@@ -48,6 +50,8 @@ struct Options {
     scaling: bool,
     events: bool,
     only: String,
+    /// Flags of ours alone.
+    with: Vec<std::ffi::OsString>,
     rounds: usize,
     seconds: f64,
     disk: bool,
@@ -82,8 +86,12 @@ fn run() -> io::Result<ExitCode> {
     }
     process::pin(process::GENERATOR_CORE);
     let ours = std::env::var_os("KUBE_AUDIT_REST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-audit-rest").into());
-    let mut contestants = vec![Contestant::new("ours", ours)?, Contestant::floor()?];
-    if let Some(baseline) = std::env::var_os("KUBE_AUDIT_REST_BASELINE") {
+    let baseline = std::env::var_os("KUBE_AUDIT_REST_BASELINE");
+    let baseline = baseline.or_else(|| (!options.with.is_empty()).then(|| ours.clone()));
+    let mut with_flags = Contestant::new("ours", ours)?;
+    with_flags.leading = options.with;
+    let mut contestants = vec![with_flags, Contestant::floor()?];
+    if let Some(baseline) = baseline {
         contestants.push(Contestant::new("baseline", baseline)?);
     }
     let bench = Bench {
@@ -105,8 +113,11 @@ fn run() -> io::Result<ExitCode> {
         cases::run_events(&bench, &place.path)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let footprints = footprint::measure(&bench, &place.path, if options.quick { 3 } else { 11 })?;
-    report::footprints(&footprints);
+    let mut footprints = Vec::new();
+    if bench.only.is_empty() {
+        footprints = footprint::measure(&bench, &place.path, if options.quick { 3 } else { 11 })?;
+        report::footprints(&footprints);
+    }
     let results = cases::run(&bench, &place.path, options.quick)?;
     report::footnotes(&results);
     println!("\nWritten to {}.", report::write(&results, &footprints)?.display());
@@ -142,6 +153,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
         scaling: false,
         events: false,
         only: String::new(),
+        with: Vec::new(),
         rounds: 5,
         seconds: 1.5,
         disk: false,
@@ -161,6 +173,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
             Long("scaling") => options.scaling = true,
             Long("events") => options.events = true,
             Long("only") => options.only = parser.value()?.string()?,
+            Long("with") => options.with.push(parser.value()?),
             Long("rounds") => options.rounds = parser.value()?.parse()?,
             Long("seconds") => options.seconds = parser.value()?.parse()?,
             Long("disk") => options.disk = true,

@@ -301,8 +301,11 @@ fn the_policy_command_tells_for_recorded_lines_what_the_server_would_have_writte
     input.extend_from_slice(b"no audit line\n");
     let (code, piped, complaints) = policy_command(&[&policy, "-"], &input);
     assert_eq!((code, piped), (Some(0), report));
-    let complaint = format!("-:{}: no audit line: the body is not JSON", count + 1);
-    assert!(complaints.contains(&complaint) && complaints.contains("1 lines are no audit lines"), "{complaints}");
+    let complaint = format!("-:{}: no audit line: not JSON", count + 1);
+    assert!(
+        complaints.contains(&complaint) && complaints.contains("1 line left out of this: no audit line"),
+        "{complaints}"
+    );
 }
 
 #[test]

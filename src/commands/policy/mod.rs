@@ -11,13 +11,13 @@ use std::time::SystemTime;
 use lexopt::Arg;
 
 use crate::cli::{Exit, no_such_flag};
-use crate::commands::console::{one_line, print, say, wrong_words};
+use crate::commands::console::{count, one_line, print, say, wrong_words};
 use crate::commands::lines::{self, Line, TOO_LONG};
 use crate::files::policy_file;
 use crate::observe::visible::printable;
 use crate::record::invalid::Invalid;
 use crate::record::policy::{Decision, Level, Policy};
-use crate::record::{Chained, event_list, review};
+use crate::record::{Chained, entry, event_list, review};
 use report::Report;
 
 /// How many of the lines that are no audit lines are named.
@@ -92,7 +92,7 @@ fn try_out(policy_path: &Path, logs: &[PathBuf]) -> Exit {
             Line::TooLong => aliens.add(path, number, TOO_LONG),
             Line::Whole(line) => match apply(&loaded.policy, line, &mut made) {
                 Ok((decision, after)) => report.count(&decision, line.len(), after),
-                Err(why) => aliens.add(path, number, &why.to_string()),
+                Err(why) => aliens.add(path, number, &reason(line, &why)),
             },
         };
         if let Err(error) = lines::open(path).and_then(|log| lines::each(log, each)) {
@@ -100,16 +100,18 @@ fn try_out(policy_path: &Path, logs: &[PathBuf]) -> Exit {
             exit = Exit::Unreadable;
         }
     }
-    let rules = loaded.policy.rules.len();
-    let path = printable(policy_path.as_os_str());
-    let rules = if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
-    let mut text = format!("{path}: valid, {rules}, SHA-256 {}\n", loaded.sha256);
+    let rules = count(loaded.policy.rules.len() as u64, "rule");
+    let mut text = format!("{}: valid, {rules}, SHA-256 {}\n", printable(policy_path.as_os_str()), loaded.sha256);
     if !logs.is_empty() {
         text.push('\n');
         report.write(&mut text);
     }
     if aliens.count > 0 {
-        say(COMMAND, &format!("{} lines are no audit lines and were left out of this", aliens.count));
+        let lines = count(aliens.count, "line");
+        say(
+            COMMAND,
+            &format!("{lines} left out of this: no audit {}", if aliens.count == 1 { "line" } else { "lines" }),
+        );
     }
     print(COMMAND, &text, exit)
 }
@@ -127,6 +129,11 @@ impl Aliens {
             say(COMMAND, &format!("{}:{number}: no audit line: {why}", printable(path.as_os_str())));
         }
     }
+}
+
+/// Why a line is none of the audit log's, in the words of `read` if it knows.
+fn reason(line: &[u8], why: &Invalid) -> String {
+    entry::read(line).err().map_or_else(|| why.to_string(), |no_entry| no_entry.to_string())
 }
 
 /// What the policy says of a line, and the length of the line that it would have become.

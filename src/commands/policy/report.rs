@@ -57,11 +57,10 @@ impl<'p> Report<'p> {
         let mut total = Counts::default();
         let mut never = Vec::new();
         for (number, (rule, counts)) in self.policy.rules.iter().zip(&self.rules).enumerate() {
-            let name = format!("rules[{number}]");
             if counts.lines == 0 {
-                never.push(name.clone());
+                never.push(number);
             }
-            rows.push(row(&name, rule.level.name(), counts, &asked_for(rule)));
+            rows.push(row(&format!("rules[{number}]"), rule.level.name(), counts, &asked_for(rule)));
         }
         rows.push(row("no rule", Level::None.name(), &self.unmatched, "what no rule matches"));
         if self.unjudged.lines > 0 {
@@ -85,7 +84,7 @@ impl<'p> Report<'p> {
         match never.as_slice() {
             [] => text.push_str("\nEach rule matched something.\n"),
             never => {
-                let _ = writeln!(text, "\nMatched nothing: {}", never.join(", "));
+                let _ = writeln!(text, "\nMatched nothing: {}", ranges(never));
             }
         }
     }
@@ -111,6 +110,16 @@ fn write_table(text: &mut String, rows: &[[String; 6]]) {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+}
+
+/// Rules by their numbers, which rise; those in a row in one word.
+fn ranges(numbers: &[usize]) -> String {
+    let rows = numbers.chunk_by(|one, next| one + 1 == *next).filter_map(|row| Some((row.first()?, row.last()?)));
+    let words = rows.map(|(first, last)| match last - first {
+        0 => format!("rules[{first}]"),
+        _ => format!("rules[{first}] to rules[{last}]"),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// A number with a comma between thousands.

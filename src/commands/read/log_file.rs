@@ -86,8 +86,11 @@ impl LogFile {
     /// # Errors
     /// There is none, or none that can be read.
     pub(super) fn open(path: &Path, follow: Follow) -> Result<Self, Refusal> {
-        let nothing = |error: io::ErrorKind| Refusal { path: path.to_owned(), error: error.into() };
-        let name = path.file_name().ok_or_else(|| nothing(io::ErrorKind::InvalidInput))?;
+        let nothing = || {
+            let error = io::Error::new(io::ErrorKind::NotFound, "no such file, and no rolled file of it");
+            Refusal { path: path.to_owned(), error }
+        };
+        let name = path.file_name().ok_or_else(nothing)?;
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -98,7 +101,7 @@ impl LogFile {
         if current.is_none() {
             match (place.unsaid.pop(), follow) {
                 (Some(refusal), _) => return Err(refusal),
-                (None, Follow::End) => return Err(nothing(io::ErrorKind::NotFound)),
+                (None, Follow::End) => return Err(nothing()),
                 (None, Follow::Wait) => {}
             }
         }

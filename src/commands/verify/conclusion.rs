@@ -6,6 +6,7 @@ use super::proof::Keys;
 use super::{Counts, Named, Report};
 use crate::audit_log::chain::format::{Id, Origin};
 use crate::cli::Exit;
+use crate::commands::console::count;
 
 /// Reports the faults of whole IDs.
 pub(super) fn faults(chains: &Chains<'_>, options: &Options, report: &mut Named<'_, '_>) {
@@ -28,7 +29,7 @@ pub(super) fn write(
         }
     }
     let strangers = unmatched(chains, options, report);
-    report.line(format_args!("read {} lines of {} files", counts.lines, counts.files));
+    report.line(format_args!("read {} of {}", count(counts.lines, "line"), count(counts.files as u64, "file")));
     if counts.unchained > 0 {
         report.line(format_args!("{} lines have no chain and are not proven by anything", counts.unchained));
     }
@@ -53,7 +54,9 @@ pub(super) fn write(
         report.line(format_args!("heads of {} were kept, and no line of it is here", id.as_str()));
     }
     let (exit, words) = if report.faults > 0 {
-        (Exit::Failed, format!("BROKEN: {} faults", report.faults))
+        let none =
+            if chains.runs.is_empty() { "; no line has a chain: was this log written with --chain?" } else { "" };
+        (Exit::Failed, format!("BROKEN: {}{none}", count(report.faults, "fault")))
     } else if chains.runs.is_empty() {
         (Exit::Unproven, "NOT PROVEN: there is no chained line".to_owned())
     } else if unproven || counts.unchained > 0 {
@@ -157,14 +160,14 @@ fn summary(run: &Run, proven: u64, chains: &Chains<'_>) -> String {
         }
     };
     let mut text = format!(
-        "{}: {} to {}, {} lines, {follows}; signed to {}, head kept of {} ({} heads)",
+        "{}: {} to {}, {}, {follows}; signed to {}, head kept of {} ({})",
         run.id.as_str(),
         run.first,
         run.last,
-        run.lines,
+        count(run.lines, "line"),
         or_none(run.signed),
         or_none(run.anchored),
-        run.anchors,
+        count(run.anchors, "head"),
     );
     if run.unchecked > 0 {
         text.push_str(&format!("; {} signatures not checked for want of a --key", run.unchecked));

@@ -27,7 +27,7 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use crate::cli::Exit;
-use crate::commands::console;
+use crate::commands::console::{self, count};
 use crate::observe::visible::printable;
 use anchors::Anchors;
 use chains::Chains;
@@ -70,7 +70,8 @@ fn verify(options: &Options, out: impl Write) -> Result<Exit, String> {
             match files::read(line) {
                 Ok(seen) if options.order == Order::Any => shuffled.add(place, &seen),
                 Ok(seen) => chains.line(place, &seen, &mut report.at(&inputs)),
-                Err(why) if options.allow_unchained && why == files::NOT_CHAINED => counts.unchained += 1,
+                Err(files::NOT_CHAINED) if options.allow_unchained => counts.unchained += 1,
+                Err(files::NOT_CHAINED) => report.at(&inputs).unchained(place),
                 Err(why) => report.at(&inputs).fault(place, why),
             }
         })?;
@@ -95,7 +96,15 @@ struct Counts {
 struct Report<'a> {
     out: Box<dyn Write + 'a>,
     faults: u64,
+    /// Lines without a chain, if that was the last fault.
+    row: Option<Row>,
     failed: Option<io::Error>,
+}
+
+/// Lines without a chain, one behind the other, of which the first was written.
+struct Row {
+    last: Place,
+    more: u64,
 }
 
 /// A report in which places can be named.
@@ -106,7 +115,7 @@ struct Named<'a, 'b> {
 
 impl<'a> Report<'a> {
     fn new(out: impl Write + 'a) -> Self {
-        Self { out: Box::new(out), faults: 0, failed: None }
+        Self { out: Box::new(out), faults: 0, row: None, failed: None }
     }
 
     fn at<'b>(&'b mut self, inputs: &'b [Input]) -> Named<'b, 'a> {
@@ -114,6 +123,9 @@ impl<'a> Report<'a> {
     }
 
     fn line(&mut self, text: fmt::Arguments<'_>) {
+        if let Some(Row { more: more @ 1.., .. }) = self.row.take() {
+            self.line(format_args!("    and {} after it", count(more, "line")));
+        }
         if let Err(error) = writeln!(self.out, "{text}") {
             self.failed.get_or_insert(error);
         }
@@ -135,6 +147,21 @@ impl<'a> Report<'a> {
 }
 
 impl Named<'_, '_> {
+    /// A fault that a log without a chain would have in each line. Of those in a row the first is written, and how many
+    /// come after it.
+    fn unchained(&mut self, place: Place) {
+        match &mut self.report.row {
+            Some(Row { last, more }) if (last.file, last.line + 1) == (place.file, place.line) => {
+                (*last, *more) = (place, *more + 1);
+                self.report.faults += 1;
+            }
+            _ => {
+                self.fault(place, files::NOT_CHAINED);
+                self.report.row = Some(Row { last: place, more: 0 });
+            }
+        }
+    }
+
     fn fault(&mut self, place: Place, why: &str) {
         let name = self.inputs.get(place.file).map(|input| printable(input.path.as_os_str())).unwrap_or_default();
         self.report.fault(format_args!("{name}:{}: {why}", place.line));

@@ -100,9 +100,9 @@ impl PolicyFile {
 /// Reads a policy for the `policy` command.
 ///
 /// # Errors
-/// As those of [`PolicyFile::load`], with the command named instead of the flag.
+/// As those of [`PolicyFile::load`], without the flag.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
-    check(&Content::read("policy", path)?)
+    check(&Content::read("the policy", path)?)
 }
 
 fn check(content: &Content) -> Result<Loaded, Error> {

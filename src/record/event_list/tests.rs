@@ -242,8 +242,24 @@ fn a_list_of_the_worst_patches_has_room_for_its_lines() {
     .concat();
     let body = list_of_bytes(&vec![event; 400].join(&b','));
     let mut lines = Vec::new();
-    let events = audit_lines(&mut body.clone(), Some(&"s".repeat(63)), None, Chained::No, &mut lines).unwrap();
+    let events = audit_lines(&mut body.clone(), Some(&"s".repeat(63)), None, Chained::Yes, &mut lines).unwrap();
     assert_eq!((events.count, events.mended), (400, 400));
     assert!(lines.len() > 2 * body.len() - 100_000 && lines.len() <= most_lines(body.len()));
     assert!(lines.capacity() <= most_lines(body.len()) + body.len() / 4);
+}
+
+#[test]
+fn a_list_whose_chain_would_be_longer_than_itself_is_refused_and_no_list_of_an_api_server_is() {
+    let list = |count, length: usize| {
+        list_of_bytes(&vec![format!("{{\"a\":\"{}\"}}", "x".repeat(length)); count].join(",").into_bytes())
+    };
+    for (count, length, wanted) in
+        [(400, 0, Ok(())), (10_000, 160, Ok(())), (10_000, 100, Err(Invalid::ManySmallItems))]
+    {
+        let mut lines = Vec::new();
+        let made = |chained, lines: &mut Vec<u8>| audit_lines(&mut list(count, length), None, None, chained, lines);
+        assert_eq!(made(Chained::Yes, &mut lines).map(drop), wanted, "{count} of {length}");
+        assert_eq!(lines.is_empty(), wanted.is_err());
+        assert!(made(Chained::No, &mut lines).is_ok());
+    }
 }

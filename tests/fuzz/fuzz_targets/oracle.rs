@@ -6,7 +6,7 @@ mod replaced;
 
 use kube_audit_rest::record::json::{Compactor, Error};
 #[allow(unused_imports, reason = "reviews are never mended")]
-pub use replaced::replaced;
+pub(crate) use replaced::replaced;
 use serde::de::IgnoredAny;
 
 /// Whether the text is JSON. Without the first line serde_json would not look at the bytes of strings that it ignores.
