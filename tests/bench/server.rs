@@ -14,7 +14,6 @@ mod hybrid;
 mod load;
 mod payload;
 mod process;
-mod reference;
 mod report;
 mod scaling;
 
@@ -105,7 +104,10 @@ fn run() -> io::Result<ExitCode> {
         cases::run_events(&bench, &place.path)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let footprints = footprint::measure(&bench, &place.path, if options.quick { 3 } else { 11 })?;
+    let footprints = match (bench.only.is_empty(), options.quick) {
+        (false, _) => Vec::new(),
+        (true, quick) => footprint::measure(&bench, &place.path, if quick { 3 } else { 11 })?,
+    };
     report::footprints(&footprints);
     let results = cases::run(&bench, &place.path, options.quick)?;
     report::footnotes(&results);
