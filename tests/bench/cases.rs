@@ -8,7 +8,6 @@ use crate::certificate::Certificate;
 use crate::client;
 use crate::load::{Figures, Load, median};
 use crate::payload::{self, SMALL};
-use crate::reference::{HANDSHAKES, ORIGINAL, Original};
 use crate::report;
 
 /// Sizes of bodies, with their names.
@@ -22,17 +21,12 @@ pub(crate) struct Case<'a> {
     pub(crate) name: String,
     pub(crate) load: Load,
     pub(crate) certificate: &'a Certificate,
-    /// What was recorded of the original: CPU seconds for each request.
-    pub(crate) recorded_cpu: Option<f64>,
-    /// The recorded row, where there is one.
-    pub(crate) recorded: Option<&'static Original>,
 }
 
 /// What a case gave.
 pub(crate) struct Outcome {
     pub(crate) name: String,
     pub(crate) rows: Vec<Row>,
-    pub(crate) recorded: Option<&'static Original>,
 }
 
 /// One contestant in one case.
@@ -41,8 +35,10 @@ pub(crate) struct Row {
     pub(crate) figures: Figures,
     /// CPU time as a ratio to the floor's.
     pub(crate) to_floor: f64,
-    /// CPU time as a ratio to the baseline's; without one, to what was recorded of the original.
-    pub(crate) to_original: Option<f64>,
+    /// The 99th percentile as a ratio to the floor's.
+    pub(crate) p99_to_floor: f64,
+    /// CPU time as a ratio to the baseline's, if there is one.
+    pub(crate) to_baseline: Option<f64>,
 }
 
 /// Measures every case, printing each as it is done.
@@ -61,25 +57,19 @@ pub(crate) fn run(bench: &Bench, place: &Path, quick: bool) -> io::Result<Vec<Ou
             if quick && connections != 8 {
                 continue;
             }
-            let recorded = ORIGINAL.iter().find(|row| (row.body, row.connections) == (body, connections));
             cases.push(Case {
                 name: format!("{size}, {connections} connection{}", if connections == 1 { "" } else { "s" }),
                 load: Load { requests: payload::requests(body)?, connections, fresh: false },
                 certificate: &ecdsa,
-                recorded_cpu: recorded.map(|row| row.cpu),
-                recorded,
             });
         }
     }
-    let keys = [("ECDSA", Some(&ecdsa)), ("RSA-2048", rsa.as_ref())];
-    for ((name, certificate), recorded_cpu) in keys.into_iter().zip(HANDSHAKES) {
+    for (name, certificate) in [("ECDSA", Some(&ecdsa)), ("RSA-2048", rsa.as_ref())] {
         if let Some(certificate) = certificate {
             cases.push(Case {
                 name: format!("new connection, {name}"),
                 load: Load { requests: payload::requests(SMALL)?, connections: HANDSHAKE_CONNECTIONS, fresh: true },
                 certificate,
-                recorded_cpu: Some(recorded_cpu),
-                recorded: None,
             });
         }
     }
@@ -104,8 +94,6 @@ pub(crate) fn run_events(bench: &Bench, place: &Path) -> io::Result<()> {
             name: name.to_owned(),
             load: Load { requests, connections: 8, fresh: false },
             certificate: &certificate,
-            recorded_cpu: None,
-            recorded: None,
         };
         for row in measure(bench, place, &case)?.rows {
             println!(
@@ -131,19 +119,16 @@ fn measure(bench: &Bench, place: &Path, case: &Case<'_>) -> io::Result<Outcome> 
         }
     }
     let of = |name: &str| bench.contestants.iter().position(|contestant| contestant.name == name);
-    let ratio = |figures: &[Figures], other: Option<usize>| {
-        let other = rounds.get(other?)?;
-        Some(median(figures.iter().zip(other).map(|(ours, theirs)| ours.cpu / theirs.cpu)))
+    let ratio = |figures: &[Figures], other: &str, of_round: fn(&Figures) -> f64| {
+        let other = rounds.get(of(other)?)?;
+        Some(median(figures.iter().zip(other).map(|(ours, theirs)| of_round(ours) / of_round(theirs))))
     };
-    let rows = bench.contestants.iter().zip(&rounds).map(|(contestant, figures)| {
-        let median = Figures::median(figures);
-        let to_recorded = case.recorded_cpu.map(|cpu| median.cpu / cpu);
-        Row {
-            who: contestant.name,
-            figures: median,
-            to_floor: ratio(figures, of("floor")).unwrap_or(f64::NAN),
-            to_original: if of("baseline").is_some() { ratio(figures, of("baseline")) } else { to_recorded },
-        }
+    let rows = bench.contestants.iter().zip(&rounds).map(|(contestant, figures)| Row {
+        who: contestant.name,
+        figures: Figures::median(figures),
+        to_floor: ratio(figures, "floor", |round| round.cpu).unwrap_or(f64::NAN),
+        p99_to_floor: ratio(figures, "floor", |round| round.p99).unwrap_or(f64::NAN),
+        to_baseline: ratio(figures, "baseline", |round| round.cpu),
     });
-    Ok(Outcome { name: case.name.clone(), rows: rows.collect(), recorded: case.recorded })
+    Ok(Outcome { name: case.name.clone(), rows: rows.collect() })
 }

@@ -10,7 +10,6 @@ use crate::cases::{Outcome, Row};
 use crate::footprint::Footprint;
 use crate::history::Kept;
 use crate::load::Figures;
-use crate::reference;
 
 /// More than this share of the cores taken by others makes a figure doubtful.
 const DISTURBED: f64 = 0.05;
@@ -30,7 +29,7 @@ pub(crate) fn machine() -> String {
 /// The main table's head.
 pub(crate) fn heading() {
     println!(
-        "{:<26} {:<9} {:>8} {:>9} {:>9} {:>9} {:>10} {:>9} {:>9} {:>8} {:>15}",
+        "{:<26} {:<9} {:>8} {:>9} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9} {:>8} {:>15}",
         "",
         "",
         "req/s",
@@ -39,7 +38,8 @@ pub(crate) fn heading() {
         "p99.9 ms",
         "CPU us/req",
         "to floor",
-        "to orig.",
+        "p99 to",
+        "to base.",
         "peak MB",
         "srv/gen/others"
     );
@@ -47,34 +47,19 @@ pub(crate) fn heading() {
 
 /// One case's rows.
 pub(crate) fn outcome(outcome: &Outcome) {
-    for (at, Row { who, figures, to_floor, to_original }) in outcome.rows.iter().enumerate() {
+    for (at, Row { who, figures, to_floor, p99_to_floor, to_baseline }) in outcome.rows.iter().enumerate() {
         println!(
-            "{:<26} {who:<9} {:>8.0} {:>9.3} {:>9.3} {:>9} {:>10.2} {to_floor:>9.2} {:>9} {:>8.1} {:>15}{}",
+            "{:<26} {who:<9} {:>8.0} {:>9.3} {:>9.3} {:>9} {:>10.2} {to_floor:>9.2} {p99_to_floor:>9.2} {:>9} {:>8.1} {:>15}{}",
             if at == 0 { &outcome.name } else { "" },
             figures.rate,
             figures.p50 * 1e3,
             figures.p99 * 1e3,
             p999(figures),
             figures.cpu * 1e6,
-            to_original.map_or(String::from("-"), |ratio| format!("{ratio:.2}")),
+            to_baseline.map_or(String::from("-"), |ratio| format!("{ratio:.2}")),
             figures.peak / 1e6,
             format!("{:.0}/{:.0}/{:.0} %", figures.server * 100.0, figures.generator * 100.0, figures.others * 100.0),
             if figures.others > DISTURBED { " !" } else { "" },
-        );
-    }
-    if let Some(original) = outcome.recorded {
-        println!(
-            "{:<26} {:<9} {:>8.0} {:>9.3} {:>9.3} {:>9} {:>10.2} {:>9} {:>9} {:>8.1}",
-            "",
-            "recorded",
-            original.rate,
-            original.p50 * 1e3,
-            original.p99 * 1e3,
-            "-",
-            original.cpu * 1e6,
-            "-",
-            "1.00",
-            original.peak / 1e6
         );
     }
 }
@@ -88,17 +73,6 @@ fn p999(figures: &Figures) -> String {
 pub(crate) fn footnotes(outcomes: &[Outcome]) {
     let rows = || outcomes.iter().flat_map(|outcome| outcome.rows.iter().map(move |row| (outcome, row)));
     println!();
-    if !rows().any(|(_, row)| row.who == "baseline") {
-        let probe = rows().find(|(outcome, row)| outcome.name == "1.2 KB, 8 connections" && row.who == "floor");
-        println!(
-            "\"recorded\": the Go original on another machine (issue 7's table); \"to orig.\" is CPU time to those figures{}.",
-            probe.map_or(String::new(), |(_, row)| format!(
-                ", where a floor-like probe took {:.1} us and this machine's floor takes {:.1}",
-                reference::PROBE_CPU * 1e6,
-                row.figures.cpu * 1e6
-            ))
-        );
-    }
     for (outcome, row) in rows().filter(|(_, row)| row.figures.generator > SATURATED && row.figures.server < SATURATED)
     {
         println!("{}, {}: the generator was the bottleneck; the rate is not the server's.", outcome.name, row.who);
@@ -119,19 +93,16 @@ pub(crate) fn disturbed(outcome: &Outcome) -> bool {
 
 /// The table of what a server takes before any load.
 pub(crate) fn footprints(footprints: &[Footprint]) {
+    if footprints.is_empty() {
+        return;
+    }
     println!(
         "{:<12} {:>22} {:>12} {:>22} {:>12}",
         "", "start to handshake ms", "idle MB", "per idle connection kB", "binary MB"
     );
-    let row = |who: &str, start: f64, idle: f64, per_connection: f64, binary: Option<f64>| {
+    for Footprint { who, start, idle, per_connection, binary } in footprints {
         let binary = binary.map_or(String::from("-"), |bytes| format!("{:.2}", bytes / 1e6));
         println!("{who:<12} {:>22.1} {:>12.2} {:>22.1} {binary:>12}", start * 1e3, idle / 1e6, per_connection / 1e3);
-    };
-    for print in footprints {
-        row(print.who, print.start, print.idle, print.per_connection, print.binary);
-    }
-    if !footprints.iter().any(|print| print.who == "baseline") {
-        row("recorded", reference::START, reference::IDLE, reference::PER_CONNECTION, Some(reference::BINARY));
     }
     println!("The floor is tuned for time, not for memory.\n");
 }
@@ -157,10 +128,10 @@ pub(crate) fn kept(outcomes: &[Outcome], footprints: &[Footprint]) -> Kept {
 pub(crate) fn write(outcomes: &[Outcome], footprints: &[Footprint]) -> io::Result<PathBuf> {
     let cases = outcomes.iter().flat_map(|outcome| {
         outcome.rows.iter().map(|row| {
-            let Row { who, figures, to_floor, to_original } = row;
+            let Row { who, figures, to_floor, p99_to_floor, to_baseline } = row;
             json!({
                 "case": outcome.name, "who": who, "requests_per_second": figures.rate,
-                "cpu_seconds_per_request": figures.cpu, "cpu_to_floor": to_floor, "cpu_to_original": to_original,
+                "cpu_seconds_per_request": figures.cpu, "cpu_to_floor": to_floor, "p99_to_floor": p99_to_floor, "cpu_to_baseline": to_baseline,
                 "latency_seconds": { "p50": figures.p50, "p99": figures.p99, "p99.9": figures.p999 },
                 "samples_each_round": figures.samples, "peak_resident_bytes": figures.peak,
                 "core_share": { "server": figures.server, "generator": figures.generator, "others": figures.others },

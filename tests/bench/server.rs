@@ -14,7 +14,6 @@ mod hybrid;
 mod load;
 mod payload;
 mod process;
-mod reference;
 mod report;
 mod scaling;
 

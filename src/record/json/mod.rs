@@ -38,7 +38,7 @@ pub struct Compactor<'a> {
     kept: usize,
     /// How many arrays and objects the caller is in.
     depth: usize,
-    /// Which of those that [`Compactor::skip`] is in are objects: one bit for each, at its depth.
+    /// Of what [`Compactor::skip`] is in, what is an object and no array: one bit for each, at its depth.
     objects: [u64; MAX_DEPTH / 64],
     /// Where the first bytes stand that are not UTF-8, since [`Compactor::check_utf8`] was called last.
     not_utf8: Option<usize>,
