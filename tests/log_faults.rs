@@ -21,7 +21,7 @@ use common::load::{
     recorded,
 };
 use common::server::lines_of;
-use common::{Response, Server, Setup, corpus, eventually, get, post};
+use common::{Response, Server, Setup, StopAtEnd, corpus, eventually, get, post};
 use rustix::process::Signal;
 
 const APPEND_FAILED: &str = "append failed; events are answered 503 until it works again";
@@ -812,6 +812,7 @@ fn sixteen_connections(requests: usize, backups: usize) {
     let stop = AtomicBool::new(false);
     let fates = thread::scope(|scope| {
         scope.spawn(|| save_links(&directory, &saved, &stop));
+        let _end = StopAtEnd(&stop);
         let load = Load::begin(
             &server,
             Plan {
@@ -823,9 +824,7 @@ fn sixteen_connections(requests: usize, backups: usize) {
                 ..plan("s", 16)
             },
         );
-        let fates = load.join();
-        stop.store(true, Relaxed);
-        fates
+        load.join()
     });
     let took = began.elapsed();
     assert_eq!(count(&fates, Outcome::Acknowledged), fates.len());

@@ -17,11 +17,22 @@ pub use certificates::Authority;
 pub use client::{Client, Response, chunked, get, post, request};
 pub use server::{Server, Setup, program};
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything that must happen may take before a test gives up on it. Far more than is ever needed, because
 /// continuous integration is slow at times; reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Sets the flag when it goes, and so when an assertion fails, too: a scope waits for all its threads, and those that wait
+/// for the flag would go on for ever.
+pub struct StopAtEnd<'f>(pub &'f AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Polls until `condition` gives something. For what the program does after it has answered, such as counting.
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
