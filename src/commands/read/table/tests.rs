@@ -76,7 +76,9 @@ fn an_event_that_was_refused_or_is_not_complete_says_so() {
     let lines = [
         line(r#""stage":"RequestReceived""#),
         line(r#""stage":"ResponseComplete","responseStatus":{"metadata":{},"code":200}"#),
-        line(r#""stage":"ResponseComplete","responseStatus":{"metadata":{},"status":"Failure","reason":"Forbidden","code":403}"#),
+        line(
+            r#""stage":"ResponseComplete","responseStatus":{"metadata":{},"status":"Failure","reason":"Forbidden","code":403}"#,
+        ),
         line(r#""stage":"Panic","responseStatus":{"code":500}"#),
     ];
     let rows = rows(&mut Table::new(Width::Any, Colour::Off), &lines);
