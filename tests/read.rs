@@ -121,6 +121,13 @@ fn expected_row(line: &str) -> Vec<String> {
     if dry {
         object.push_str(" (dry run)");
     }
+    if line["kind"] == "Event" && line["stage"] != "ResponseComplete" {
+        object.push_str(&format!(" ({})", line["stage"].as_str().unwrap()));
+    }
+    if let Some(code) = line["responseStatus"]["code"].as_u64().filter(|code| *code >= 400) {
+        object.push_str(&format!(" ({code})"));
+    }
+    let object = object.trim().to_owned();
     [time, user, verb, resource, object].into_iter().filter(|cell| !cell.is_empty()).collect()
 }
 

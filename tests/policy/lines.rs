@@ -1,6 +1,9 @@
 //! What becomes of single reviews and Events.
 
+use kube_audit_rest::files::policy_file;
+use kube_audit_rest::record::policy::Level;
 use kube_audit_rest::record::{event_list, review};
+use serde_json::Value;
 
 use crate::{STAMP, line, lines, list_of, policy};
 
@@ -282,4 +285,44 @@ fn an_event_by_itself_and_one_with_bytes_that_are_not_utf8_are_reduced_like_the_
         bad("- level: Request"),
         (1, format!("{begin}\"Request\",\"requestObject\":\"a\u{fffd}\",\"auditID\":\"x\"}}\n"))
     );
+}
+
+/// Requests of a real API server, and what its own checker said of each of them under 40 policies.
+#[test]
+fn the_level_is_that_of_the_api_servers_own_checker() {
+    let recorded = include_str!("../data/policy-levels.jsonl").lines();
+    let (requests, policies): (Vec<Value>, Vec<Value>) =
+        recorded.map(|line| serde_json::from_str(line).unwrap()).partition(|line: &Value| line["policy"].is_null());
+    let mut checked = [0; 2];
+    for line in &policies {
+        let policy = policy_file::parse(line["policy"].to_string().as_bytes()).unwrap();
+        let levels = line["levels"].as_str().unwrap();
+        assert_eq!(levels.len(), requests.len());
+        for (letter, request) in levels.chars().zip(&requests) {
+            let level = match letter {
+                'N' => Level::None,
+                'M' => Level::Metadata,
+                'R' => Level::Request,
+                _ => Level::RequestResponse,
+            };
+            let level_of = |line: &[u8]| {
+                let line: Value = serde_json::from_slice(line).unwrap();
+                Level::from_name(line["level"].as_str().unwrap()).unwrap()
+            };
+            let lines = lines(request["event"].to_string().as_bytes(), None, &policy);
+            let of_event = lines.first().map_or(Level::None, |line| level_of(line));
+            assert_eq!(of_event, level, "{} under {}", request["event"], line["policy"]);
+            checked[0] += 1;
+            // A review shows neither the verb nor who impersonated, so its level may be higher; for the latter, lower.
+            let review = &request["review"];
+            if review.is_null() || !request["event"]["impersonatedUser"].is_null() {
+                continue;
+            }
+            let of_review =
+                self::line(review.to_string().as_bytes(), None, &policy).map_or(Level::None, |line| level_of(&line));
+            assert!(of_review >= level, "{review} under {}", line["policy"]);
+            checked[1] += 1;
+        }
+    }
+    assert!(policies.len() == 40 && checked[0] == 40 * requests.len() && checked[1] > 2000, "{checked:?}");
 }
