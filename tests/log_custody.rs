@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::load::assert_unavailable;
 use common::server::lines_of;
@@ -383,6 +383,64 @@ fn failing_syncs_are_one_message_with_pauses_and_leave_no_empty_files() {
     strace.wait().unwrap();
     eventually("it works again", || (send_one(&server).status == 200).then_some(()));
     assert_eq!(lines_of(&server.log_path()).len(), 1);
+}
+
+/// The program under strace, which makes calls of it fail or wait as `options` say.
+fn tampered(setup: Setup, options: &[&str]) -> Server {
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null"]).args(options).arg("--");
+    let traced = setup.command();
+    command.arg(traced.get_program()).args(traced.get_args());
+    setup.start_as(command)
+}
+
+// Cuts.
+
+#[test]
+#[ignore = "needs strace; .ci/run installs it and runs this"]
+fn a_cut_that_cannot_be_checked_is_not_made_twice() {
+    // The first read is that of the first cut: a log that is made anew is not read.
+    for failing in 1..=3 {
+        let setup = Setup::new().flag("logger-max-backups", "0");
+        let log = setup.path("audit.log");
+        let inject = format!("inject=pread64:error=EIO:when={failing}");
+        let server = tampered(setup, &["-P", log.to_str().unwrap(), "-e", "trace=pread64", "-e", &inject]);
+        let limit = rustix::process::Rlimit { current: Some(300_000), maximum: None };
+        let process = rustix::process::Pid::from_raw(i32::try_from(server.process_id()).unwrap());
+        rustix::process::prlimit(process, rustix::process::Resource::Fsize, limit).unwrap();
+        let mut recorded = 0;
+        for padding in [20_000; 10].into_iter().chain([400_000; 2]).chain([20_000; 10]) {
+            recorded += usize::from(send(&server, padding).status == 200);
+        }
+        assert_eq!(recorded, 20, "{failing}");
+        let mut files = rolled(log.parent().unwrap());
+        files.push(log);
+        let newlines = |file: &PathBuf| fs::read(file).unwrap().iter().filter(|byte| **byte == b'\n').count();
+        let whole: usize = files.iter().map(newlines).sum();
+        assert_eq!(whole, recorded, "{failing}");
+    }
+}
+
+// Deletions.
+
+#[test]
+#[ignore = "needs strace; .ci/run installs it and runs this"]
+fn slow_deletions_hold_up_neither_appends_nor_the_look_out_nor_the_end() {
+    let setup = Setup::new();
+    for day in 10..30 {
+        fs::write(setup.path(&format!("audit-2026-01-{day}T00-00-00.000.log")), "{}\n").unwrap();
+    }
+    let server = tampered(setup, &["-e", "trace=unlink,unlinkat", "-e", "inject=unlink,unlinkat:delay_enter=2s"]);
+    assert_eq!(send_one(&server).status, 200);
+    let began = Instant::now();
+    fs::rename(server.log_path(), server.log_path().with_file_name("moved")).unwrap();
+    eventually("a new file", || server.log_path().exists().then_some(()));
+    assert_eq!(send_one(&server).status, 200);
+    server.signal(Signal::TERM);
+    server.wait_for_message("the end", |message| message["msg"] == "shutdown ended");
+    // All of them take 38 s.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(rolled(server.log_path().parent().unwrap()).len() > 5);
 }
 
 // Streams.

@@ -74,7 +74,8 @@ pub(super) fn ends_with(fs: &Fs, file: &File, length: u64, lines: &[u8]) -> io::
 ///
 /// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it
 /// the torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of
-/// NULs. Returns the length that the file has then.
+/// NULs. Lines that are byte for byte the same, as an API server's repeated Events are, count as one. Returns the length
+/// that the file has then.
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.

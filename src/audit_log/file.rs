@@ -163,7 +163,7 @@ impl LogFile {
         max == 0 || length == 0 || length.saturating_add(bytes as u64) <= max || self.roll_pauses()
     }
 
-    /// Writes a group of lines to the open file. Returns its length.
+    /// Writes a group of lines to the open file. Returns its length in bytes.
     fn write(&mut self, group: &[u8]) -> Result<usize, Failure> {
         if !self.has_room(group.len()) {
             // If that fails, a pause has begun in which the file takes what does not fit.

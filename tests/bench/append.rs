@@ -1,9 +1,9 @@
 //! What an append costs: lines a second and CPU per line with 1 to 32 threads beside a plain write(2) loop and beside a
-//! mutex around write(2), lines a second with fdatasync beside plain fdatasync, and the longest pause that a rotation
-//! with retention puts on one.
+//! mutex around write(2), lines a second with fdatasync beside plain fdatasync. With `--pauses`, nothing but the longest
+//! append while files of 500 MB are rolled and deleted.
 //!
-//! `cargo bench --bench append [-- [--chain] [DIRECTORY]]`; the file system of DIRECTORY (a temporary one by default) is
-//! what is measured, and with `--chain` only what `--chain` costs. Under `taskset -c 0` the threads share one core, and what is left of the difference between their numbers
+//! `cargo bench --bench append [-- [--chain | --pauses] [DIRECTORY]]`; the file system of DIRECTORY (a temporary one by
+//! default) is what is measured, with `--chain` only what `--chain` costs. Under `taskset -c 0` the threads share one core, and what is left of the difference between their numbers
 //! is not the caches'. Runs of the variants alternate, and the median of the rounds is shown.
 
 use std::fs::{self, File, OpenOptions};
@@ -27,6 +27,9 @@ fn main() {
         .map_or_else(std::env::temp_dir, PathBuf::from);
     let directory = tempfile::tempdir_in(parent).expect("a directory to measure in");
     let directory = directory.path();
+    if std::env::args().any(|argument| argument == "--pauses") {
+        return pauses(directory);
+    }
     let only_chain = std::env::args().any(|argument| argument == "--chain");
     for length in [1200, 20_000, 200_000] {
         chained(directory, length);
@@ -39,7 +42,6 @@ fn main() {
     }
     fairness(directory);
     synced(directory);
-    pauses(directory);
 }
 
 fn settings(directory: &Path) -> Settings {
@@ -304,50 +306,51 @@ fn synced(directory: &Path) {
     );
 }
 
-/// Appends while files of 500 MB are rolled and deleted.
+/// Small appends beside 20 MB a second, while files of 500 MB are rolled and deleted. Takes two minutes.
 fn pauses(directory: &Path) {
-    const LARGE: u64 = 500 << 20;
-    let names: Vec<PathBuf> =
-        (0..2).map(|n| directory.join(format!("audit-2020-01-0{}T00-00-00.000.log", n + 1))).collect();
-    for name in &names {
-        let mut file = File::create(name).expect("a file");
-        for _ in 0..LARGE >> 20 {
-            file.write_all(&vec![b'x'; 1 << 20]).expect("a write");
+    const LARGE: usize = 1 << 20;
+    const ROLLS: u64 = 4;
+    /// What is within this time of a roll counts as at the roll.
+    const NEAR: Duration = Duration::from_millis(500);
+    let (log, metrics) = open(Settings { max_size: 500 << 20, ..settings(directory) });
+    let (small, large) = (line(1200), line(LARGE));
+    let began = Instant::now();
+    let rolled = || metrics.log_rotations.value() >= ROLLS;
+    let mut rolls = Vec::new();
+    let mut appends = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let every = Duration::from_millis(50);
+            for number in 0.. {
+                std::thread::sleep((began + every * number).saturating_duration_since(Instant::now()));
+                log.append_one(&large).expect("an append");
+                if rolled() {
+                    return;
+                }
+            }
+        });
+        while !rolled() {
+            let before = Instant::now();
+            log.append_one(&small).expect("an append");
+            appends.push((before, before.elapsed()));
+            if metrics.log_rotations.value() > rolls.len() as u64 {
+                rolls.push(Instant::now());
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        file.sync_all().expect("a sync");
-    }
-    let line = line(1200);
-    let removal = {
-        let began = Instant::now();
-        fs::remove_file(&names[0]).expect("removed");
-        began.elapsed()
-    };
-    let mut settings = settings(directory);
-    settings.max_size = LARGE;
-    let old = File::create(directory.join("audit.log")).expect("a file");
-    old.set_len(LARGE - 100 * 1200).expect("a length");
-    let mut tail = OpenOptions::new().append(true).open(directory.join("audit.log")).expect("a file");
-    tail.write_all(b"\n").expect("a write");
-    let (log, metrics) = open(settings);
-    let (mut quiet, mut around) = (Vec::new(), Vec::new());
-    let mut after = 0;
-    while after < 200_000 {
-        let began = Instant::now();
-        log.append(&line).expect("an append");
-        let time = began.elapsed();
-        let rolled = metrics.log_rotations.value() > 0;
-        if rolled {
-            after += 1;
-        }
-        if !rolled || names[1].exists() || after < 2000 {
-            around.push(time);
-        } else {
-            quiet.push(time);
-        }
-    }
+    });
+    let near = |at: Instant| rolls.iter().any(|roll| roll.max(&at).duration_since(*roll.min(&at)) < NEAR);
+    let (at_rolls, between): (Vec<_>, Vec<_>) =
+        appends.into_iter().partition(|(at, took)| near(*at) || near(*at + *took));
+    let worst = |appends: Vec<(Instant, Duration)>| appends.into_iter().map(|(_, took)| took).max().unwrap_or_default();
+    let (at_rolls, between) = (worst(at_rolls), worst(between));
+    drop(log);
+    let old = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let old = old.max_by_key(|path| path.metadata().map_or(0, |metadata| metadata.len())).expect("a rolled file");
+    let removing = Instant::now();
+    fs::remove_file(old).expect("removed");
     println!(
-        "an append while a file of 500 MB is rolled and another deleted (which alone takes {removal:?}): {}; later: {}",
-        quantiles(&mut around),
-        quantiles(&mut quiet)
+        "20 MB/s into files of 500 MB, {ROLLS} rolls: the longest append at a roll {at_rolls:?}, between rolls {between:?}; a delete of 500 MB takes {:?}",
+        removing.elapsed()
     );
 }
