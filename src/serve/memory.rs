@@ -5,7 +5,7 @@
 //! granted stays safe in the sense of the banker's algorithm: each body, once all older ones have ended, could grow to
 //! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other.
 //!
-//! A body waits for half a second at most, all its waits together. From then on it takes what it needs: others
+//! A body waits for a quarter of a second at most, all its waits together. From then on it takes what it needs: others
 //! that are still arriving give way ([`Connection::give_way`]), those first that received the fewest bytes lately, and none
 //! that came later gets memory before it. So nobody can hold it up longer, at whatever pace he sends, but for requests
 //! that are complete and so about to end.
@@ -41,9 +41,9 @@ const LARGE_SPARES: usize = 16;
 /// How often a body that waits for memory looks whether it has to give way itself.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// A body that has waited for so long, all its waits together, takes what it needs: others give way. Less would make
-/// bodies in good order give way to each other in a burst; more would keep a large one waiting for over a second.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// A body that has waited for so long, all its waits together, takes what it needs: others give way. Twice as much
+/// was tried: a burst of bodies in good order gave way as often, and under attack large ones waited for over a second.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Hands out body buffers. Shared by all connections of the audit ports.
 #[derive(Debug)]
