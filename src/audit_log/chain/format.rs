@@ -284,7 +284,7 @@ const ALPHABET: [u8; 64] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 fn push_base64(text: &mut Vec<u8>, bytes: &[u8]) {
     let (triples, rest) = bytes.as_chunks();
-    // Enough for a signature. Appended at once, which takes a third of the time of four digits after four.
+    // Enough for a signature, so that all of it is appended at once.
     let mut digits = [[0; 4]; 22];
     for (four, triple) in digits.iter_mut().zip(triples) {
         *four = base64_digits(*triple);

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::scalar::plain;
 use super::*;
 
 fn shape(node: &Node) -> String {
