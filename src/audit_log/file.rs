@@ -29,7 +29,7 @@ use super::content;
 use super::error::AppendError;
 use super::fs::Fs;
 use super::guard::Guard;
-use super::open::Identity;
+use super::open::{Identity, missing};
 use super::status::LogStatus;
 use crate::observe::diagnostics::Latch;
 
@@ -258,8 +258,11 @@ impl LogFile {
         let metadata = self.fs.metadata_of(&self.open.file).map_err(failed)?;
         // Some file systems count no links: the path is asked as well.
         if metadata.nlink() == 0 && !self.is_at_path() {
-            self.succeed().map_err(|error| AppendError::open(&self.name, &error))?;
-            return Ok(false);
+            return match self.succeed() {
+                // The directory, made anew, has gone as well.
+                Err(error) if !missing(&error) => Err(AppendError::open(&self.name, &error)),
+                _ => Ok(false),
+            };
         }
         let length = metadata.len();
         // A file that is shorter than it should be was truncated: before the group was written, if it ends with it.
