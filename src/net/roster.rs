@@ -101,8 +101,9 @@ impl Roster {
     /// Makes a connection give back its descriptor and its thread, unless another is about to.
     pub(super) fn make_room(&self) -> Room {
         let mut state = self.lock();
-        let all_stay = state.places_taken() == state.connections.len();
-        let evicted = if all_stay { self.evict_one(&mut state, SCARCE_LINGER) } else { None };
+        // One that is cut already does not count: it may itself be waiting for a thread to end it.
+        let one_leaves = state.connections.iter().any(|connection| connection.leaves_by().is_some());
+        let evicted = if one_leaves { None } else { self.evict_one(&mut state, SCARCE_LINGER) };
         drop(state);
         match evicted {
             Some((victim, evicted)) => {
