@@ -55,7 +55,7 @@ use std::time::{Duration, Instant};
 
 pub use error::{AppendError, OpenError};
 
-pub(crate) use names::{Names, Stamp, log_of};
+pub(crate) use names::{Names, Stamp, directory_of, log_of};
 
 use crate::files::chain_key::ChainKeyFile;
 use crate::observe::diagnostics::Diagnostics;

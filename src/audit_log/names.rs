@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use time::{Date, Month, PrimitiveDateTime, Time};
@@ -107,6 +108,11 @@ pub(super) fn parse_time(text: &[u8]) -> Option<u64> {
     let time = Time::from_hms_milli(small(11)?, small(14)?, small(17)?, number(20, 23)?).ok()?;
     let nanoseconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp_nanos();
     u64::try_from(nanoseconds / 1_000_000).ok()
+}
+
+/// The directory that a file is in.
+pub(crate) fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The name of the log whose rolled file this is, if it is one.

@@ -35,7 +35,9 @@ impl ProcessIds {
 /// File systems of other machines. A lock on a file there may keep readers out.
 const NETWORK_FILE_SYSTEMS: [&[u8]; 6] = [b"nfs", b"nfs4", b"cifs", b"smb3", b"9p", b"ceph"];
 
-/// The mounts that this process sees: the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+/// The mounts that this process sees: the text of /proc/self/mountinfo (proc_pid_mountinfo(5)). Empty, it says of nothing
+/// that it is mounted.
+#[derive(Default)]
 pub(super) struct Mounts(Vec<u8>);
 
 impl Mounts {

@@ -284,17 +284,13 @@ const ALPHABET: [u8; 64] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 fn push_base64(text: &mut Vec<u8>, bytes: &[u8]) {
     let (triples, rest) = bytes.as_chunks();
-    // Enough for a signature, so that all of it is appended at once.
-    let mut digits = [[0; 4]; 22];
-    for (four, triple) in digits.iter_mut().zip(triples) {
-        *four = base64_digits(*triple);
+    for triple in triples {
+        text.extend_from_slice(&base64_digits(*triple));
     }
-    let last = [0, 1, 2].map(|at| rest.get(at).copied().unwrap_or_default());
-    if let Some(four) = digits.get_mut(triples.len()) {
-        *four = base64_digits(last);
+    if !rest.is_empty() {
+        let last = [0, 1, 2].map(|at| rest.get(at).copied().unwrap_or_default());
+        text.extend_from_slice(base64_digits(last).get(..=rest.len()).unwrap_or_default());
     }
-    let length = (bytes.len() * 4).div_ceil(3);
-    text.extend_from_slice(digits.as_flattened().get(..length).unwrap_or_default());
 }
 
 fn base64_digits([a, b, c]: [u8; 3]) -> [u8; 4] {

@@ -15,7 +15,7 @@ use super::super::content::{self, Mended};
 use super::super::error::OpenError;
 use super::super::fs::Fs;
 use super::super::guard::Guard;
-use super::super::names::Names;
+use super::super::names::{Names, directory_of};
 use super::super::open::{open_found, open_or_make};
 use super::super::proc::Mounts;
 use super::super::status::LogStatus;
@@ -34,7 +34,7 @@ impl LogFile {
         let Some(file_name) = path.file_name() else {
             return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
         };
-        let directory = parent(&path).to_owned();
+        let directory = directory_of(&path).to_owned();
         let in_directory = |error| OpenError::io(&directory, error);
         make_directory(&fs, &directory, rules.sync).map_err(in_directory)?;
         let lock = Guard::path(&directory, file_name);
@@ -93,15 +93,15 @@ impl LogFile {
                 &[("path", (&self.name).into())],
             );
         }
-        let of_network = |mounts: Mounts| self.open.file.metadata().is_ok_and(|file| mounts.is_of_network(&file));
-        if Mounts::read().is_ok_and(of_network) {
+        let mounts = Mounts::read().unwrap_or_default();
+        if self.open.file.metadata().is_ok_and(|file| mounts.is_of_network(&file)) {
             self.status.diagnostics.warn(
                 "the audit log is on another machine's file system: only its lock file keeps a second process from it",
                 &[("path", (&self.name).into())],
             );
         }
         if self.rules.max_size > 0 {
-            if let Some(why) = self.cannot_roll() {
+            if let Some(why) = self.cannot_roll(&mounts) {
                 self.status.warn("the audit log cannot be rolled and will grow past its limit", &self.name, &why);
             }
             if self.open.length >= self.rules.max_size {
@@ -113,13 +113,14 @@ impl LogFile {
     }
 
     /// Why the log cannot be renamed, if that can be told without doing it.
-    fn cannot_roll(&mut self) -> Option<String> {
+    fn cannot_roll(&mut self, mounts: &Mounts) -> Option<String> {
         if let Err(error) = self.backups.free_name(&self.fs, SystemTime::now()) {
             return Some(format!("its rolled files' names: {error}"));
         }
         let path = self.path.canonicalize().ok()?;
-        let mounted = Mounts::read().is_ok_and(|mounts| mounts.is_mount_point(&path));
-        mounted.then(|| "something is mounted on this very file: mount its directory instead".to_owned())
+        mounts
+            .is_mount_point(&path)
+            .then(|| "something is mounted on this very file: mount its directory instead".to_owned())
     }
 
     /// A power cut tears rolled files too, if their last lines had not reached the disk.
@@ -146,7 +147,7 @@ impl OpenFile {
         let opened = open_or_make(fs, path, rules.mode)?;
         let name = path.display().to_string();
         let metadata = fs.metadata_of(&opened.file)?;
-        if !Mounts::read().is_ok_and(|mounts| mounts.is_of_network(&metadata)) {
+        if !Mounts::read().unwrap_or_default().is_of_network(&metadata) {
             // A file system without locks has been noticed by the lock file.
             fs.lock(&opened.file).or_else(|error| match error.kind() {
                 io::ErrorKind::Unsupported => Ok(()),
@@ -160,7 +161,7 @@ impl OpenFile {
         say_mended(status, &name, &mended);
         if let SyncMode::Always = rules.sync {
             fs.sync_all(&opened.file)?;
-            fs.sync_directory(parent(path))?;
+            fs.sync_directory(directory_of(path))?;
         }
         let (file, identity, length) = (opened.file, opened.identity, mended.length);
         Ok(Self { file, identity, length, marking: Marking::Due })
@@ -186,12 +187,7 @@ pub(super) fn make_directory(fs: &Fs, directory: &Path, sync: SyncMode) -> io::R
     let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs.make_directory(directory)?;
     if let SyncMode::Always = sync {
-        missing.into_iter().try_for_each(|made| fs.sync_directory(parent(made)))?;
+        missing.into_iter().try_for_each(|made| fs.sync_directory(directory_of(made)))?;
     }
     Ok(())
-}
-
-/// The directory that a file is in.
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

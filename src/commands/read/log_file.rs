@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::options::Follow;
-use crate::audit_log::{Names, Stamp};
+use crate::audit_log::{Names, Stamp, directory_of};
 use crate::commands::lines::refuse_compressed;
 
 /// Files held open ahead, so that retention cannot take them away unread.
@@ -91,10 +91,7 @@ impl LogFile {
             Refusal { path: path.to_owned(), error }
         };
         let name = path.file_name().ok_or_else(nothing)?;
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let directory = directory_of(path).to_owned();
         let names = Names::of_log(name);
         let mut place = Place { path: path.to_owned(), directory, names, refused: Vec::new(), unsaid: Vec::new() };
         let current = place.successor(None);

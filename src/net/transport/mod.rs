@@ -126,7 +126,7 @@ impl<'c> Transport<'c> {
         }
         loop {
             // Plain text that came along stays where `unread` finds it.
-            self.exchange(session, deadline, Destination::Unread, Record::None)?;
+            self.exchange(session, deadline, Destination::Unread, None)?;
             if !tls::lock(session).tls.is_handshaking() {
                 self.shrink_outgoing();
                 return Ok(());
@@ -195,7 +195,7 @@ impl<'c> Transport<'c> {
     fn process(&mut self, deadline: Instant, mut destination: Destination<'_>) -> Result<usize, Error> {
         let connection = self.connection;
         if let Some(session) = &connection.session {
-            return self.exchange(session, deadline, destination, Record::None);
+            return self.exchange(session, deadline, destination, None);
         }
         let received = self.incoming.get(self.start..self.end).unwrap_or_default();
         destination.deliver(received, &mut self.plain, &mut self.taken);
@@ -258,7 +258,7 @@ impl<'c> Transport<'c> {
             return write_by(&connection.socket, data, deadline, &mut self.write_timeout);
         };
         for piece in data.chunks(RECORD) {
-            self.exchange(session, deadline, Destination::Unread, Record::Data(piece))?;
+            self.exchange(session, deadline, Destination::Unread, Some(Record::Data(piece)))?;
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ impl<'c> Transport<'c> {
     pub fn say_goodbye(&mut self) {
         let connection = self.connection;
         if let Some(session) = &connection.session {
-            let _ = self.exchange(session, Instant::now() + SLACK, Destination::Unread, Record::CloseNotify);
+            let _ = self.exchange(session, Instant::now() + SLACK, Destination::Unread, Some(Record::CloseNotify));
         }
         let _ = connection.socket.shutdown(Shutdown::Write);
     }

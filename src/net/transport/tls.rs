@@ -24,29 +24,26 @@ const OVERHEAD: usize = 256;
 /// What is to be sent.
 #[derive(Clone, Copy)]
 pub(super) enum Record<'p> {
-    /// Nothing but what TLS itself wants sent.
-    None,
     /// Plain text of one record.
     Data(&'p [u8]),
     CloseNotify,
 }
 
 impl Transport<'_> {
-    /// Decrypts what has come, up to the first plain text or, where there is something to send, until that is sent; and
+    /// Decrypts what has come, up to the first plain text or, where there is a record to send, until that is sent; and
     /// answers what TLS itself wants answered. Returns the number of bytes of plain text.
     pub(super) fn exchange(
         &mut self,
         session: &Mutex<Session>,
         deadline: Instant,
         mut destination: Destination<'_>,
-        record: Record<'_>,
+        mut record: Option<Record<'_>>,
     ) -> Result<usize, Error> {
         let mut session = lock(session);
         let mut delivered = 0;
         let mut used = 0;
         let mut failure = None;
-        let mut unsent = !matches!(record, Record::None);
-        while unsent || delivered == 0 {
+        while record.is_some() || delivered == 0 {
             let incoming = self.incoming.get_mut(self.start..self.end).unwrap_or_default();
             let UnbufferedStatus { mut discard, state } = session.tls.process_tls_records(incoming);
             let mut waits = false;
@@ -74,8 +71,10 @@ impl Transport<'_> {
                     used = 0;
                 }
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    used += encrypt(&mut traffic, record, &mut self.outgoing, used)?;
-                    (unsent, waits) = (false, true);
+                    if let Some(record) = record.take() {
+                        used += encrypt(&mut traffic, record, &mut self.outgoing, used)?;
+                    }
+                    waits = true;
                 }
                 Ok(ConnectionState::PeerClosed) => self.ended = true,
                 Ok(ConnectionState::Closed) => {
@@ -99,7 +98,7 @@ impl Transport<'_> {
         let flushed = write_by(&self.connection.socket, bytes, deadline, &mut self.write_timeout);
         match failure {
             Some(error) => Err(Error::Tls(error)),
-            None if unsent => Err(Error::Io(ErrorKind::BrokenPipe.into())),
+            None if record.is_some() => Err(Error::Io(ErrorKind::BrokenPipe.into())),
             None => flushed.map(|()| delivered),
         }
     }
@@ -131,7 +130,7 @@ fn encrypt(
 ) -> Result<usize, Error> {
     let length = match record {
         Record::Data(piece) => piece.len(),
-        Record::None | Record::CloseNotify => 0,
+        Record::CloseNotify => 0,
     };
     let least = used + length + OVERHEAD;
     if outgoing.len() < least {
@@ -139,7 +138,6 @@ fn encrypt(
     }
     let to = outgoing.get_mut(used..).unwrap_or_default();
     let encrypted = match record {
-        Record::None => Ok(0),
         Record::Data(piece) => traffic.encrypt(piece, to),
         Record::CloseNotify => traffic.queue_close_notify(to),
     };
