@@ -4,10 +4,10 @@
 mod common;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use common::attack;
@@ -20,6 +20,29 @@ fn evicted(server: &Server) -> f64 {
 
 fn with_cap(cap: usize) -> Server {
     Setup::new().flag("max-connections", &cap.to_string()).start()
+}
+
+/// Starts clients that each hold the connection that `dial` gives until it ends, and dial again after `pause`.
+fn hold_and_dial_again<'s>(
+    scope: &'s Scope<'s, '_>,
+    clients: usize,
+    pause: Duration,
+    ended: &'s AtomicBool,
+    dial: &'s (impl Fn() -> io::Result<Client> + Sync),
+) {
+    for _ in 0..clients {
+        let hold = move || {
+            while !ended.load(Ordering::Relaxed) {
+                let client = dial();
+                while !ended.load(Ordering::Relaxed) && client.as_ref().is_ok_and(Client::is_quiet) {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                drop(client);
+                thread::sleep(pause);
+            }
+        };
+        thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, hold).unwrap();
+    }
 }
 
 /// A connection that has carried a valid request.
@@ -146,21 +169,9 @@ fn ten_newcomers_are_served_among_five_hundred_clients_that_hold_idle_connection
     attack::raise_descriptor_limit();
     let server = with_cap(CAP);
     let ended = AtomicBool::new(false);
+    let dial = || Client::try_tls(server.https(), &server.endpoint().config);
     thread::scope(|scope| {
-        for _ in 0..500 {
-            let (server, ended) = (&server, &ended);
-            let hold = move || {
-                while !ended.load(Ordering::Relaxed) {
-                    let client = Client::try_tls(server.https(), &server.endpoint().config);
-                    while !ended.load(Ordering::Relaxed) && client.as_ref().is_ok_and(Client::is_quiet) {
-                        thread::sleep(Duration::from_millis(20));
-                    }
-                    drop(client);
-                    thread::sleep(Duration::from_millis(5));
-                }
-            };
-            thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, hold).unwrap();
-        }
+        hold_and_dial_again(scope, 500, Duration::from_millis(5), &ended, &dial);
         let newcomers = scope.spawn(|| {
             common::eventually("all places to be fought for", || (evicted(&server) > CAP as f64).then_some(()));
             for number in 1..=10 {
@@ -243,24 +254,14 @@ fn nor_do_such_bodies_when_many_are_sent_and_renewed() {
     const ATTACKERS: usize = 160;
     let server = with_cap(64);
     let ended = AtomicBool::new(false);
+    let begin_a_body = || {
+        let mut client = Client::try_tls(server.https(), &server.endpoint().config)?;
+        let headers = [("Host", "localhost"), ("Content-Length", "1000")];
+        client.try_send(&request("POST", "/nothing", &headers, b"x"))?;
+        Ok(client)
+    };
     thread::scope(|scope| {
-        for _ in 0..ATTACKERS {
-            let (server, ended) = (&server, &ended);
-            let attack = move || {
-                while !ended.load(Ordering::Relaxed) {
-                    let client = Client::try_tls(server.https(), &server.endpoint().config).and_then(|mut client| {
-                        let headers = [("Host", "localhost"), ("Content-Length", "1000")];
-                        client.try_send(&request("POST", "/nothing", &headers, b"x")).map(|()| client)
-                    });
-                    while !ended.load(Ordering::Relaxed) && client.as_ref().is_ok_and(Client::is_quiet) {
-                        thread::sleep(Duration::from_millis(20));
-                    }
-                    drop(client);
-                    thread::sleep(Duration::from_millis(50));
-                }
-            };
-            thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, attack).unwrap();
-        }
+        hold_and_dial_again(scope, ATTACKERS, Duration::from_millis(50), &ended, &begin_a_body);
         let honest = scope.spawn(|| {
             common::eventually("all places to be fought for", || (evicted(&server) > 64.0).then_some(()));
             for number in 1..=8 {

@@ -13,6 +13,10 @@ use kube_audit_rest::audit_log::{AuditLog, ChainSetting, OpenedLog, Settings, St
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
 use kube_audit_rest::observe::metrics::Metrics;
 
+mod common;
+
+use common::StopAtEnd;
+
 /// A tmpfs, unmounted at the end.
 struct Mounted(PathBuf);
 
@@ -74,15 +78,6 @@ fn lines(directory: &Path) -> Vec<String> {
         }
     }
     lines
-}
-
-/// Lets other threads end even if an assertion fails.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }
 
 /// `verify` finds the logs in this directory intact.

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::server::lines_of;
-use common::{Client, PATIENCE, Response, Server, Setup, corpus, eventually, get, post};
+use common::{Client, PATIENCE, Response, Server, Setup, StopAtEnd, corpus, eventually, get, post};
 use rustix::process::Signal;
 use rustls::ClientConfig;
 use tempfile::TempDir;
@@ -438,15 +438,6 @@ fn send(pool: &Arc<Pool>, load: Load, stop: &AtomicBool) -> Outcome {
     outcome.into_inner().unwrap()
 }
 
-/// Ends the sending even if the restarts fail.
-struct StopAtEnd(Arc<AtomicBool>);
-
-impl Drop for StopAtEnd {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Sends requests while `restart` runs, then stops all and holds the files against the answers.
 fn under_load(
     name: &str,
@@ -463,7 +454,8 @@ fn under_load(
         let (pool, stop) = (Arc::clone(&pool), Arc::clone(&stop));
         thread::spawn(move || send(&pool, load, &stop))
     };
-    let stopper = StopAtEnd(stop);
+    // Ends the sending even if the restarts fail.
+    let stopper = StopAtEnd(&stop);
     restart(fleet, &pool);
     drop(stopper);
     let outcome = sender.join().unwrap();
