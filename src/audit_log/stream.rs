@@ -169,9 +169,11 @@ impl Stream {
         self.follow().is_ok()
     }
 
-    /// SIGHUP came.
+    /// SIGHUP came. What is no FIFO cannot have been replaced.
     pub(super) fn reopen(&mut self) {
-        if let Err(error) = self.follow() {
+        if self.fifo.is_some()
+            && let Err(error) = self.follow()
+        {
             self.status.warn("cannot open the audit log anew", &self.name, &error.to_string());
         }
     }

@@ -299,6 +299,17 @@ fn a_device_is_written_and_has_no_lock_beside_it() {
 }
 
 #[test]
+fn sighup_has_nothing_to_open_anew_where_the_log_is_a_device() {
+    let mut place = Place::new();
+    place.settings.target = Target::File("/dev/full".into());
+    let log = place.open();
+    log.reopen();
+    assert!(log.append(b"line\n").is_err());
+    assert_eq!(place.messages.count("append failed"), 1);
+    assert_eq!(place.messages.count("cannot open the audit log anew"), 0);
+}
+
+#[test]
 fn a_device_without_room_fails_the_append_says_so_once_and_may_work_again() {
     let mut place = Place::new();
     place.settings.target = Target::File("/dev/full".into());
