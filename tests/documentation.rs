@@ -338,6 +338,14 @@ fn a_room_uses_only_rooms_that_stand_below_it_on_the_map() {
 }
 
 #[test]
+fn no_unit_test_starts_a_process() {
+    // From its fork to its exec a child holds the file locks of all tests that run beside it.
+    for path in files(&root().join("src"), "rs") {
+        assert!(!fs::read_to_string(&path).unwrap().contains("process::Command"), "{}", path.display());
+    }
+}
+
+#[test]
 fn the_map_of_the_tests_has_a_row_for_each_test_file_and_no_other() {
     let rows = table(&read("tests/README.md"), "| file | holds |");
     let documented: BTreeSet<String> = rows.iter().map(|row| quoted(&row[0]).to_owned()).collect();
