@@ -53,6 +53,7 @@ impl<'s> Handler<'s> {
         self.pump(request.framing, &mut Sink::Keep(&mut body, &need), deadline)?;
         let standing = self.connection.complete();
         self.note(standing)?;
+        body.complete();
         self.transport.shrink();
         if record == Record::EventList {
             body.reserve_lines(event_list::most_lines(body.bytes.len()), &need).map_err(no_memory)?;

@@ -5,10 +5,11 @@
 //! granted stays safe in the sense of the banker's algorithm: each body, once all older ones have ended, could grow to
 //! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other.
 //!
-//! A body waits for a quarter of a second at most, all its waits together. From then on it takes what it needs: others
-//! that are still arriving give way ([`Connection::give_way`]), those first that received the fewest bytes lately, and none
-//! that came later gets memory before it. So nobody can hold it up longer, at whatever pace he sends, but for requests
-//! that are complete and so about to end.
+//! A body that has waited for a quarter of a second, all its waits together, presses: none that came later gets memory
+//! before it. If it is held up as well, others that are still arriving give way ([`Connection::give_way`]), those first that
+//! received the fewest bytes lately. It is held up unless bodies become complete so fast that the whole budget would be
+//! used anew every second: then its turn comes anyway. So honest bodies that come in a burst queue up, and nobody can make
+//! a body wait longer but by sending as much as the budget each second.
 
 mod claims;
 
@@ -41,8 +42,8 @@ const LARGE_SPARES: usize = 16;
 /// How often a body that waits for memory looks whether it has to give way itself.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// A body that has waited for so long, all its waits together, takes what it needs: others give way. Twice as much
-/// was tried: a burst of bodies in good order gave way as often, and under attack large ones waited for over a second.
+/// A body that has waited for so long, all its waits together, presses. With twice as much, large ones waited for over a
+/// second under attack.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Hands out body buffers. Shared by all connections of the audit ports.
@@ -84,12 +85,30 @@ pub struct Body<'m> {
     ticket: Option<u64>,
     /// Bytes of the budget that it has.
     charged: usize,
-    /// How long it has waited for memory so far.
-    waited: Duration,
+    waited: Waited,
     /// The request's body.
     pub bytes: Vec<u8>,
     /// The lines made of it, where they are not made in place.
     pub lines: Vec<u8>,
+}
+
+/// What a body's waits for memory were like so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waited {
+    time: Duration,
+    /// Bytes of the large bodies that became complete meanwhile.
+    completed: usize,
+}
+
+impl Waited {
+    fn presses(&self) -> bool {
+        self.time >= PATIENCE
+    }
+
+    /// Whether fewer bytes became complete than the whole budget each second.
+    fn held_up(&self, budget: usize) -> bool {
+        (self.completed as f64) < budget as f64 * self.time.as_secs_f64()
+    }
 }
 
 impl Memory {
@@ -107,7 +126,7 @@ impl Memory {
 
     /// A large body that has no memory yet.
     pub fn large(&self) -> Body<'_> {
-        Body { memory: self, ticket: None, charged: 0, waited: Duration::ZERO, bytes: Vec::new(), lines: Vec::new() }
+        Body { memory: self, ticket: None, charged: 0, waited: Waited::default(), bytes: Vec::new(), lines: Vec::new() }
     }
 
     fn small_buffer(&self) -> Vec<u8> {
@@ -135,7 +154,7 @@ impl Memory {
         need: &Need<'_>,
     ) -> Result<MutexGuard<'m, State>, NoMemory> {
         let ticket = *body.ticket.get_or_insert_with(|| state.enter(need));
-        let (began, waited_before) = (Instant::now(), body.waited);
+        let (began, waited_before, completed_before) = (Instant::now(), body.waited, state.completed);
         while !state.can_have(ticket, charge, self.budget) {
             if need.connection.standing() == Standing::GivingWay {
                 return Err(NoMemory::GivesWay);
@@ -144,10 +163,12 @@ impl Memory {
             if left.is_zero() {
                 return Err(NoMemory::NotInTime);
             }
-            if body.waited >= PATIENCE {
-                if let Some(claim) = state.claim(ticket) {
-                    claim.presses = true;
-                }
+            if body.waited.presses()
+                && let Some(claim) = state.claim(ticket)
+            {
+                claim.presses = true;
+            }
+            if body.waited.presses() && body.waited.held_up(self.budget) {
                 let evicted = state.make_room(ticket, charge, self.budget);
                 if evicted > 0 {
                     self.metrics.connections_evicted.add(Evicted::Slow, evicted);
@@ -156,10 +177,14 @@ impl Memory {
                 }
             }
             state = self.wait(state, left.min(LOOK));
-            body.waited = waited_before + began.elapsed();
+            let completed = state.completed.wrapping_sub(completed_before);
+            body.waited = Waited {
+                time: waited_before.time + began.elapsed(),
+                completed: waited_before.completed.saturating_add(completed),
+            };
         }
         self.grant(&mut state, body, charge);
-        if body.waited > waited_before {
+        if body.waited.time > waited_before.time {
             need.connection.resume();
         }
         Ok(state)
@@ -257,6 +282,14 @@ impl Body<'_> {
         large.extend_from_slice(&self.bytes);
         memory.give_back(None, 0, [std::mem::replace(&mut self.bytes, large), Vec::new()]);
         Ok(())
+    }
+
+    /// All of it has arrived.
+    pub fn complete(&self) {
+        if self.ticket.is_some() {
+            let mut state = self.memory.lock();
+            state.completed = state.completed.wrapping_add(self.bytes.len());
+        }
     }
 
     /// Makes room for lines of at most `most` bytes beside the body, which has arrived. The lines of one large body at a

@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) large: Vec<Vec<u8>>,
     /// Buffers handed out since the last `Memory::trim`.
     pub(super) taken: usize,
+    /// Bytes of all large bodies that have become complete.
+    pub(super) completed: usize,
     /// Threads that wait for something to be given back.
     pub(super) waiting: usize,
 }

@@ -183,6 +183,28 @@ fn a_body_waits_for_its_patience_once_however_often_it_has_to_ask() {
 }
 
 #[test]
+fn nobody_gives_way_while_the_budget_is_used_anew_every_second() {
+    let memory = memory(2 * MIB);
+    let (slow, honest) = (Sender::new(), Sender::new());
+    let mut held = memory.large();
+    held.reserve(MIB, &slow.need(2 * MIB, NOW)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| leave_when_told(&slow, held));
+        let began = Instant::now();
+        scope.spawn(|| {
+            while memory.lock().waiting == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            // As if other bodies had become complete: enough for a second.
+            memory.lock().completed += 2 * MIB;
+        });
+        memory.large().reserve(MIB + MIB / 2, &honest.need(MIB + MIB / 2, LONG)).unwrap();
+        assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    });
+    assert_eq!(slow.connection.standing(), Standing::GivingWay);
+}
+
+#[test]
 fn a_complete_body_is_waited_for() {
     let memory = memory(2 * MIB);
     let (complete, honest) = (Sender::complete(), Sender::new());
