@@ -154,7 +154,12 @@ impl Memory {
         need: &Need<'_>,
     ) -> Result<MutexGuard<'m, State>, NoMemory> {
         let ticket = *body.ticket.get_or_insert_with(|| state.enter(need));
+        if state.can_have(ticket, charge, self.budget) {
+            self.grant(&mut state, body, charge);
+            return Ok(state);
+        }
         let (began, waited_before, completed_before) = (Instant::now(), body.waited, state.completed);
+        need.connection.pause();
         while !state.can_have(ticket, charge, self.budget) {
             if need.connection.standing() == Standing::GivingWay {
                 return Err(NoMemory::GivesWay);
@@ -184,9 +189,7 @@ impl Memory {
             };
         }
         self.grant(&mut state, body, charge);
-        if body.waited.time > waited_before.time {
-            need.connection.resume();
-        }
+        need.connection.resume();
         Ok(state)
     }
 

@@ -109,6 +109,13 @@ impl Connection {
         self.advance(State::Complete)
     }
 
+    /// Its own thread: a body is not received for a while because memory is short.
+    pub fn pause(&self) {
+        if let State::Arriving { pace } = &mut self.lock().state {
+            pace.pause(Instant::now());
+        }
+    }
+
     /// Its own thread: a body is received again, after it could not be for a while because memory was short.
     pub fn resume(&self) {
         if let State::Arriving { pace } = &mut self.lock().state {

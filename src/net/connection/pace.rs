@@ -16,16 +16,23 @@ pub(super) struct Pace {
     bytes: u64,
     /// Bytes of the window before; `None` in the first.
     before: Option<u64>,
+    /// What [`Pace::recent`] was when the body began to wait for us; it cannot bring more until it goes on.
+    paused: Option<u64>,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { began: now, bytes: 0, before: None }
+        Self { began: now, bytes: 0, before: None, paused: None }
+    }
+
+    /// The body is not read for a while, which is not its sender's doing.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.paused = Some(self.recent(now));
     }
 
     pub(super) fn add(&mut self, count: u64, now: Instant) {
         if now.saturating_duration_since(self.began) >= WINDOW {
-            *self = Self { began: now, bytes: 0, before: Some(self.recent(now)) };
+            *self = Self { before: Some(self.recent(now)), ..Self::new(now) };
         }
         self.bytes = self.bytes.saturating_add(count);
     }
@@ -33,7 +40,9 @@ impl Pace {
     /// Bytes of the last window or two; [`u64::MAX`] before the first is over, when nothing can be said yet.
     pub(super) fn recent(&self, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.began);
-        if elapsed >= 2 * WINDOW {
+        if let Some(paused) = self.paused {
+            paused
+        } else if elapsed >= 2 * WINDOW {
             // What was counted came in the window that began at `began`; nothing has come in the window after it.
             0
         } else if elapsed >= WINDOW {

@@ -1,6 +1,16 @@
 use super::*;
 
 #[test]
+fn a_pace_stays_what_it_was_while_the_body_is_not_read() {
+    let start = Instant::now();
+    let after = |milliseconds| start + Duration::from_millis(milliseconds);
+    let mut pace = Pace::new(start);
+    pace.add(1000, after(100));
+    pace.pause(after(300));
+    assert_eq!(pace.recent(after(2000)), 1000);
+}
+
+#[test]
 fn a_pace_is_told_after_a_window_and_is_zero_when_nothing_came_for_a_window() {
     let start = Instant::now();
     let after = |millis| start + Duration::from_millis(millis);

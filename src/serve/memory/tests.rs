@@ -142,20 +142,13 @@ fn the_one_that_received_the_fewest_bytes_lately_gives_way_and_no_other() {
     let [mut first, mut second] = [memory.large(), memory.large()];
     first.reserve(MIB, &fast.need(MIB, NOW)).unwrap();
     second.reserve(MIB, &slow.need(MIB, NOW)).unwrap();
-    let served = std::sync::atomic::AtomicBool::new(false);
+    // It waits for memory itself; nothing is known yet that speaks against it.
+    fast.connection.pause();
     thread::scope(|scope| {
         scope.spawn(|| leave_when_told(&slow, second));
-        scope.spawn(|| {
-            while !served.load(std::sync::atomic::Ordering::Relaxed) {
-                // As if it had just begun.
-                fast.connection.resume();
-                thread::sleep(Duration::from_millis(1));
-            }
-        });
         // So that of the slow one it can be told.
         thread::sleep(Duration::from_millis(600));
         memory.large().reserve(2 * MIB, &honest.need(2 * MIB, LONG)).unwrap();
-        served.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(fast.connection.standing(), Standing::Open);
 }
