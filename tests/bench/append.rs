@@ -3,8 +3,9 @@
 //! append while files of 500 MB are rolled and deleted.
 //!
 //! `cargo bench --bench append [-- [--chain | --pauses] [DIRECTORY]]`; the file system of DIRECTORY (a temporary one by
-//! default) is what is measured, with `--chain` only what `--chain` costs. Under `taskset -c 0` the threads share one core, and what is left of the difference between their numbers
-//! is not the caches'. Runs of the variants alternate, and the median of the rounds is shown.
+//! default) is what is measured, with `--chain` only what `--chain` costs. Under `taskset -c 0` the threads share one
+//! core, and what is left of the difference between their numbers is not the caches'. Runs of the variants alternate, and
+//! the median of the rounds is shown.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
