@@ -9,7 +9,7 @@ pub(super) use super::row::Kind;
 use super::row::{Row, Verb};
 use super::search::Needle;
 use crate::record::entry::{self, NoEntry};
-use crate::record::json::reader::JsonStr;
+use crate::record::json::JsonStr;
 use crate::record::timestamp;
 
 /// What a line must say to be shown; what is none does not matter.

@@ -6,7 +6,7 @@ use super::options::NARROWEST;
 use super::row::{Row, Verb};
 use crate::observe::visible::beginning;
 use crate::record::entry::Run;
-use crate::record::json::reader::JsonStr;
+use crate::record::json::JsonStr;
 use crate::record::timestamp;
 
 /// Most characters of a cell: a request may hold a name of any length.

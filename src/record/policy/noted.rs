@@ -31,10 +31,7 @@ pub(super) fn read_text(json: &mut Compactor<'_>) -> Result<Spot, Error> {
         json.skip()?;
         return Ok(Spot(None));
     }
-    let text = json.string()?;
-    let start = text.position();
-    let length = text.quoted().len();
-    Ok(Spot(Some(start..start + length)))
+    Ok(Spot(Some(json.string()?)))
 }
 
 /// Where a user's name and groups stand.

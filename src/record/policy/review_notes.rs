@@ -10,7 +10,8 @@ use super::noted::{Doubt, ResourceNotes, Spot, UserNotes, note, read_text};
 use super::{Decision, Policy, objects};
 use crate::record::json::{Compactor, Error};
 
-/// The members of a request that are looked into: those that [`RequestNotes::member`] reads, and `uid`.
+/// The members of a request that are looked into: `uid` always, the others, which [`RequestNotes::member`] reads, for a
+/// policy.
 pub(crate) const NAMES: [&str; 11] = [
     "uid",
     "resource",
