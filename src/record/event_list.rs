@@ -1,6 +1,7 @@
 //! An EventList of the audit webhook becomes one audit line for each of its events.
 //!
-//! Of the list only `kind`, `apiVersion` and `items` are looked into, of an event only which members it has.
+//! Of the list only `kind`, `apiVersion` and `items` are looked into, of an event only which members it has. With a policy,
+//! what its rules ask about is looked into as well.
 
 use std::ops::Range;
 

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::attributes::{Attributes, Groups, Resource, Target, decoded};
+use super::attributes::{Attributes, Resource, Target};
 use super::cuts::{Gaps, Part, Reduction, Walk};
-use super::noted::{Doubt, ResourceNotes, Spot, UserNotes, note, read_text};
+use super::noted::{Doubt, ResourceNotes, Spot, Texts, UserNotes, note, read_text};
 use super::{Decision, Level, Policy, Stage, objects};
 use crate::record::json::{Compactor, Error, Fate};
 
-/// The members of an event that are looked into: the first three always, the others for a policy.
+/// The members of an event that are looked into: the first four always, the others for a policy.
 pub(crate) const NAMES: [&str; 12] = [
     "kind",
     "apiVersion",
@@ -139,7 +139,7 @@ impl EventNotes {
 
     /// Where the text of `level` stands, without its quotes.
     pub(crate) fn level(&self) -> Option<Range<usize>> {
-        let quoted = self.level.as_ref()?.0.as_ref()?;
+        let quoted = self.level.as_ref().filter(|quoted| !quoted.is_empty())?;
         Some(quoted.start + 1..quoted.end - 1)
     }
 
@@ -160,35 +160,8 @@ impl EventNotes {
             }
             None => Target::Path(path_of(texts.at(&self.request_uri))),
         };
-        let user = self.user.as_ref();
-        Attributes {
-            user: user.map_or(Cow::Borrowed(""), |user| texts.at(&user.name)),
-            groups: user
-                .and_then(|user| user.groups.as_ref())
-                .and_then(|range| texts.get(range))
-                .map_or_else(Groups::default, Groups::new),
-            verb,
-            target,
-        }
-    }
-}
-
-/// One Event's compacted text, for looking up what was noted.
-struct Texts<'t> {
-    text: &'t [u8],
-    /// Where `text` begins, in the positions that were noted.
-    offset: usize,
-}
-
-impl<'t> Texts<'t> {
-    fn get(&self, range: &Range<usize>) -> Option<&'t [u8]> {
-        self.text.get(range.start.checked_sub(self.offset)?..range.end.checked_sub(self.offset)?)
-    }
-
-    /// "" where there is no string.
-    fn at(&self, spot: &Option<Spot>) -> Cow<'t, str> {
-        let range = spot.as_ref().and_then(|spot| spot.0.as_ref());
-        range.and_then(|range| self.get(range)).map_or(Cow::Borrowed(""), decoded)
+        let (user, groups) = texts.user(&self.user);
+        Attributes { user, groups, verb, target }
     }
 }
 
