@@ -8,8 +8,8 @@ use std::ops::Range;
 use crate::record::Chained;
 use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
-use crate::record::policy::cuts::{Cuts, Walk};
-use crate::record::policy::event_notes::{self, EventDecision, EventNotes, Lowered};
+use crate::record::policy::cuts::{Cuts, Reduction, Walk};
+use crate::record::policy::event_notes::{self, EventNotes, Lowered};
 use crate::record::policy::{Decision, Level, Policy, Tally};
 
 /// Lines may be this many bytes longer than twice their list. A batch of the API server has up to 400 events, to each of
@@ -207,19 +207,19 @@ fn read_item(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Inva
     let (Some(policy), Some(notes)) = (lines.policy, notes) else {
         return lines.push([members_of(event), b"", b""], missing, utf8);
     };
-    let decided = notes.decide(policy, event, start);
-    lines.events.decisions.count(decided.decision.level);
-    lines.events.last = Some(decided.decision);
-    if decided.decision.level == Level::None {
+    let (decision, lowered) = notes.decide(policy, event, start);
+    lines.events.decisions.count(decision.level);
+    lines.events.last = Some(decision);
+    if decision.level == Level::None {
         return Ok(());
     }
-    let (length, level) = reduce(event, start, &notes, &decided)?;
+    let (length, level) = reduce(event, start, &notes, &decision, lowered)?;
     let event = event.get(..length).unwrap_or_default();
     let parts = match level {
         None => [members_of(event), b"", b""],
         Some(level) => [
             event.get(1..level.start).unwrap_or_default(),
-            decided.decision.level.name().as_bytes(),
+            decision.level.name().as_bytes(),
             event.get(level.end..length - 1).unwrap_or_default(),
         ],
     };
@@ -237,9 +237,10 @@ fn reduce(
     event: &mut [u8],
     offset: usize,
     notes: &EventNotes,
-    decided: &EventDecision,
+    decision: &Decision,
+    lowered: Lowered,
 ) -> Result<(usize, Option<Range<usize>>), Invalid> {
-    let reduction = decided.reduction;
+    let reduction = Reduction::of(decision);
     if !reduction.is_any() {
         return Ok((event.len(), None));
     }
@@ -247,10 +248,10 @@ fn reduce(
         let mut notes = EventNotes::new(1, Walk::Drop(reduction));
         let mut json = Compactor::new(event);
         json.members(&event_notes::NAMES, |json, name| -> Result<Fate, Invalid> { Ok(notes.member(name, json)?) })?;
-        let level = notes.level().filter(|_| decided.lowered == Lowered::Yes);
+        let level = notes.level().filter(|_| lowered == Lowered::Yes);
         return Ok((json.finish()?, level));
     };
-    let level = notes.level().filter(|_| decided.lowered == Lowered::Yes).map(|level| {
+    let level = notes.level().filter(|_| lowered == Lowered::Yes).map(|level| {
         let gone = cuts.of(reduction).take_while(|range| range.end <= level.start);
         let gone = offset + gone.map(|range| range.len()).sum::<usize>();
         level.start - gone..level.end - gone

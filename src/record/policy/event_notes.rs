@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::attributes::{Attributes, Resource, Target};
-use super::cuts::{Gaps, Part, Reduction, Walk};
+use super::cuts::{Gaps, Part, Walk};
 use super::noted::{Doubt, ResourceNotes, Spot, Texts, UserNotes, note, read_text};
 use super::{Decision, Level, Policy, Stage, objects};
 use crate::record::json::{Compactor, Error, Fate};
@@ -38,13 +38,6 @@ pub(crate) struct EventNotes {
     response: Gaps,
     /// What is done with members that may have to go.
     pub(crate) walk: Walk,
-}
-
-/// What the policy says of an Event.
-pub(crate) struct EventDecision {
-    pub(crate) decision: Decision,
-    pub(crate) reduction: Reduction,
-    pub(crate) lowered: Lowered,
 }
 
 /// Whether the policy's level is lower than the one at which the API server recorded an Event.
@@ -110,14 +103,9 @@ impl EventNotes {
     /// The level is the lower of the policy's and the one at which the API server recorded it. An Event whose stage the
     /// policy omits is at level None. One that says a level which no recorded Event has (None, or none at all) is at the
     /// policy's: what a sender writes there cannot keep it out of the log.
-    pub(crate) fn decide(&self, policy: &Policy, text: &[u8], offset: usize) -> EventDecision {
-        let complete = EventDecision {
-            decision: Decision::COMPLETE,
-            reduction: Reduction::of(&Decision::COMPLETE),
-            lowered: Lowered::No,
-        };
+    pub(crate) fn decide(&self, policy: &Policy, text: &[u8], offset: usize) -> (Decision, Lowered) {
         if self.doubt == Doubt::Some {
-            return complete;
+            return (Decision::COMPLETE, Lowered::No);
         }
         let texts = Texts { text, offset };
         let mut decision = policy.decide(&self.attributes(&texts));
@@ -126,15 +114,11 @@ impl EventNotes {
             decision.level = Level::None;
         }
         let recorded = Level::from_name(&texts.at(&self.level)).filter(|level| *level != Level::None);
-        let lowered = match recorded {
-            Some(recorded) if decision.level < recorded => Lowered::Yes,
-            Some(recorded) => {
-                decision.level = recorded;
-                Lowered::No
-            }
-            None => Lowered::No,
-        };
-        EventDecision { decision, reduction: Reduction::of(&decision), lowered }
+        match recorded {
+            Some(recorded) if decision.level < recorded => (decision, Lowered::Yes),
+            Some(recorded) => (Decision { level: recorded, ..decision }, Lowered::No),
+            None => (decision, Lowered::No),
+        }
     }
 
     /// Where the text of `level` stands, without its quotes.
