@@ -249,6 +249,8 @@ fn reduce(
         let mut json = Compactor::new(event);
         json.members(&event_notes::NAMES, |json, name| -> Result<Fate, Invalid> { Ok(notes.member(name, json)?) })?;
         let level = notes.level().filter(|_| lowered == Lowered::Yes);
+        // Bytes that are not UTF-8 were seen by the first reading, and are mended.
+        let _ = json.check_utf8();
         return Ok((json.finish()?, level));
     };
     let level = notes.level().filter(|_| lowered == Lowered::Yes).map(|level| {
