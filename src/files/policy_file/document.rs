@@ -3,43 +3,13 @@
 //! The shape is that of `audit.k8s.io/v1` Policy. Unknown fields, of which kube-apiserver only warns, are refused: with
 //! `verbs` indented one space too little, a rule would match everything.
 
-use std::fmt;
-
-use super::yaml::{Member, Node, Value, YamlError, in_quotes};
+use super::InvalidPolicy;
+use super::yaml::{Member, Node, Value, in_quotes};
 use crate::files::is_dns_name;
 use crate::record::policy::{GroupResources, Level, ManagedFields, Policy, Rule, Stage};
 
 /// As long as a DNS name may be (RFC 1123).
 const MAX_GROUP: usize = 253;
-
-/// What is wrong, and where. Displays as `line 7: rules[0].level: ...`.
-#[derive(Debug, PartialEq, Eq)]
-pub struct InvalidPolicy {
-    /// From 1.
-    pub line: usize,
-    /// The field, as in `rules[0].resources[1].group`; "" is the document itself.
-    pub path: String,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-impl fmt::Display for InvalidPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, path, what } = self;
-        match path.as_str() {
-            "" => write!(f, "line {line}: {what}"),
-            _ => write!(f, "line {line}: {path}: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidPolicy {}
-
-impl From<YamlError> for InvalidPolicy {
-    fn from(error: YamlError) -> Self {
-        Self { line: error.line, path: String::new(), what: error.what }
-    }
-}
 
 /// Reads a policy's document.
 pub(super) fn policy(document: &Node) -> Result<Policy, InvalidPolicy> {
