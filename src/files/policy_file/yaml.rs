@@ -284,7 +284,7 @@ impl Node {
             Value::Null => Ok("null".to_owned()),
             Value::List(_) | Value::Map(_) => {
                 Err(InvalidPolicy::at(self.line, "a list or map stands where a field's name is expected"))
-            },
+            }
         }
     }
 }
