@@ -22,11 +22,11 @@ pub const fn most_lines(size: usize) -> usize {
     size.saturating_mul(2).saturating_add(SLACK)
 }
 
-/// What a line takes more of memory where lines are chained, in bytes: its `chain` member, and room for its digest.
+/// Bytes of memory that a line takes beside its own where lines are chained: for its `chain` member and its digest.
 const CHAINING: usize = 160;
 
-/// Most lines that a list of `size` bytes may become where they are chained, so that chaining takes no more than the list
-/// itself did. The shortest recorded Event of an API server has 794 bytes.
+/// Most lines that a list of `size` bytes may become where they are chained, so that chaining them takes no more memory
+/// than the list itself. The shortest recorded Event of an API server has 794 bytes.
 const fn most_chained(size: usize) -> usize {
     size.saturating_add(SLACK) / CHAINING
 }
