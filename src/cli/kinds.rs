@@ -50,10 +50,10 @@ pub(super) const OPTIONAL_FILE: Kind<Option<PathBuf>> = Kind {
 pub(super) const MEGABYTES: Kind<u64> =
     Kind { placeholder: "MB", parse: |value| megabytes(value, 0), show: |bytes| (bytes / MEGABYTE).to_string() };
 
-/// In bytes, and not 0.
+/// In bytes, and not 0. What the address space cannot hold is all of it.
 pub(super) const SOME_MEGABYTES: Kind<usize> = Kind {
     placeholder: "MB",
-    parse: |value| megabytes(value, 1).map(to_usize),
+    parse: |value| megabytes(value, 1).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
     show: |bytes| (*bytes as u64 / MEGABYTE).to_string(),
 };
 
@@ -62,20 +62,20 @@ pub(super) const FILE_COUNT: Kind<i32> = Kind {
     placeholder: "COUNT",
     parse: |value| match value.to_str() {
         Some("-1") => Ok(-1),
-        _ => whole(value, 0..=1_000_000, "a number of files").map(|count| i32::try_from(count).unwrap_or(i32::MAX)),
+        _ => whole(value, 0..=1_000_000, "a number of files"),
     },
     show: i32::to_string,
 };
 
 pub(super) const CONNECTION_COUNT: Kind<usize> = Kind {
     placeholder: "COUNT",
-    parse: |value| whole(value, 1..=100_000, "a number of connections").map(to_usize),
+    parse: |value| whole(value, 1..=100_000, "a number of connections"),
     show: usize::to_string,
 };
 
 pub(super) const DAYS: Kind<Duration> = Kind {
     placeholder: "DAYS",
-    parse: |value| whole(value, 0..=36_500, "a number of days").map(|days| Duration::from_secs(days * DAY)),
+    parse: |value| whole(value, 0..=36_500, "a number of days").map(|days: u64| Duration::from_secs(days * DAY)),
     show: |time| (time.as_secs() / DAY).to_string(),
 };
 
@@ -114,14 +114,12 @@ fn choice(value: &OsStr, [yes, no]: [&str; 2]) -> Result<bool, String> {
 }
 
 fn port(value: &OsStr) -> Result<u16, String> {
-    let port = whole(value, 0..=u64::from(u16::MAX), "a port")?;
-    Ok(u16::try_from(port).unwrap_or(u16::MAX))
+    whole(value, 0..=u64::from(u16::MAX), "a port")
 }
 
 /// Megabytes as bytes.
 fn megabytes(value: &OsStr, least: u64) -> Result<u64, String> {
-    let megabytes = whole(value, least..=MOST_MEGABYTES, "a size in megabytes")?;
-    Ok(megabytes.saturating_mul(MEGABYTE))
+    whole(value, least..=MOST_MEGABYTES, "a size in megabytes").map(|megabytes: u64| megabytes * MEGABYTE)
 }
 
 /// Octal digits, with `0o` or `0` before them or not.
@@ -137,19 +135,12 @@ fn file_mode(value: &OsStr) -> Result<u32, String> {
 }
 
 /// A decimal number without sign in `range`.
-fn whole(value: &OsStr, range: RangeInclusive<u64>, what: &str) -> Result<u64, String> {
+fn whole<T: TryFrom<u64>>(value: &OsStr, range: RangeInclusive<u64>, what: &str) -> Result<T, String> {
     value
         .to_str()
         .filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
         .filter(|number| range.contains(number))
-        .ok_or_else(|| {
-            let value = printable(value);
-            format!("{value} is not {what} ({} to {})", range.start(), range.end())
-        })
-}
-
-/// A number that the address space cannot hold becomes all of it.
-fn to_usize(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("{} is not {what} ({} to {})", printable(value), range.start(), range.end()))
 }

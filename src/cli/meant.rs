@@ -11,20 +11,20 @@ pub(crate) fn no_such_flag(argument: &Arg<'_>, flags: &[&str]) -> String {
         Arg::Short(letter) => format!("-{letter}"),
         Arg::Value(word) => word.to_string_lossy().into_owned(),
     };
-    let hint = did_you_mean(word.trim_start_matches('-'), flags.iter().copied()).unwrap_or_default();
+    let hint = did_you_mean(word.trim_start_matches('-'), flags).unwrap_or_default();
     format!("{}: no such flag{hint}", visible(&word))
 }
 
 /// ` (did you mean --flag?)`, for a word that is nearly one of `flags`: the only one that contains it, or one that
 /// differs from it by a few letters. What follows an equals sign is a value.
-pub(super) fn did_you_mean<'f>(word: &str, flags: impl Iterator<Item = &'f str> + Clone) -> Option<String> {
+pub(super) fn did_you_mean(word: &str, flags: &[&str]) -> Option<String> {
     let name = word.split('=').next().unwrap_or_default().to_lowercase().replace('_', "-");
-    let mut holding = flags.clone().filter(|flag| name.len() >= 4 && flag.contains(&name));
+    let mut holding = flags.iter().filter(|flag| name.len() >= 4 && flag.contains(&name));
     let meant = if let Some(flag) = holding.next() {
         // Where several hold it nobody can tell.
         holding.next().is_none().then_some(flag)
     } else {
-        let (letters, flag) = flags.map(|flag| (distance(&name, flag), flag)).min()?;
+        let (letters, flag) = flags.iter().map(|flag| (distance(&name, flag), flag)).min()?;
         (letters <= (1 + name.len() / 3).min(4)).then_some(flag)
     };
     meant.map(|flag| format!(" (did you mean --{flag}?)"))

@@ -7,8 +7,7 @@
 //! the last one. Unlike there, arguments that are not flags are refused instead of ignored, and a switch may be written
 //! `--name=true` or `--name=false`.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use lexopt::Arg;
@@ -20,10 +19,11 @@ mod usage;
 
 pub use config::Config;
 use config::{FLAGS, Flag};
+use meant::did_you_mean;
 pub(crate) use meant::no_such_flag;
 pub use usage::usage;
 
-use crate::observe::visible::printable;
+use crate::observe::visible::{printable, visible};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,79 +59,50 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The command line cannot be run: one line that names the argument and what is wrong with it. Exit code 2.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageError {
-    argument: String,
-    problem: String,
-}
-
-impl UsageError {
-    fn new(argument: impl AsRef<OsStr>, problem: impl Into<String>) -> Self {
-        Self { argument: printable(argument.as_ref()), problem: problem.into() }
-    }
-}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.argument, self.problem)
-    }
-}
-
-impl std::error::Error for UsageError {}
-
 /// Reads a command line; its first item is the program's name, as [`std::env::args_os`] gives it. `--help` and
 /// `--version` win over everything after them.
 ///
 /// # Errors
-/// An unknown flag, a missing or malformed value, or an argument that is not a flag.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageError> {
+/// An unknown flag, a missing or malformed value, or an argument that is not a flag: one line that names it and what is
+/// wrong with it.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
+    let names: Vec<&str> = FLAGS.iter().map(|flag| flag.name).chain(["help", "version"]).collect();
     let mut config = Config::default();
     let mut parser = lexopt::Parser::from_iter(args);
-    // The only error that `next` returns is that of a value for a flag that takes none.
-    while let Some(argument) =
-        parser.next().map_err(|error| UsageError::new(takes_no_value(&error), "takes no value"))?
-    {
+    while let Some(argument) = parser.next().map_err(takes_no_value)? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Action::ShowHelp),
             Arg::Long("version") => return Ok(Action::ShowVersion),
             Arg::Short('v') => config.verbosity = true,
             Arg::Short(letter) => {
-                let rest = parser.optional_value().unwrap_or_default();
                 let mut word = OsString::from(format!("-{letter}"));
-                word.push(rest);
-                let name = word.to_string_lossy();
-                let hint = did_you_mean(name.trim_start_matches('-'));
+                word.push(parser.optional_value().unwrap_or_default());
+                let hint = did_you_mean(word.to_string_lossy().trim_start_matches('-'), &names);
                 let hint = hint.unwrap_or_else(|| " (long flags begin with two dashes)".to_owned());
-                return Err(UsageError::new(&word, format!("no such flag{hint}")));
+                return Err(format!("{}: no such flag{hint}", printable(&word)));
             }
             Arg::Long(name) => {
                 let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
-                    let hint = did_you_mean(name).unwrap_or_default();
-                    return Err(UsageError::new(format!("--{name}"), format!("no such flag{hint}")));
+                    return Err(no_such_flag(&argument, &names));
                 };
-                set(&mut config, flag, &mut parser)
-                    .map_err(|problem| UsageError::new(format!("--{}", flag.name), problem))?;
+                set(&mut config, flag, &mut parser).map_err(|problem| format!("--{}: {problem}", flag.name))?;
             }
             Arg::Value(word) => {
                 let name = word.to_string_lossy();
-                let hint = if name.starts_with('-') { None } else { did_you_mean(&name) };
+                let hint = if name.starts_with('-') { None } else { did_you_mean(&name, &names) };
                 let hint = hint.unwrap_or_default();
-                return Err(UsageError::new(&word, format!("not a flag, and no argument is expected{hint}")));
+                return Err(format!("{}: not a flag, and no argument is expected{hint}", printable(&word)));
             }
         }
     }
     Ok(Action::Run(config))
 }
 
-fn did_you_mean(word: &str) -> Option<String> {
-    meant::did_you_mean(word, FLAGS.iter().map(|flag| flag.name).chain(["help", "version"]))
-}
-
-fn takes_no_value(error: &lexopt::Error) -> String {
+/// The only error that the parser's `next` returns is that of a value for a flag that takes none.
+fn takes_no_value(error: lexopt::Error) -> String {
     match error {
-        lexopt::Error::UnexpectedValue { option, .. } => option.clone(),
-        other => other.to_string(),
+        lexopt::Error::UnexpectedValue { option, .. } => format!("{}: takes no value", visible(&option)),
+        other => visible(&other.to_string()),
     }
 }
 

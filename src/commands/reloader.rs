@@ -2,7 +2,8 @@
 //! file system that hangs holds up neither requests nor the end of the program.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,26 +18,9 @@ const STACK: usize = 256 * 1024;
 /// The thread that re-reads files.
 #[derive(Debug)]
 pub(super) struct Reloader {
-    asked: Arc<Asked>,
+    /// Orders to read the files now. There is room for one, so that many SIGHUPs are one. Dropped, it ends the thread.
+    orders: SyncSender<()>,
     thread: JoinHandle<()>,
-}
-
-#[derive(Debug, Default)]
-struct Asked {
-    order: Mutex<Order>,
-    changed: Condvar,
-}
-
-/// What the thread has to do next.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// Wait for the next round.
-    #[default]
-    Wait,
-    /// SIGHUP came, once or many times since the last round: do not wait.
-    Reload,
-    /// End.
-    End,
 }
 
 impl Reloader {
@@ -45,17 +29,17 @@ impl Reloader {
     /// # Errors
     /// The system refuses a thread.
     pub(super) fn start(service: &Service) -> io::Result<Self> {
-        let asked = Arc::new(Asked::default());
-        let (orders, diagnostics) = (Arc::clone(&asked), Arc::clone(&service.diagnostics));
+        let (orders, ordered) = sync_channel(1);
+        let diagnostics = Arc::clone(&service.diagnostics);
         let (tls, sources, policy) = (Arc::clone(&service.tls), service.sources.clone(), service.policy.clone());
         let chain_key = service.chain_key.clone();
         let (memory, windows) = (Arc::clone(&service.memory), Arc::clone(&service.windows));
         let thread = thread::Builder::new().name("reloader".to_owned()).stack_size(STACK).spawn(move || {
             loop {
-                match orders.next() {
-                    Order::End => break,
-                    Order::Reload => diagnostics.info("reloading", &[]),
-                    Order::Wait => {}
+                match ordered.recv_timeout(EVERY) {
+                    Ok(()) => diagnostics.info("reloading", &[]),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
                 tls.reload();
                 if let Some(sources) = &sources {
@@ -71,40 +55,16 @@ impl Reloader {
                 windows.trim();
             }
         })?;
-        Ok(Self { asked, thread })
+        Ok(Self { orders, thread })
     }
 
-    /// Reads the files again now. Orders that come before the thread gets to it are one.
+    /// Reads the files again now, if that is not ordered already.
     pub(super) fn reload(&self) {
-        let mut order = self.asked.lock();
-        if *order == Order::Wait {
-            *order = Order::Reload;
-        }
-        drop(order);
-        self.asked.changed.notify_all();
+        let _ = self.orders.try_send(());
     }
 
     /// Tells the thread to end, which it does unless a file system holds it up, and hands it over to be joined.
     pub(super) fn end(self) -> JoinHandle<()> {
-        *self.asked.lock() = Order::End;
-        self.asked.changed.notify_all();
         self.thread
-    }
-}
-
-impl Asked {
-    /// Waits for an order, or for the time of the next round.
-    fn next(&self) -> Order {
-        let waiting = |order: &mut Order| *order == Order::Wait;
-        let waited = self.changed.wait_timeout_while(self.lock(), EVERY, waiting);
-        let mut order = waited.unwrap_or_else(PoisonError::into_inner).0;
-        match *order {
-            Order::End => Order::End,
-            Order::Reload | Order::Wait => std::mem::take(&mut order),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Order> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

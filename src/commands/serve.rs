@@ -67,17 +67,12 @@ fn run(config: &Config) -> Exit {
         Err(error) => return cannot_start(&StartError::System(error)),
     };
     let diagnostics = Arc::new(Diagnostics::to_sink(format, Box::new(outlet.clone())));
-    match serve(config, metrics, &diagnostics) {
-        Ok(()) => {
-            outlet.flush_for(LAST_MESSAGES);
-            Exit::Ok
-        }
-        Err(error) if io::stderr().is_terminal() => {
-            outlet.flush_for(LAST_MESSAGES);
-            cannot_start(&error)
-        }
+    let ended = serve(config, metrics, &diagnostics);
+    outlet.flush_for(LAST_MESSAGES);
+    match ended {
+        Ok(()) => Exit::Ok,
+        Err(error) if io::stderr().is_terminal() => cannot_start(&error),
         Err(error) => {
-            outlet.flush_for(LAST_MESSAGES);
             diagnostics.error("cannot start", &[("error", (&error.to_string()).into())]);
             outlet.flush_for(START_FAILURE);
             Exit::Failed

@@ -1,7 +1,7 @@
 //! Files that are read again while the program runs, and what is in use of them.
 //!
-//! They are compared by content, every few seconds. A Secret volume swaps a symbolic link three directories up, so
-//! neither inotify on the file nor its modification time would tell of a change.
+//! They are compared by content, every few seconds. A Secret volume swaps a symbolic link on the way to the file, of which
+//! inotify on the file does not tell, and whoever copies files may keep their times.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -23,32 +23,13 @@ pub struct Error {
     pub flag: &'static str,
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
-    pub problem: Problem,
-}
-
-/// What is wrong with a file.
-#[derive(Debug)]
-pub enum Problem {
-    /// It could not be read.
-    Unreadable(io::Error),
-    /// It is a directory, a FIFO, a device or a socket, which might block or never end.
-    NotRegular,
-    /// It has more than [`MAX_FILE_SIZE`] bytes.
-    TooLarge,
-    /// It does not hold what it should; in words that follow `path: `.
-    Unusable(String),
+    /// What is wrong with it, in words that follow `path: `.
+    pub problem: String,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: ", self.flag, self.path.display())?;
-        match &self.problem {
-            Problem::Unreadable(error) => write!(f, "{error}"),
-            Problem::NotRegular => write!(f, "not a regular file"),
-            Problem::TooLarge => write!(f, "larger than {MAX_FILE_SIZE} bytes"),
-            Problem::Unusable(why) => write!(f, "{why}"),
-        }
+        write!(f, "{} {}: {}", self.flag, self.path.display(), self.problem)
     }
 }
 
@@ -66,22 +47,22 @@ impl Content {
     /// Reads a regular file of at most [`MAX_FILE_SIZE`] bytes.
     pub(crate) fn read(flag: &'static str, path: &Path) -> Result<Self, Error> {
         let error = |problem| Error { flag, path: path.to_owned(), problem };
-        let unreadable = |cause| error(Problem::Unreadable(cause));
+        let unreadable = |cause: io::Error| error(cause.to_string());
         // Asked before opening, because opening a FIFO waits for its writer.
         if !fs::metadata(path).map_err(unreadable)?.is_file() {
-            return Err(error(Problem::NotRegular));
+            return Err(error("not a regular file".to_owned()));
         }
         let mut bytes = Vec::new();
         File::open(path).and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
         if bytes.len() as u64 > MAX_FILE_SIZE {
-            return Err(error(Problem::TooLarge));
+            return Err(error(format!("larger than {MAX_FILE_SIZE} bytes")));
         }
         Ok(Self { flag, path: path.to_owned(), bytes })
     }
 
     /// The error that says why this file cannot be used.
     pub(crate) fn unusable(&self, why: impl Into<String>) -> Error {
-        Error { flag: self.flag, path: self.path.clone(), problem: Problem::Unusable(why.into()) }
+        Error { flag: self.flag, path: self.path.clone(), problem: why.into() }
     }
 }
 

@@ -44,7 +44,7 @@ pub enum Value<'a> {
     /// Written as a JSON string.
     Text(&'a str),
     /// Written as a JSON number.
-    Number(i64),
+    Number(u64),
     /// Written as `true` or `false`.
     Flag(bool),
 }
@@ -61,21 +61,15 @@ impl<'a> From<&'a String> for Value<'a> {
     }
 }
 
-impl From<i64> for Value<'_> {
-    fn from(number: i64) -> Self {
-        Self::Number(number)
-    }
-}
-
 impl From<u64> for Value<'_> {
     fn from(number: u64) -> Self {
-        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
+        Self::Number(number)
     }
 }
 
 impl From<usize> for Value<'_> {
     fn from(number: usize) -> Self {
-        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
+        Self::Number(u64::try_from(number).unwrap_or(u64::MAX))
     }
 }
 

@@ -6,9 +6,6 @@ use std::fs;
 /// Clock ticks a second in /proc: USER_HZ, 100 on every architecture that Kubernetes runs on.
 const TICKS: f64 = 100.0;
 
-/// The limit's name in /proc/self/limits.
-const OPEN_FILES: &str = "Max open files";
-
 /// The metrics page's `process_*` families, each with HELP and TYPE. What /proc does not tell is left out.
 pub fn render() -> String {
     let mut page = String::new();
@@ -28,8 +25,7 @@ pub fn render() -> String {
     // One less: reading the directory takes a descriptor of its own.
     let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1) as f64);
     family("open_fds", "gauge", "Open file descriptors.", open);
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    family("max_fds", "gauge", "Most file descriptors.", soft_limit(&limits, OPEN_FILES));
+    family("max_fds", "gauge", "Most file descriptors.", descriptor_limit().map(|limit| limit as f64));
     let booted = fs::read_to_string("/proc/stat").ok().and_then(|stat| boot_time(&stat));
     let started = booted.zip(field(22)).map(|(booted, ticks)| booted + ticks / TICKS);
     family("start_time_seconds", "gauge", "When the process started, Unix time.", started);
@@ -38,8 +34,7 @@ pub fn render() -> String {
 
 /// File descriptors that the process may have open at once, where that is limited.
 pub fn descriptor_limit() -> Option<usize> {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    soft_limit(&limits, OPEN_FILES)
+    soft_limit(&fs::read_to_string("/proc/self/limits").ok()?)
 }
 
 /// Field `number` (from 1) of /proc/PID/stat. The second, the program's name, may hold anything but ends at the last
@@ -55,8 +50,8 @@ fn kilobytes(status: &str, name: &str) -> Option<f64> {
     Some(kilobytes * 1024.0)
 }
 
-fn soft_limit<N: std::str::FromStr>(limits: &str, name: &str) -> Option<N> {
-    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+fn soft_limit(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -96,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_unlimited_limit_is_left_out() {
-        assert_eq!(soft_limit::<f64>("Max open files  unlimited  unlimited files", "Max open files"), None);
-        assert_eq!(soft_limit("Max open files  1024  4096 files", "Max open files"), Some(1024.0));
+        assert_eq!(soft_limit("Max open files  unlimited  unlimited files"), None);
+        assert_eq!(soft_limit("Max open files  1024  4096 files"), Some(1024));
     }
 }

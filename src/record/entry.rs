@@ -2,8 +2,8 @@
 //!
 //! The member that stands last counts where one stands there twice, as for jq and Go.
 
-use crate::record::json::Error;
-use crate::record::json::reader::{JsonStr, Reader};
+use crate::record::json::reader::Reader;
+use crate::record::json::{Error, JsonStr};
 
 /// What a line is.
 #[derive(Clone, Copy, Debug)]
@@ -147,8 +147,8 @@ pub fn read(line: &[u8]) -> Result<Entry<'_>, NoEntry> {
             b"stage" => event.stage = json.text_if_string()?,
             b"verb" => event.verb = json.text_if_string()?,
             b"requestURI" => event.uri = json.text_if_string()?,
-            b"user" => event.username = username(json)?,
-            b"impersonatedUser" => event.impersonated = username(json)?,
+            b"user" => event.username = json.text_of(b"username")?,
+            b"impersonatedUser" => event.impersonated = json.text_of(b"username")?,
             b"responseStatus" => json.members_if_object(|json, name| {
                 let value = json.value()?;
                 if name == b"code" {
@@ -193,7 +193,7 @@ fn read_request<'a>(json: &mut Reader<'a>, review: &mut Review<'a>) -> Result<()
             b"operation" => review.operation = some(json)?,
             b"userInfo" => {
                 let user = json.value()?;
-                review.username = username(&mut Reader::new(user))?;
+                review.username = Reader::new(user).text_of(b"username")?;
                 review.user = object(user);
             }
             b"object" => (review.object, review.object_name) = read_object(json)?,
@@ -230,33 +230,14 @@ fn read_resource<'a>(json: &mut Reader<'a>) -> Result<Resource<'a>, Error> {
 fn read_object<'a>(json: &mut Reader<'a>) -> Result<(Option<&'a [u8]>, Option<JsonStr<'a>>), Error> {
     let start = json.position()?;
     let mut found = None;
-    json.members_if_object(|json, name| match name {
-        b"metadata" => {
-            found = None;
-            json.members_if_object(|json, name| {
-                match name {
-                    b"name" => found = some(json)?,
-                    _ => drop(json.value()?),
-                }
-                Ok(())
-            })
-        }
-        _ => json.value().map(drop),
-    })?;
-    Ok((object(json.since(start)), found))
-}
-
-/// The username of a UserInfo.
-fn username<'a>(json: &mut Reader<'a>) -> Result<Option<JsonStr<'a>>, Error> {
-    let mut found = None;
     json.members_if_object(|json, name| {
         match name {
-            b"username" => found = json.text_if_string()?,
+            b"metadata" => found = json.text_of(b"name")?.filter(|name| !name.is_empty()),
             _ => drop(json.value()?),
         }
         Ok(())
     })?;
-    Ok(found)
+    Ok((object(json.since(start)), found))
 }
 
 /// Reads a value; a string that is empty counts as absent, as in the API.

@@ -21,8 +21,8 @@
 use std::io::{self, Write};
 
 use crate::record::entry::{Review, Run};
-use crate::record::json::Error;
-use crate::record::json::reader::{JsonStr, Reader};
+use crate::record::json::reader::Reader;
+use crate::record::json::{Error, JsonStr};
 use crate::record::timestamp::RFC3339_LENGTH;
 
 /// What the API server is asked for, and what its log calls it.
@@ -217,19 +217,11 @@ fn is_connect(review: &Review<'_>) -> bool {
 /// Writes the members of PodExecOptions and the like as the query that the client had sent. A proxy's options have a
 /// `path`, which is the end of the URI's path and comes before the query.
 fn write_options(options: &[u8], separator: &mut &'static str, out: &mut impl Write) -> io::Result<()> {
-    let mut path = None;
-    // Here and below: if the options are damaged, the query holds what stands before the damage.
-    let _ = Reader::new(options).members(|json, name| {
-        match name {
-            b"path" => path = json.text_if_string()?,
-            _ => drop(json.value()?),
-        }
-        Ok(())
-    });
-    if let Some(path) = path {
+    if let Ok(Some(path)) = Reader::new(options).text_of(b"path") {
         write_escaped(out, path.chars(), |it| is_plain(it) || it == '/')?;
     }
     let mut written = Ok(());
+    // If the options are damaged, the query holds what stands before the damage.
     let _ = Reader::new(options).members(|json, name| {
         if matches!(name, b"kind" | b"apiVersion" | b"metadata" | b"path") {
             return json.value().map(drop);
@@ -292,17 +284,8 @@ fn write_escaped(
 /// Whether the object was sent by server-side apply, which is a PATCH: in its managedFields the sender,
 /// `options.fieldManager`, has entries by Apply and none by Update.
 fn applied(review: &Review<'_>) -> Result<bool, Error> {
-    let mut sender = None;
-    if let Some(options) = review.options {
-        Reader::new(options).members(|json, name| {
-            match name {
-                b"fieldManager" => sender = json.text_if_string()?,
-                _ => drop(json.value()?),
-            }
-            Ok(())
-        })?;
-    }
-    let (Some(sender), Some(object)) = (sender, review.object) else { return Ok(false) };
+    let (Some(options), Some(object)) = (review.options, review.object) else { return Ok(false) };
+    let Some(sender) = Reader::new(options).text_of(b"fieldManager")? else { return Ok(false) };
     let (mut apply, mut update) = (false, false);
     let mut entry = |json: &mut Reader<'_>| {
         let (mut manager, mut operation) = (JsonStr::default(), JsonStr::default());

@@ -1,14 +1,15 @@
 //! An EventList of the audit webhook becomes one audit line for each of its events.
 //!
-//! Of the list only `kind`, `apiVersion` and `items` are looked into, of an event only which members it has.
+//! Of the list only `kind`, `apiVersion` and `items` are looked into, of an event only which members it has. With a policy,
+//! what its rules ask about is looked into as well.
 
 use std::ops::Range;
 
 use crate::record::Chained;
 use crate::record::invalid::{Invalid, once};
 use crate::record::json::{self, Compactor, Fate};
-use crate::record::policy::cuts::{Cuts, Walk};
-use crate::record::policy::event_notes::{self, EventDecision, EventNotes, Lowered};
+use crate::record::policy::cuts::{Cuts, Reduction, Walk};
+use crate::record::policy::event_notes::{self, EventNotes, Lowered};
 use crate::record::policy::{Decision, Level, Policy, Tally};
 
 /// Lines may be this many bytes longer than twice their list. A batch of the API server has up to 400 events, to each of
@@ -21,11 +22,11 @@ pub const fn most_lines(size: usize) -> usize {
     size.saturating_mul(2).saturating_add(SLACK)
 }
 
-/// What a line takes more of memory where lines are chained, in bytes: its `chain` member, and room for its digest.
+/// Bytes of memory that a line takes beside its own where lines are chained: for its `chain` member and its digest.
 const CHAINING: usize = 160;
 
-/// Most lines that a list of `size` bytes may become where they are chained, so that chaining takes no more than the list
-/// itself did. The shortest recorded Event of an API server has 794 bytes.
+/// Most lines that a list of `size` bytes may become where they are chained, so that chaining them takes no more memory
+/// than the list itself. The shortest recorded Event of an API server has 794 bytes.
 const fn most_chained(size: usize) -> usize {
     size.saturating_add(SLACK) / CHAINING
 }
@@ -206,19 +207,19 @@ fn read_item(json: &mut Compactor<'_>, lines: &mut Lines<'_>) -> Result<(), Inva
     let (Some(policy), Some(notes)) = (lines.policy, notes) else {
         return lines.push([members_of(event), b"", b""], missing, utf8);
     };
-    let decided = notes.decide(policy, event, start);
-    lines.events.decisions.count(decided.decision.level);
-    lines.events.last = Some(decided.decision);
-    if decided.decision.level == Level::None {
+    let (decision, lowered) = notes.decide(policy, event, start);
+    lines.events.decisions.count(decision.level);
+    lines.events.last = Some(decision);
+    if decision.level == Level::None {
         return Ok(());
     }
-    let (length, level) = reduce(event, start, &notes, &decided)?;
+    let (length, level) = reduce(event, start, &notes, &decision, lowered)?;
     let event = event.get(..length).unwrap_or_default();
     let parts = match level {
         None => [members_of(event), b"", b""],
         Some(level) => [
             event.get(1..level.start).unwrap_or_default(),
-            decided.decision.level.name().as_bytes(),
+            decision.level.name().as_bytes(),
             event.get(level.end..length - 1).unwrap_or_default(),
         ],
     };
@@ -236,9 +237,10 @@ fn reduce(
     event: &mut [u8],
     offset: usize,
     notes: &EventNotes,
-    decided: &EventDecision,
+    decision: &Decision,
+    lowered: Lowered,
 ) -> Result<(usize, Option<Range<usize>>), Invalid> {
-    let reduction = decided.reduction;
+    let reduction = Reduction::of(decision);
     if !reduction.is_any() {
         return Ok((event.len(), None));
     }
@@ -246,10 +248,12 @@ fn reduce(
         let mut notes = EventNotes::new(1, Walk::Drop(reduction));
         let mut json = Compactor::new(event);
         json.members(&event_notes::NAMES, |json, name| -> Result<Fate, Invalid> { Ok(notes.member(name, json)?) })?;
-        let level = notes.level().filter(|_| decided.lowered == Lowered::Yes);
+        let level = notes.level().filter(|_| lowered == Lowered::Yes);
+        // Bytes that are not UTF-8 were seen by the first reading, and are mended.
+        let _ = json.check_utf8();
         return Ok((json.finish()?, level));
     };
-    let level = notes.level().filter(|_| decided.lowered == Lowered::Yes).map(|level| {
+    let level = notes.level().filter(|_| lowered == Lowered::Yes).map(|level| {
         let gone = cuts.of(reduction).take_while(|range| range.end <= level.start);
         let gone = offset + gone.map(|range| range.len()).sum::<usize>();
         level.start - gone..level.end - gone

@@ -191,28 +191,23 @@ fn read_version(json: &mut Compactor<'_>) -> Result<&'static str, Invalid> {
 }
 
 /// Where `request.uid` stands in the compacted body.
-fn read_request(json: &mut Compactor<'_>, notes: Option<&mut RequestNotes>) -> Result<Range<usize>, Invalid> {
+fn read_request(json: &mut Compactor<'_>, mut notes: Option<&mut RequestNotes>) -> Result<Range<usize>, Invalid> {
     if !json.next_is(b'{')? {
         return Err(Invalid::Request);
     }
     let mut uid = None;
-    match notes {
-        None => json.members(&[UID], |json, name| -> Result<Fate, Invalid> {
-            match name {
-                Some(_) => once("request.uid", &mut uid, read_uid(json)?)?,
-                None => json.skip()?,
-            }
-            Ok(Fate::Keep)
-        })?,
-        Some(notes) => json.members(&review_notes::NAMES, |json, name| -> Result<Fate, Invalid> {
-            match name {
-                Some(UID) => once("request.uid", &mut uid, read_uid(json)?)?,
-                Some(name) => notes.member(name, json)?,
-                None => json.skip()?,
-            }
-            Ok(Fate::Keep)
-        })?,
-    }
+    let names = match notes {
+        None => review_notes::NAMES.get(..1).unwrap_or_default(),
+        Some(_) => &review_notes::NAMES,
+    };
+    json.members(names, |json, name| -> Result<Fate, Invalid> {
+        match (name, &mut notes) {
+            (Some(UID), _) => once("request.uid", &mut uid, read_uid(json)?)?,
+            (Some(name), Some(notes)) => notes.member(name, json)?,
+            _ => json.skip()?,
+        }
+        Ok(Fate::Keep)
+    })?;
     uid.ok_or(Invalid::Uid)
 }
 
@@ -221,9 +216,9 @@ fn read_uid(json: &mut Compactor<'_>) -> Result<Range<usize>, Invalid> {
         return Err(Invalid::Uid);
     }
     let uid = json.string()?;
-    match uid.quoted().len() - 2 {
+    match uid.len() - 2 {
         0 => Err(Invalid::Uid),
-        1..=MAX_UID => Ok(uid.position()..uid.position() + uid.quoted().len()),
+        1..=MAX_UID => Ok(uid),
         _ => Err(Invalid::LongUid),
     }
 }

@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 
 use super::certificate::Validity;
 use super::identity::{self, Identity, IdentityFiles, Verifier};
-use crate::files::watched::{Content, Error, Problem, Watched};
+use crate::files::watched::{Content, Error, Watched};
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::message::date_time;
 use crate::observe::metrics::Metrics;
@@ -62,9 +62,10 @@ impl Tls {
             Watched::load("client CA", move || Content::read(CLIENT_CA_FLAG, &path), identity::check_client_ca)
         });
         let client_ca = client_ca.transpose()?;
-        let config = configuration(&identity, client_ca.as_ref()).map_err(|error| {
-            let problem = Problem::Unusable(error.to_string());
-            Error { flag: CERTIFICATE_FLAG, path: settings.certificate.clone(), problem }
+        let config = configuration(&identity, client_ca.as_ref()).map_err(|error| Error {
+            flag: CERTIFICATE_FLAG,
+            path: settings.certificate.clone(),
+            problem: error.to_string(),
         })?;
         let tls = Self {
             settings,

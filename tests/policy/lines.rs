@@ -287,6 +287,27 @@ fn an_event_by_itself_and_one_with_bytes_that_are_not_utf8_are_reduced_like_the_
     );
 }
 
+/// A PATCH is copied into its Event as it came: whoever sends one with bytes that are not UTF-8 and more managed fields than
+/// are noted in the first reading must not get the whole list refused.
+#[test]
+fn an_event_with_bytes_that_are_not_utf8_is_mended_however_much_of_it_is_left_out() {
+    let items = vec![r#"{"metadata":{"managedFields":[],"name":"a"}}"#; 100].join(",");
+    let item = format!(r#"{{"level":"Request","auditID":"x","requestObject":{{"a":"?","items":[{items}]}}}}"#);
+    let mut body = list_of(&format!(r#"{item},{{"auditID":"y"}}"#)).into_bytes();
+    let at = body.iter().position(|byte| *byte == b'?').unwrap();
+    body[at] = 0xff;
+    for (rule, mended) in [("- level: Metadata", 0), ("- level: Request\n  omitManagedFields: true", 1)] {
+        let mut lines = Vec::new();
+        let no_chain = kube_audit_rest::record::Chained::No;
+        let events =
+            event_list::audit_lines(&mut body.clone(), None, Some(&policy(rule)), no_chain, &mut lines).unwrap();
+        let lines = String::from_utf8(lines).unwrap();
+        assert_eq!((events.lines, events.mended), (2, mended), "{lines}");
+        assert_eq!(lines.contains("\"a\":\"\u{fffd}\""), mended == 1, "{lines}");
+        assert!(!lines.contains("managedFields"), "{lines}");
+    }
+}
+
 /// Requests of a real API server, and what its own checker said of each of them under 40 policies.
 #[test]
 fn the_level_is_that_of_the_api_servers_own_checker() {

@@ -9,7 +9,7 @@ pub(super) use super::row::Kind;
 use super::row::{Row, Verb};
 use super::search::Needle;
 use crate::record::entry::{self, NoEntry};
-use crate::record::json::reader::JsonStr;
+use crate::record::json::JsonStr;
 use crate::record::timestamp;
 
 /// What a line must say to be shown; what is none does not matter.
@@ -153,7 +153,7 @@ impl Judge {
             && filter.only.is_none_or(|kind| kind == row.kind)
             && filter.since.is_none_or(|since| time.is_some_and(|time| time >= since))
             && filter.until.is_none_or(|until| time.is_some_and(|time| time <= until))
-            && (fits(&filter.user, row.user) || row.impersonated.is_some() && fits(&filter.user, row.impersonated))
+            && (fits(&filter.user, row.user) || fits(&filter.user, row.impersonated))
             && fits(&filter.resource, row.resource)
             && fits(&filter.namespace, row.namespace)
             && fits(&filter.name, row.name)

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use super::log_file::LogFile;
-use super::options::{Follow, Input};
+use super::options::Follow;
 use super::pipe::Pipe;
 use super::problems::Problems;
 use super::source::Source;
@@ -18,19 +18,19 @@ use crate::cli::{self, Config};
 /// The command line of process 1: in the image, that of the server.
 const PROCESS_1: &str = "/proc/1/cmdline";
 
+/// Standard input among paths.
+const STDIN: &str = "-";
+
 /// Opens what is named, or the default log if nothing is. What cannot be opened is reported.
-pub(super) fn open(inputs: &[Input], follow: Follow, problems: &mut Problems) -> Vec<Source> {
+pub(super) fn open(inputs: &[PathBuf], follow: Follow, problems: &mut Problems) -> Vec<Source> {
     if inputs.is_empty() {
         return open_default(follow, problems).into_iter().collect();
     }
     let mut sources = Vec::new();
-    let paths: Vec<&Path> = inputs.iter().filter_map(Input::path).collect();
-    for input in inputs {
-        match input {
-            Input::Stdin => sources.extend(open_pipe(Path::new("-"), problems)),
-            // A shell's * names the rolled files beside their log, which is read with them anyway.
-            Input::Path(path) if paths.iter().any(|log| is_rolled_file_of(path, log)) => {}
-            Input::Path(path) => sources.extend(open_path(path, follow, problems)),
+    for path in inputs {
+        // A shell's * names the rolled files beside their log, which is read with them anyway.
+        if !inputs.iter().any(|log| is_rolled_file_of(path, log)) {
+            sources.extend(open_path(path, follow, problems));
         }
     }
     sources
@@ -72,6 +72,7 @@ fn config_of(cmdline: &[u8]) -> Option<Config> {
 
 fn open_path(path: &Path, follow: Follow, problems: &mut Problems) -> Vec<Source> {
     match fs::metadata(path) {
+        _ if path.as_os_str() == STDIN => open_pipe(path, problems).into_iter().collect(),
         Ok(metadata) if metadata.is_dir() => open_directory(path, follow, problems),
         Ok(metadata) if !metadata.is_file() => open_pipe(path, problems).into_iter().collect(),
         // A regular file, or none: then its rolled files may still be there.
@@ -95,7 +96,7 @@ fn open_log(path: &Path, follow: Follow, problems: &mut Problems) -> Option<Sour
 }
 
 fn open_pipe(path: &Path, problems: &mut Problems) -> Option<Source> {
-    let pipe = if path == Path::new("-") {
+    let pipe = if path.as_os_str() == STDIN {
         Pipe::start(|| Ok(io::stdin()))
     } else {
         let path = path.to_owned();

@@ -1,8 +1,8 @@
 //! The bytes of one log: its rolled files, the oldest first, and the live one, through rotation.
 //!
-//! A file is read to its end, and the next one is begun only when that was open before the end was found: whatever was
-//! written before the log was rolled is read, and nothing is read twice. Files are told apart by device and inode, which
-//! no other file can have while one is open.
+//! The next file is opened before the end of this one is looked for: a file that has a successor is written no more, so the
+//! end that is found then is its last, and nothing is missed. Files are told apart by device and inode, which no other file
+//! can have while one is open, so nothing is read twice.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, Metadata};

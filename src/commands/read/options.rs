@@ -1,7 +1,7 @@
 //! The command line of `read`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use lexopt::Arg;
@@ -26,8 +26,8 @@ pub(super) struct Options {
     pub(super) output: Option<PathBuf>,
     /// The table's width in characters; none: the terminal's.
     pub(super) width: Option<usize>,
-    /// Empty: the log of the server that runs here, or the default one.
-    pub(super) files: Vec<Input>,
+    /// `-` is standard input. Empty: the log of the server that runs here, or the default one.
+    pub(super) files: Vec<PathBuf>,
 }
 
 /// What is written.
@@ -51,23 +51,6 @@ pub(super) enum Follow {
 pub(super) enum DryRuns {
     Keep,
     LeaveOut,
-}
-
-/// An argument that is no flag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Input {
-    /// `-`
-    Stdin,
-    Path(PathBuf),
-}
-
-impl Input {
-    pub(super) fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Stdin => None,
-            Self::Path(path) => Some(path),
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -100,12 +83,8 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>, now: SystemTime) 
                 options.dry_runs = DryRuns::Keep;
                 continue;
             }
-            Arg::Value(word) if word == "-" => {
-                options.files.push(Input::Stdin);
-                continue;
-            }
             Arg::Value(path) => {
-                options.files.push(Input::Path(path.into()));
+                options.files.push(path.into());
                 continue;
             }
             Arg::Long(name) if WITH_VALUE.contains(name) => (*name).to_owned(),
@@ -291,7 +270,7 @@ mod tests {
     #[test]
     fn files_and_flags_stand_in_any_order_and_a_dash_is_standard_input() {
         let options = options(&["a.log", "--follow", "-", "--format=event", "--", "--dry-run"]);
-        assert_eq!(options.files, [Input::Path("a.log".into()), Input::Stdin, Input::Path("--dry-run".into())]);
+        assert_eq!(options.files, ["a.log", "-", "--dry-run"].map(PathBuf::from));
         assert_eq!((options.follow, options.format), (Follow::Wait, Some(Format::Event)));
         assert_eq!(options.dry_runs, DryRuns::LeaveOut);
     }

@@ -1,7 +1,7 @@
 //! What the table shows and the filters compare of a line, be it a review or an Event.
 
 use crate::record::entry::{Entry, Event, Review, Run};
-use crate::record::json::reader::JsonStr;
+use crate::record::json::JsonStr;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'a> {

@@ -191,6 +191,8 @@ impl Source {
                 Ok(Found::Truncated) => {
                     problems.say(&self.place.path, "was cut, and is read from its beginning");
                     (self.start, self.end, self.searched) = (0, 0, 0);
+                    // The end of a line that was given out in parts is gone: what comes is another line.
+                    self.found_rest(selection, problems);
                     self.place.line = 0;
                 }
                 Err(error) => {
@@ -283,6 +285,42 @@ impl Source {
                 found
             }
             Feed::Pipe(pipe) => pipe.read(space, patience),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::filter::Filter;
+    use super::super::options::Follow;
+    use super::*;
+
+    #[test]
+    fn what_follows_a_long_line_that_was_cut_away_is_a_line_of_its_own() {
+        for (aliens, wanted) in [(Aliens::PassOn, &["", "{}"][..]), (Aliens::Name, &["{}"])] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("a.log");
+            fs::write(&path, vec![b'x'; LONGEST]).unwrap();
+            let mut source = Source::of_log(LogFile::open(&path, Follow::Wait).unwrap());
+            let selection = Selection { judge: Judge::new(Filter::default()), look: Look::Away, aliens };
+            let mut problems = Problems::default();
+            let mut lines = Vec::new();
+            for text in [None, Some("{}\n")] {
+                if let Some(text) = text {
+                    // Cut in place, as a writer takes back what it could not write whole.
+                    fs::write(&path, text).unwrap();
+                }
+                while source.pull(&selection, Patience::Poll, &mut problems) == Pulled::Line {
+                    let line = source.head().unwrap();
+                    if line.part == Part::End {
+                        lines.push(String::from_utf8(line.bytes.to_vec()).unwrap());
+                    }
+                    source.take();
+                }
+            }
+            assert_eq!(lines, wanted);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use super::row::{Row, Verb};
-use super::table::cell;
+use super::row::Row;
+use super::table::{cell, or_dash, resource, seconds, verb};
 use crate::record::timestamp;
 
 /// Rows of each list.
@@ -125,18 +125,12 @@ impl Times {
         let (from, to) = (self.first / self.width, self.last / self.width);
         let row: String =
             (from..=to).map(|bar| height(self.bars.get(&bar).copied().unwrap_or_default(), *most)).collect();
-        let text = |seconds: u64| {
-            let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-            let text = timestamp::rfc3339(time.unwrap_or(SystemTime::UNIX_EPOCH));
-            text.iter().take(19).map(|byte| char::from(*byte)).collect::<String>()
+        let time = |time: u64| {
+            let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time));
+            seconds(time.unwrap_or(SystemTime::UNIX_EPOCH))
         };
-        writeln!(
-            out,
-            "\nfrom {}Z to {}Z, each bar {} s, the highest {most} lines",
-            text(self.first),
-            text(self.last),
-            self.width
-        )?;
+        let (first, last) = (time(self.first), time(self.last));
+        writeln!(out, "\nfrom {first} to {last}, each bar {} s, the highest {most} lines", self.width)?;
         writeln!(out, "{row}")
     }
 }
@@ -157,17 +151,7 @@ impl Summary {
     pub(super) fn add(&mut self, row: &Row<'_>, length: usize) {
         let bytes = length as u64;
         self.total.add(bytes);
-        let verb = match row.verb {
-            Verb::Known(verb) => verb.to_owned(),
-            Verb::Said(text) => cell(Some(text)),
-        };
-        let resource = match (row.resource, row.subresource) {
-            (None, _) => "-".to_owned(),
-            (resource, None) => cell(resource),
-            (resource, subresource) => format!("{}/{}", cell(resource), cell(subresource)),
-        };
-        let namespace = row.namespace.map_or_else(|| "-".to_owned(), |text| cell(Some(text)));
-        let names = [cell(row.user), verb, resource, namespace];
+        let names = [cell(row.user), verb(row), resource(row), or_dash(row.namespace)];
         self.lists.iter_mut().zip(names).for_each(|(list, name)| list.add(name, bytes));
         if let Some(time) = row.time.and_then(|time| timestamp::parse(time.escaped())) {
             self.times.add(time);

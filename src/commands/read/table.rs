@@ -1,12 +1,13 @@
 //! Rows for people: time, source, user, verb, resource, namespace/name.
 
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 use super::options::NARROWEST;
 use super::row::{Row, Verb};
 use crate::observe::visible::beginning;
 use crate::record::entry::Run;
-use crate::record::json::reader::JsonStr;
+use crate::record::json::JsonStr;
 use crate::record::timestamp;
 
 /// Most characters of a cell: a request may hold a name of any length.
@@ -79,14 +80,6 @@ impl Table {
         if let Some(impersonated) = row.impersonated {
             user = format!("{} (as {})", user, cell(Some(impersonated)));
         }
-        let verb = match row.verb {
-            Verb::Known(verb) => verb.to_owned(),
-            Verb::Said(text) => cell(Some(text)),
-        };
-        let mut resource = row.resource.map_or_else(|| "-".to_owned(), |text| cell(Some(text)));
-        if let Some(subresource) = row.subresource {
-            resource = format!("{resource}/{}", cell(Some(subresource)));
-        }
         let name = cell(row.name.or(row.uri));
         let mut object = match row.namespace {
             Some(namespace) => format!("{}/{name}", cell(Some(namespace))),
@@ -108,7 +101,7 @@ impl Table {
             Verb::Known("connect") => "35",
             _ => "",
         };
-        self.write(out, Some(cell(row.source)), [time(row.time), user, verb, resource, object], colour)
+        self.write(out, Some(cell(row.source)), [time(row.time), user, verb(row), resource(row), object], colour)
     }
 
     fn write(
@@ -120,24 +113,19 @@ impl Table {
     ) -> io::Result<()> {
         let with_source = self.source == SourceColumn::Shown;
         let widths = self.widths();
-        let mut row = self.fitted(&time, TIME_WIDTH, Keep::Beginning);
-        if with_source {
-            row.push_str(GAP);
-            row.push_str(&self.fitted(&source.unwrap_or_default(), widths.source, Keep::Beginning));
-        }
-        row.push_str(GAP);
-        row.push_str(&self.fitted(&user, widths.user, Keep::End));
-        row.push_str(GAP);
         let verb = self.fitted(&verb, VERB_WIDTH, Keep::Beginning);
-        match self.colour {
-            Colour::On if !colour.is_empty() => row.push_str(&format!("\x1b[{colour}m{verb}\x1b[0m")),
-            _ => row.push_str(&verb),
+        let mut cells = vec![self.fitted(&time, TIME_WIDTH, Keep::Beginning)];
+        if with_source {
+            cells.push(self.fitted(&source.unwrap_or_default(), widths.source, Keep::Beginning));
         }
-        row.push_str(GAP);
-        row.push_str(&self.fitted(&resource, widths.resource, Keep::Beginning));
-        row.push_str(GAP);
-        row.push_str(&self.fitted(&object, widths.object, Keep::End));
-        writeln!(out, "{}", row.trim_end())
+        cells.push(self.fitted(&user, widths.user, Keep::End));
+        cells.push(match self.colour {
+            Colour::On if !colour.is_empty() => format!("\x1b[{colour}m{verb}\x1b[0m"),
+            _ => verb,
+        });
+        cells.push(self.fitted(&resource, widths.resource, Keep::Beginning));
+        cells.push(self.fitted(&object, widths.object, Keep::End));
+        writeln!(out, "{}", cells.join(GAP).trim_end())
     }
 
     fn widths(&self) -> Widths {
@@ -175,14 +163,34 @@ struct Widths {
 }
 
 fn time(text: Option<JsonStr<'_>>) -> String {
-    match text.and_then(|text| timestamp::parse(text.escaped())) {
-        Some(time) => {
-            let text = timestamp::rfc3339(time);
-            let seconds = text.iter().take(TIME_WIDTH - 1).map(|byte| char::from(*byte));
-            seconds.chain(['Z']).collect()
-        }
-        None => cell(text),
+    text.and_then(|text| timestamp::parse(text.escaped())).map_or_else(|| cell(text), seconds)
+}
+
+/// `2026-11-20T21:34:38Z`
+pub(super) fn seconds(time: SystemTime) -> String {
+    let text = timestamp::rfc3339(time);
+    text.iter().take(TIME_WIDTH - 1).map(|byte| char::from(*byte)).chain(['Z']).collect()
+}
+
+pub(super) fn verb(row: &Row<'_>) -> String {
+    match row.verb {
+        Verb::Known(verb) => verb.to_owned(),
+        Verb::Said(text) => cell(Some(text)),
     }
+}
+
+/// The resource and, behind a slash, the subresource.
+pub(super) fn resource(row: &Row<'_>) -> String {
+    let resource = or_dash(row.resource);
+    match row.subresource {
+        None => resource,
+        subresource => format!("{resource}/{}", cell(subresource)),
+    }
+}
+
+/// What a text says, or that there is none.
+pub(super) fn or_dash(text: Option<JsonStr<'_>>) -> String {
+    if text.is_some() { cell(text) } else { "-".to_owned() }
 }
 
 /// What a text says, on one line.

@@ -12,8 +12,8 @@ use super::proof::{Keys, Verdict};
 use crate::audit_log::chain::format::{Id, Point, parse_head};
 use crate::commands::lines::{self, Line};
 use crate::observe::visible::printable;
-use crate::record::json::Error;
-use crate::record::json::reader::{JsonStr, Reader};
+use crate::record::json::reader::Reader;
+use crate::record::json::{Error, JsonStr};
 
 /// All heads, in the order in which they were read.
 #[derive(Debug, Default)]

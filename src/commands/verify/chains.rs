@@ -12,8 +12,8 @@ use super::options::Order;
 use super::proof::{Keys, Verdict};
 use crate::audit_log::chain::format::{self, Digest, Id, Link, Origin, Point};
 
-/// So many hashes are remembered. An ID may follow a line that others came behind, of a group that was refused and could
-/// not be cut off; a group has fewer lines.
+/// How many of the newest lines' hashes are remembered. The line that an ID follows need not be the newest: behind it the
+/// lines of a group may stand that was refused and could not be cut off. A group has fewer lines than this.
 const REMEMBERED: usize = 1 << 18;
 
 /// What is known of all IDs.
@@ -25,9 +25,9 @@ pub(super) struct Chains<'a> {
     /// In the order of their first lines.
     pub(super) runs: Vec<Run>,
     by_id: HashMap<Id, usize>,
-    /// The newest lines' places.
+    /// The newest lines.
     recent: VecDeque<Point>,
-    /// Lines that some ID follows, where those are known before.
+    /// For lines in any order: those that some ID follows, each with its hash once it has come.
     followed: HashMap<(Id, u64), Option<Digest>>,
     /// Heads that were found, by their number.
     pub(super) matched: Vec<bool>,

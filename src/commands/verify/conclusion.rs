@@ -1,19 +1,12 @@
 //! What is missing at the ends, how much is proven, and what is printed of it.
 
 use super::chains::{Begins, Chains, Run};
-use super::options::{Options, Order};
+use super::options::Options;
 use super::proof::Keys;
 use super::{Counts, Named, Report};
 use crate::audit_log::chain::format::{Id, Origin};
 use crate::cli::Exit;
 use crate::commands::console::count;
-
-/// Reports the faults of whole IDs.
-pub(super) fn faults(chains: &Chains<'_>, options: &Options, report: &mut Named<'_, '_>) {
-    if options.order == Order::Written {
-        gaps(chains, report);
-    }
-}
 
 /// Prints the conclusion, with what is missing of what was asked for.
 pub(super) fn write(
@@ -45,10 +38,11 @@ pub(super) fn write(
     }
     let proven = proven(&chains.runs);
     let mut unproven = false;
-    for (run, proven) in chains.runs.iter().zip(&proven) {
+    for (index, (run, proven)) in chains.runs.iter().zip(&proven).enumerate() {
         let tail = run.last.saturating_sub(*proven);
         unproven |= tail > options.max_unsigned;
-        report.line(format_args!("{}", summary(run, *proven, chains)));
+        let follower = chains.runs.iter().find(|other| matches!(other.begins, Begins::Behind(run, _) if run == index));
+        report.line(format_args!("{}", summary(run, *proven, follower)));
     }
     for id in &strangers {
         report.line(format_args!("heads of {} were kept, and no line of it is here", id.as_str()));
@@ -71,7 +65,7 @@ pub(super) fn write(
 }
 
 /// IDs that begin in the middle of the log without what they follow. The first may: retention deletes what was before.
-fn gaps(chains: &Chains<'_>, report: &mut Named<'_, '_>) {
+pub(super) fn gaps(chains: &Chains<'_>, report: &mut Named<'_, '_>) {
     for run in chains.runs.iter().skip(1).filter(|run| run.begins == Begins::Alone) {
         // Of several that follow the same line, all but one are of requests that were refused.
         let same = |other: &Run| other.id != run.id && other.origin == run.origin;
@@ -150,7 +144,7 @@ fn proven(runs: &[Run]) -> Vec<u64> {
     proven
 }
 
-fn summary(run: &Run, proven: u64, chains: &Chains<'_>) -> String {
+fn summary(run: &Run, proven: u64, follower: Option<&Run>) -> String {
     let follows = match (run.origin, run.begins) {
         (None, _) => format!("begins at {}", run.first),
         (Some(Origin::Nothing), _) => "follows nothing".to_owned(),
@@ -179,7 +173,6 @@ fn summary(run: &Run, proven: u64, chains: &Chains<'_>) -> String {
     if let Some(after) = run.followed.filter(|after| *after < run.last) {
         text.push_str(&format!("; left behind: {} to {} (refused, and not cut off)", after + 1, run.last));
     }
-    let follower = chains.runs.iter().find(|other| matches!(other.begins, Begins::Behind(index, _) if chains.runs.get(index).is_some_and(|before| before.id == run.id)));
     if let Some(follower) = follower {
         text.push_str(&format!("; followed by {}", follower.id.as_str()));
     }

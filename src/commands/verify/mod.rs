@@ -77,7 +77,9 @@ fn verify(options: &Options, out: impl Write) -> Result<Exit, String> {
         })?;
     }
     shuffled.play(&mut chains, &mut report.at(&inputs));
-    conclusion::faults(&chains, options, &mut report.at(&inputs));
+    if options.order == Order::Written {
+        conclusion::gaps(&chains, &mut report.at(&inputs));
+    }
     let exit = conclusion::write(&chains, options, &keys, &counts, &mut report);
     report.end()?;
     Ok(exit)

@@ -30,6 +30,7 @@ FILE   an audit log, rolled or not, in any order; - is standard input
   --unordered       lines come in any order, of several replicas, some twice;
                     88 bytes of memory are taken for each line
   --allow-unchained pass over lines without a chain
+  -h, --help        print this and exit
 
 The oldest file may begin anywhere: retention deletes what was before. Give
 --from, --expect or --anchors to have that found missing too. Hashes alone prove
@@ -118,4 +119,27 @@ fn place(flag: &str, value: &OsStr) -> Result<(Id, u64), String> {
 fn number(flag: &str, value: &OsStr) -> Result<u64, String> {
     let parsed = value.to_str().and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| format!("{flag}: {} is not a number of lines", printable(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usage_fits_80_columns_and_names_every_flag_and_no_other() {
+        assert!(USAGE.lines().all(|line| line.chars().count() <= 80));
+        let rows = USAGE.lines().filter(|line| line.starts_with("  -"));
+        let named = rows.map(|row| row.split_once("--").unwrap().1.split([' ', '=']).next().unwrap());
+        assert_eq!(named.collect::<Vec<_>>(), FLAGS);
+    }
+
+    #[test]
+    fn every_flag_that_a_near_miss_may_name_is_taken() {
+        for name in FLAGS {
+            let said = parse([OsString::from(format!("--{name}"))]).err().unwrap_or_default();
+            assert!(!said.contains("no such flag"), "{said}");
+        }
+        let said = parse(["--expects=a/1".into()]).err().unwrap();
+        assert_eq!(said, "--expects: no such flag (did you mean --expect?)");
+    }
 }

@@ -6,12 +6,11 @@
 mod document;
 mod yaml;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
-
-pub use document::InvalidPolicy;
 
 use crate::files::watched::{Content, Error, Watched};
 use crate::observe::diagnostics::Diagnostics;
@@ -22,15 +21,44 @@ use crate::record::policy::Policy;
 /// The flag that names the file.
 const FLAG: &str = "--policy-filename";
 
+/// What is wrong, and where. Displays as `line 7: rules[0].level: ...`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidPolicy {
+    /// From 1.
+    pub line: usize,
+    /// The field, as in `rules[0].resources[1].group`; "" is the document itself.
+    pub path: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl InvalidPolicy {
+    /// Of the text, before it is known what its fields are.
+    fn at(line: usize, what: impl Into<String>) -> Self {
+        Self { line, path: String::new(), what: what.into() }
+    }
+}
+
+impl fmt::Display for InvalidPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, path, what } = self;
+        match path.as_str() {
+            "" => write!(f, "line {line}: {what}"),
+            _ => write!(f, "line {line}: {path}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidPolicy {}
+
 /// Reads a policy's text: one document of YAML or JSON, `apiVersion: audit.k8s.io/v1`, `kind: Policy`.
 ///
 /// # Errors
 /// [`InvalidPolicy`] with line and field for the first thing that is wrong.
 pub fn parse(text: &[u8]) -> Result<Policy, InvalidPolicy> {
-    let text = str::from_utf8(text).map_err(|error| InvalidPolicy {
-        line: 1 + text.iter().take(error.valid_up_to()).filter(|&&byte| byte == b'\n').count(),
-        path: String::new(),
-        what: "not UTF-8".to_owned(),
+    let text = str::from_utf8(text).map_err(|error| {
+        let line = 1 + text.iter().take(error.valid_up_to()).filter(|&&byte| byte == b'\n').count();
+        InvalidPolicy::at(line, "not UTF-8")
     })?;
     document::policy(&yaml::read(text)?)
 }

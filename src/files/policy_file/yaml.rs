@@ -7,10 +7,10 @@
 mod scalar;
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 
 use saphyr_parser::{Event, Parser};
 
+use super::InvalidPolicy;
 use crate::observe::visible::beginning;
 use scalar::{is_merge_key, scalar};
 
@@ -59,37 +59,23 @@ pub(super) struct Member {
     pub(super) value: Node,
 }
 
-/// Text that cannot be read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct YamlError {
-    /// From 1.
-    pub(super) line: usize,
-    pub(super) what: String,
-}
-
-impl fmt::Display for YamlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.what)
-    }
-}
-
 /// Reads the one document of a YAML text.
 ///
 /// # Errors
 /// What is no YAML; a second document, or none; a name twice in a map, or one that is no scalar; a tag that says what a
 /// scalar is not; more than [`MAX_DEPTH`] and [`MAX_VALUES`] allow.
-pub(super) fn read(text: &str) -> Result<Node, YamlError> {
+pub(super) fn read(text: &str) -> Result<Node, InvalidPolicy> {
     let mut builder = Builder { document: None, open: Vec::new(), anchors: HashMap::new(), values_left: MAX_VALUES };
     // Of characters: the parser for whole texts is faster, which does not matter here, and 8 KB larger.
     for event in Parser::new_from_iter(text.strip_prefix('\u{feff}').unwrap_or(text).chars()) {
         let (event, span) = event.map_err(|error| {
             // Where the text ends too early, the parser says the line behind the last.
             let line = error.marker().line().min(text.lines().count().max(1));
-            YamlError { line, what: format!("not YAML: {}", error.info()) }
+            InvalidPolicy::at(line, format!("not YAML: {}", error.info()))
         })?;
         builder.take(event, span.start.line())?;
     }
-    builder.document.ok_or_else(|| YamlError { line: 1, what: "the file is empty".to_owned() })
+    builder.document.ok_or_else(|| InvalidPolicy::at(1, "the file is empty"))
 }
 
 /// The tree as far as it has been read.
@@ -134,7 +120,7 @@ enum Name {
 
 impl UnfinishedMap {
     /// The next name, or the value of the last one.
-    fn put(&mut self, node: Node) -> Result<(), YamlError> {
+    fn put(&mut self, node: Node) -> Result<(), InvalidPolicy> {
         let line = node.line;
         match self.name.take() {
             Some((Name::Field(name), line)) => self.members.push(Member { name, line, value: node }),
@@ -150,7 +136,7 @@ impl UnfinishedMap {
         Ok(())
     }
 
-    fn put_merge_key(&mut self, line: usize) -> Result<(), YamlError> {
+    fn put_merge_key(&mut self, line: usize) -> Result<(), InvalidPolicy> {
         if !self.names.insert(MERGE_KEY.to_owned()) {
             return Err(twice(MERGE_KEY, line));
         }
@@ -159,9 +145,9 @@ impl UnfinishedMap {
     }
 
     /// Of several maps the first that has a member counts.
-    fn merge(&mut self, node: Node) -> Result<(), YamlError> {
+    fn merge(&mut self, node: Node) -> Result<(), InvalidPolicy> {
         let line = node.line;
-        let no_map = || YamlError { line, what: "<< wants a map, or a list of maps".to_owned() };
+        let no_map = || InvalidPolicy::at(line, "<< wants a map, or a list of maps");
         let maps = match node.value {
             Value::List(list) => list,
             _ => vec![node],
@@ -175,7 +161,7 @@ impl UnfinishedMap {
                         "<< brings in {name}, which stands before it and for kube-apiserver would not \
                                         count any more; put << first"
                     );
-                    return Err(YamlError { line, what });
+                    return Err(InvalidPolicy::at(line, what));
                 }
                 if !self.merged.iter().any(|merged| merged.name == member.name) {
                     self.merged.push(member);
@@ -193,10 +179,10 @@ impl UnfinishedMap {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), YamlError> {
+    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), InvalidPolicy> {
         match event {
             Event::DocumentStart(_) if self.document.is_some() => {
-                Err(YamlError { line, what: "a second document begins, one is expected".to_owned() })
+                Err(InvalidPolicy::at(line, "a second document begins, one is expected"))
             }
             Event::Scalar(text, style, anchor, tag) => {
                 if let Some(Open { content: Unfinished::Map(map), .. }) = self.open.last_mut()
@@ -223,7 +209,7 @@ impl Builder {
             }
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
-                    return Err(YamlError { line, what: "an alias of what it stands in".to_owned() });
+                    return Err(InvalidPolicy::at(line, "an alias of what it stands in"));
                 };
                 if self.open.len() + node.depth() > MAX_DEPTH {
                     return Err(too_deep(line));
@@ -235,7 +221,7 @@ impl Builder {
         }
     }
 
-    fn begin(&mut self, open: Open) -> Result<(), YamlError> {
+    fn begin(&mut self, open: Open) -> Result<(), InvalidPolicy> {
         if self.open.len() == MAX_DEPTH {
             return Err(too_deep(open.line));
         }
@@ -244,7 +230,7 @@ impl Builder {
     }
 
     /// Puts a complete value where it belongs.
-    fn put(&mut self, node: Node, anchor: usize) -> Result<(), YamlError> {
+    fn put(&mut self, node: Node, anchor: usize) -> Result<(), InvalidPolicy> {
         self.count(1, node.line)?;
         if anchor != 0 {
             self.count(node.values(), node.line)?;
@@ -258,11 +244,11 @@ impl Builder {
         Ok(())
     }
 
-    fn count(&mut self, values: usize, line: usize) -> Result<(), YamlError> {
+    fn count(&mut self, values: usize, line: usize) -> Result<(), InvalidPolicy> {
         self.values_left = self
             .values_left
             .checked_sub(values)
-            .ok_or_else(|| YamlError { line, what: format!("more than {MAX_VALUES} values, aliases replaced") })?;
+            .ok_or_else(|| InvalidPolicy::at(line, format!("more than {MAX_VALUES} values, aliases replaced")))?;
         Ok(())
     }
 }
@@ -291,25 +277,24 @@ impl Node {
     }
 
     /// The value as the name of a map's member.
-    fn into_name(self) -> Result<String, YamlError> {
+    fn into_name(self) -> Result<String, InvalidPolicy> {
         match self.value {
             Value::Text(text) | Value::Number(text) => Ok(text),
             Value::Bool(value) => Ok(value.to_string()),
             Value::Null => Ok("null".to_owned()),
-            Value::List(_) | Value::Map(_) => Err(YamlError {
-                line: self.line,
-                what: "a list or map stands where a field's name is expected".to_owned(),
-            }),
+            Value::List(_) | Value::Map(_) => {
+                Err(InvalidPolicy::at(self.line, "a list or map stands where a field's name is expected"))
+            }
         }
     }
 }
 
-fn too_deep(line: usize) -> YamlError {
-    YamlError { line, what: format!("nested deeper than {MAX_DEPTH}") }
+fn too_deep(line: usize) -> InvalidPolicy {
+    InvalidPolicy::at(line, format!("nested deeper than {MAX_DEPTH}"))
 }
 
-fn twice(name: &str, line: usize) -> YamlError {
-    YamlError { line, what: format!("{} stands there twice", in_quotes(name)) }
+fn twice(name: &str, line: usize) -> InvalidPolicy {
+    InvalidPolicy::at(line, format!("{} stands there twice", in_quotes(name)))
 }
 
 /// The text in quotes, on one line and cut to a length fit for a message.

@@ -12,8 +12,9 @@ mod scan;
 mod text;
 
 use std::fmt;
+use std::ops::Range;
 
-pub use text::{Text, push_string};
+pub use text::{Chars, JsonStr, push_string};
 
 /// How many arrays and objects may be open at once: more than the API server can send.
 ///
@@ -72,13 +73,14 @@ impl<'a> Compactor<'a> {
         mut member: impl FnMut(&mut Self, Option<&'static str>) -> Result<Fate, E>,
     ) -> Result<(), E> {
         self.expect(b'{', "an object was expected")?;
-        self.enter();
+        self.read += 1;
+        self.depth += 1;
         let start = self.position();
         let mut end = start;
         if self.token()? != b'}' {
             loop {
                 self.expect(b'"', "a member's name was expected")?;
-                let name = self.string()?.one_of(names);
+                let name = self.string_among(names)?;
                 self.colon()?;
                 match member(self, name)? {
                     Fate::Keep => end = self.position(),
@@ -93,14 +95,16 @@ impl<'a> Compactor<'a> {
                 }
             }
         }
-        self.leave();
+        self.read += 1;
+        self.depth -= 1;
         Ok(())
     }
 
     /// Reads an array. `element` is called before each element and has to read it.
     pub fn elements<E: From<Error>>(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
         self.expect(b'[', "an array was expected")?;
-        self.enter();
+        self.read += 1;
+        self.depth += 1;
         if self.token()? != b']' {
             loop {
                 self.token()?;
@@ -112,22 +116,23 @@ impl<'a> Compactor<'a> {
                 }
             }
         }
-        self.leave();
+        self.read += 1;
+        self.depth -= 1;
         Ok(())
     }
 
-    /// Reads a string.
-    pub fn string(&mut self) -> Result<Text<'_>, Error> {
+    /// Reads a string. Returns where it stands in the compacted text, with its quotes.
+    pub fn string(&mut self) -> Result<Range<usize>, Error> {
         self.expect(b'"', "a string was expected")?;
-        let (start, position) = (self.read, self.position());
-        self.read = scan::string(self.bytes, start, &mut self.not_utf8)?;
-        Ok(Text { quoted: self.bytes.get(start..self.read).unwrap_or_default(), position })
+        let start = self.position();
+        self.read = scan::string(self.bytes, self.read, &mut self.not_utf8)?;
+        Ok(start..self.position())
     }
 
     /// Reads a value of any kind. If it is a string and one of `texts`, returns which.
     pub fn one_of(&mut self, texts: &[&'static str]) -> Result<Option<&'static str>, Error> {
         if self.next_is(b'"')? {
-            return Ok(self.string()?.one_of(texts));
+            return self.string_among(texts);
         }
         self.skip()?;
         Ok(None)
@@ -271,18 +276,6 @@ impl<'a> Compactor<'a> {
         self.kept = position;
     }
 
-    /// Reads the bracket that begins an object or array which the caller walks through.
-    fn enter(&mut self) {
-        self.read += 1;
-        self.depth += 1;
-    }
-
-    /// Reads the bracket that ends it.
-    fn leave(&mut self) {
-        self.read += 1;
-        self.depth -= 1;
-    }
-
     /// Notes that `bracket`, at `at`, is opened inside of `depth` others. Returns the one that closes it.
     #[inline(always)]
     fn open(&mut self, bracket: u8, depth: usize, at: usize) -> Result<u8, Error> {
@@ -311,6 +304,14 @@ impl<'a> Compactor<'a> {
         self.colon()?;
         *at = self.read;
         Ok(())
+    }
+
+    /// Reads the string whose opening quote is next. If it is one of `texts`, returns which.
+    fn string_among(&mut self, texts: &[&'static str]) -> Result<Option<&'static str>, Error> {
+        let start = self.read;
+        self.read = scan::string(self.bytes, start, &mut self.not_utf8)?;
+        let inside = self.bytes.get(start + 1..self.read - 1).unwrap_or_default();
+        Ok(JsonStr::new(inside).one_of(texts))
     }
 
     #[inline(always)]

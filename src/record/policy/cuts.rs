@@ -156,7 +156,8 @@ impl Gaps {
         Self { part, start, kept: start, last: start }
     }
 
-    /// To be called before a member's value is read: what may go inside of it is noted behind the gap before it.
+    /// To be called before a member's value is read. A gap that ends before the member is noted now, and so before what
+    /// may go inside of its value: ranges are noted in the order of the text.
     pub(super) fn before_member(&mut self, part: Option<Part>, walk: &mut Walk) {
         if part != Some(self.part)
             && let Walk::Note(cuts) = walk

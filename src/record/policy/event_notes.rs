@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::attributes::{Attributes, Groups, Resource, Target, decoded};
-use super::cuts::{Gaps, Part, Reduction, Walk};
-use super::noted::{Doubt, ResourceNotes, Spot, UserNotes, note, read_text};
+use super::attributes::{Attributes, Resource, Target};
+use super::cuts::{Gaps, Part, Walk};
+use super::noted::{Doubt, ResourceNotes, Spot, Texts, UserNotes, note, read_text};
 use super::{Decision, Level, Policy, Stage, objects};
 use crate::record::json::{Compactor, Error, Fate};
 
-/// The members of an event that are looked into: the first three always, the others for a policy.
+/// The members of an event that are looked into: the first four always, the others for a policy.
 pub(crate) const NAMES: [&str; 12] = [
     "kind",
     "apiVersion",
@@ -38,13 +38,6 @@ pub(crate) struct EventNotes {
     response: Gaps,
     /// What is done with members that may have to go.
     pub(crate) walk: Walk,
-}
-
-/// What the policy says of an Event.
-pub(crate) struct EventDecision {
-    pub(crate) decision: Decision,
-    pub(crate) reduction: Reduction,
-    pub(crate) lowered: Lowered,
 }
 
 /// Whether the policy's level is lower than the one at which the API server recorded an Event.
@@ -110,14 +103,9 @@ impl EventNotes {
     /// The level is the lower of the policy's and the one at which the API server recorded it. An Event whose stage the
     /// policy omits is at level None. One that says a level which no recorded Event has (None, or none at all) is at the
     /// policy's: what a sender writes there cannot keep it out of the log.
-    pub(crate) fn decide(&self, policy: &Policy, text: &[u8], offset: usize) -> EventDecision {
-        let complete = EventDecision {
-            decision: Decision::COMPLETE,
-            reduction: Reduction::of(&Decision::COMPLETE),
-            lowered: Lowered::No,
-        };
+    pub(crate) fn decide(&self, policy: &Policy, text: &[u8], offset: usize) -> (Decision, Lowered) {
         if self.doubt == Doubt::Some {
-            return complete;
+            return (Decision::COMPLETE, Lowered::No);
         }
         let texts = Texts { text, offset };
         let mut decision = policy.decide(&self.attributes(&texts));
@@ -126,20 +114,16 @@ impl EventNotes {
             decision.level = Level::None;
         }
         let recorded = Level::from_name(&texts.at(&self.level)).filter(|level| *level != Level::None);
-        let lowered = match recorded {
-            Some(recorded) if decision.level < recorded => Lowered::Yes,
-            Some(recorded) => {
-                decision.level = recorded;
-                Lowered::No
-            }
-            None => Lowered::No,
-        };
-        EventDecision { decision, reduction: Reduction::of(&decision), lowered }
+        match recorded {
+            Some(recorded) if decision.level < recorded => (decision, Lowered::Yes),
+            Some(recorded) => (Decision { level: recorded, ..decision }, Lowered::No),
+            None => (decision, Lowered::No),
+        }
     }
 
     /// Where the text of `level` stands, without its quotes.
     pub(crate) fn level(&self) -> Option<Range<usize>> {
-        let quoted = self.level.as_ref()?.0.as_ref()?;
+        let quoted = self.level.as_ref().filter(|quoted| !quoted.is_empty())?;
         Some(quoted.start + 1..quoted.end - 1)
     }
 
@@ -160,35 +144,8 @@ impl EventNotes {
             }
             None => Target::Path(path_of(texts.at(&self.request_uri))),
         };
-        let user = self.user.as_ref();
-        Attributes {
-            user: user.map_or(Cow::Borrowed(""), |user| texts.at(&user.name)),
-            groups: user
-                .and_then(|user| user.groups.as_ref())
-                .and_then(|range| texts.get(range))
-                .map_or_else(Groups::default, Groups::new),
-            verb,
-            target,
-        }
-    }
-}
-
-/// One Event's compacted text, for looking up what was noted.
-struct Texts<'t> {
-    text: &'t [u8],
-    /// Where `text` begins, in the positions that were noted.
-    offset: usize,
-}
-
-impl<'t> Texts<'t> {
-    fn get(&self, range: &Range<usize>) -> Option<&'t [u8]> {
-        self.text.get(range.start.checked_sub(self.offset)?..range.end.checked_sub(self.offset)?)
-    }
-
-    /// "" where there is no string.
-    fn at(&self, spot: &Option<Spot>) -> Cow<'t, str> {
-        let range = spot.as_ref().and_then(|spot| spot.0.as_ref());
-        range.and_then(|range| self.get(range)).map_or(Cow::Borrowed(""), decoded)
+        let (user, groups) = texts.user(&self.user);
+        Attributes { user, groups, verb, target }
     }
 }
 

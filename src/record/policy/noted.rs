@@ -1,12 +1,13 @@
 //! Where the texts that rules ask about stand in compacted JSON, noted while it is read.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use super::attributes::{Groups, decoded};
 use crate::record::json::{Compactor, Error, Fate};
 
-/// Where a string stands in the compacted text, with its quotes. None: the value is no string, and counts as absent.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Spot(pub(super) Option<Range<usize>>);
+/// Where a string stands in the compacted text, with its quotes. Empty: the value is no string, and counts as absent.
+pub(super) type Spot = Range<usize>;
 
 /// Whether what rules ask about can be read in more than one way. Nothing that an API server sends can.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,12 +30,9 @@ pub(super) fn note<T>(place: &mut Option<T>, value: T, doubt: &mut Doubt) {
 pub(super) fn read_text(json: &mut Compactor<'_>) -> Result<Spot, Error> {
     if !json.next_is(b'"')? {
         json.skip()?;
-        return Ok(Spot(None));
+        return Ok(0..0);
     }
-    let text = json.string()?;
-    let start = text.position();
-    let length = text.quoted().len();
-    Ok(Spot(Some(start..start + length)))
+    json.string()
 }
 
 /// Where a user's name and groups stand.
@@ -68,7 +66,7 @@ impl UserNotes {
 fn read_groups(json: &mut Compactor<'_>, doubt: &mut Doubt) -> Result<Range<usize>, Error> {
     let start = json.position();
     json.elements(|json| -> Result<(), Error> {
-        if read_text(json)?.0.is_none() {
+        if read_text(json)?.is_empty() {
             *doubt = Doubt::Some;
         }
         Ok(())
@@ -89,37 +87,57 @@ pub(super) struct ResourceNotes {
 impl ResourceNotes {
     /// Reads a GroupVersionResource, or whatever stands in its place.
     pub(super) fn read_gvr(json: &mut Compactor<'_>, doubt: &mut Doubt) -> Result<Self, Error> {
-        let mut resource = Self::default();
         if !json.next_is(b'{')? {
             json.skip()?;
-            return Ok(resource);
+            return Ok(Self::default());
         }
-        json.members(&["group", "resource"], |json, name| -> Result<Fate, Error> {
-            match name {
-                Some("group") => note(&mut resource.group, read_text(json)?, doubt),
-                Some("resource") => note(&mut resource.resource, read_text(json)?, doubt),
-                _ => json.skip()?,
-            }
-            Ok(Fate::Keep)
-        })?;
-        Ok(resource)
+        Self::read(json, "group", doubt)
     }
 
     /// Reads an Event's ObjectReference, which is an object.
     pub(super) fn read_reference(json: &mut Compactor<'_>, doubt: &mut Doubt) -> Result<Self, Error> {
+        Self::read(json, "apiGroup", doubt)
+    }
+
+    fn read(json: &mut Compactor<'_>, group: &'static str, doubt: &mut Doubt) -> Result<Self, Error> {
         let mut resource = Self::default();
-        let names = ["resource", "namespace", "name", "apiGroup", "subresource"];
+        let names = ["resource", "namespace", "name", "subresource", group];
         json.members(&names, |json, name| -> Result<Fate, Error> {
             match name {
                 Some("resource") => note(&mut resource.resource, read_text(json)?, doubt),
                 Some("namespace") => note(&mut resource.namespace, read_text(json)?, doubt),
                 Some("name") => note(&mut resource.name, read_text(json)?, doubt),
-                Some("apiGroup") => note(&mut resource.group, read_text(json)?, doubt),
                 Some("subresource") => note(&mut resource.subresource, read_text(json)?, doubt),
-                _ => json.skip()?,
+                Some(_) => note(&mut resource.group, read_text(json)?, doubt),
+                None => json.skip()?,
             }
             Ok(Fate::Keep)
         })?;
         Ok(resource)
+    }
+}
+
+/// A compacted text, for looking up what was noted.
+pub(super) struct Texts<'t> {
+    pub(super) text: &'t [u8],
+    /// Where `text` begins, in the positions that were noted.
+    pub(super) offset: usize,
+}
+
+impl<'t> Texts<'t> {
+    fn get(&self, range: &Range<usize>) -> Option<&'t [u8]> {
+        self.text.get(range.start.checked_sub(self.offset)?..range.end.checked_sub(self.offset)?)
+    }
+
+    /// "" where there is no string.
+    pub(super) fn at(&self, spot: &Option<Spot>) -> Cow<'t, str> {
+        spot.as_ref().and_then(|spot| self.get(spot)).map_or(Cow::Borrowed(""), decoded)
+    }
+
+    /// A user's name and groups.
+    pub(super) fn user(&self, user: &Option<UserNotes>) -> (Cow<'t, str>, Groups<'t>) {
+        let Some(user) = user else { return (Cow::Borrowed(""), Groups::default()) };
+        let groups = user.groups.as_ref().and_then(|range| self.get(range));
+        (self.at(&user.name), groups.map_or_else(Groups::default, Groups::new))
     }
 }

@@ -1,16 +1,16 @@
 //! A review's `request`, read for its policy: what rules ask about, and what may be left out.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
-use super::attributes::{Groups, Resource, decoded};
+use super::attributes::Resource;
 use super::candidates::{Operation, Review};
 use super::cuts::{Part, Reduction, ReviewObject, Walk};
-use super::noted::{Doubt, ResourceNotes, Spot, UserNotes, note, read_text};
+use super::noted::{Doubt, ResourceNotes, Spot, Texts, UserNotes, note, read_text};
 use super::{Decision, Policy, objects};
 use crate::record::json::{Compactor, Error};
 
-/// The members of a request that are looked into: those that [`RequestNotes::member`] reads, and `uid`.
+/// The members of a request that are looked into: `uid` always, the others, which [`RequestNotes::member`] reads, for a
+/// policy.
 pub(crate) const NAMES: [&str; 11] = [
     "uid",
     "resource",
@@ -92,28 +92,22 @@ impl RequestNotes {
     }
 
     fn review<'t>(&self, text: &'t [u8]) -> Review<'t> {
-        let at = |spot: &Option<Spot>| -> Cow<'t, str> {
-            let range: Option<&Range<usize>> = spot.as_ref().and_then(|spot| spot.0.as_ref());
-            range.and_then(|range| text.get(range.clone())).map_or(Cow::Borrowed(""), decoded)
-        };
+        let texts = Texts { text, offset: 0 };
         let (resource, sub_resource) = match &self.request_resource {
             Some(requested) => (Some(requested), &self.request_sub_resource),
             None => (self.resource.as_ref(), &self.sub_resource),
         };
-        let user = self.user.as_ref();
+        let (user, groups) = texts.user(&self.user);
         Review {
-            user: user.map_or(Cow::Borrowed(""), |user| at(&user.name)),
-            groups: user
-                .and_then(|user| user.groups.clone())
-                .and_then(|range| text.get(range))
-                .map_or_else(Groups::default, Groups::new),
-            operation: Operation::from_name(&at(&self.operation)),
+            user,
+            groups,
+            operation: Operation::from_name(&texts.at(&self.operation)),
             resource: Resource {
-                group: resource.map_or(Cow::Borrowed(""), |resource| at(&resource.group)),
-                resource: resource.map_or(Cow::Borrowed(""), |resource| at(&resource.resource)),
-                subresource: at(sub_resource),
-                namespace: at(&self.namespace),
-                name: at(&self.name),
+                group: resource.map_or(Cow::Borrowed(""), |resource| texts.at(&resource.group)),
+                resource: resource.map_or(Cow::Borrowed(""), |resource| texts.at(&resource.resource)),
+                subresource: texts.at(sub_resource),
+                namespace: texts.at(&self.namespace),
+                name: texts.at(&self.name),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use saphyr_parser::{ScalarStyle, Tag};
 
-use super::{MERGE_KEY, Value, YamlError, in_quotes};
+use super::{InvalidPolicy, MERGE_KEY, Value, in_quotes};
 
 /// In quotes, or with another tag than its own, `<<` is a name like others.
 pub(super) fn is_merge_key(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> bool {
@@ -11,13 +11,13 @@ pub(super) fn is_merge_key(text: &str, style: ScalarStyle, tag: Option<&Tag>) ->
 }
 
 /// What a scalar is. A tag counts before quotes do; with one that is not YAML's own a scalar is text.
-pub(super) fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, YamlError> {
+pub(super) fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, InvalidPolicy> {
     let Some(tag) = tag else {
         return Ok(if style == ScalarStyle::Plain { plain(text) } else { Value::Text(text) });
     };
     let refused = |what: &str| {
         let handle = if tag.is_yaml_core_schema() { "!!" } else { &tag.handle };
-        Err(YamlError { line, what: format!("{} {what}", in_quotes(&format!("{handle}{}", tag.suffix))) })
+        Err(InvalidPolicy::at(line, format!("{} {what}", in_quotes(&format!("{handle}{}", tag.suffix)))))
     };
     match (tag.is_yaml_core_schema(), tag.suffix.as_str()) {
         (true, "bool" | "int" | "float" | "null") => match (plain(text), tag.suffix.as_str()) {
