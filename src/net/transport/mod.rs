@@ -126,7 +126,7 @@ impl<'c> Transport<'c> {
         }
         loop {
             // Plain text that came along stays where `unread` finds it.
-            self.exchange(session, deadline, Destination::Unread, None)?;
+            self.exchange(session, deadline, &mut Destination::Unread, None)?;
             if !tls::lock(session).tls.is_handshaking() {
                 self.shrink_outgoing();
                 return Ok(());
@@ -161,7 +161,7 @@ impl<'c> Transport<'c> {
     /// # Errors
     /// [`Error`].
     pub fn read(&mut self, deadline: Instant) -> Result<Progress, Error> {
-        self.step(deadline, Destination::Unread)
+        self.step(deadline, &mut Destination::Unread)
     }
 
     /// One step: plain text to the end of `body` while it is shorter than `length`, the rest to [`Transport::unread`].
@@ -169,13 +169,13 @@ impl<'c> Transport<'c> {
     /// # Errors
     /// [`Error`].
     pub fn read_body(&mut self, body: &mut Vec<u8>, length: usize, deadline: Instant) -> Result<Progress, Error> {
-        self.step(deadline, Destination::Body { body, length })
+        self.step(deadline, &mut Destination::Body { body, length })
     }
 
-    fn step(&mut self, deadline: Instant, mut destination: Destination<'_>) -> Result<Progress, Error> {
+    fn step(&mut self, deadline: Instant, destination: &mut Destination<'_>) -> Result<Progress, Error> {
         // Records read along with earlier ones come first.
         if self.is_amid_record() {
-            let count = self.process(deadline, destination.reborrow())?;
+            let count = self.process(deadline, destination)?;
             if count > 0 {
                 return Ok(Progress::Data(count));
             }
@@ -192,7 +192,7 @@ impl<'c> Transport<'c> {
     }
 
     /// Delivers what has come, up to the first plain text.
-    fn process(&mut self, deadline: Instant, mut destination: Destination<'_>) -> Result<usize, Error> {
+    fn process(&mut self, deadline: Instant, destination: &mut Destination<'_>) -> Result<usize, Error> {
         let connection = self.connection;
         if let Some(session) = &connection.session {
             return self.exchange(session, deadline, destination, None);
@@ -258,7 +258,7 @@ impl<'c> Transport<'c> {
             return write_by(&connection.socket, data, deadline, &mut self.write_timeout);
         };
         for piece in data.chunks(RECORD) {
-            self.exchange(session, deadline, Destination::Unread, Some(Record::Data(piece)))?;
+            self.exchange(session, deadline, &mut Destination::Unread, Some(Record::Data(piece)))?;
         }
         Ok(())
     }
@@ -279,7 +279,8 @@ impl<'c> Transport<'c> {
     pub fn say_goodbye(&mut self) {
         let connection = self.connection;
         if let Some(session) = &connection.session {
-            let _ = self.exchange(session, Instant::now() + SLACK, Destination::Unread, Some(Record::CloseNotify));
+            let deadline = Instant::now() + SLACK;
+            let _ = self.exchange(session, deadline, &mut Destination::Unread, Some(Record::CloseNotify));
         }
         let _ = connection.socket.shutdown(Shutdown::Write);
     }
@@ -326,13 +327,6 @@ enum Destination<'b> {
 }
 
 impl Destination<'_> {
-    fn reborrow(&mut self) -> Destination<'_> {
-        match self {
-            Self::Unread => Destination::Unread,
-            Self::Body { body, length } => Destination::Body { body, length: *length },
-        }
-    }
-
     fn deliver(&mut self, mut payload: &[u8], plain: &mut Vec<u8>, taken: &mut usize) {
         if let Self::Body { body, length } = self {
             let (part, rest) = payload.split_at(payload.len().min(length.saturating_sub(body.len())));

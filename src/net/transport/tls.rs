@@ -36,7 +36,7 @@ impl Transport<'_> {
         &mut self,
         session: &Mutex<Session>,
         deadline: Instant,
-        mut destination: Destination<'_>,
+        destination: &mut Destination<'_>,
         mut record: Option<Record<'_>>,
     ) -> Result<usize, Error> {
         let mut session = lock(session);
