@@ -236,9 +236,7 @@ impl<'c> Transport<'c> {
             self.windows.give_back(window);
         }
         self.shrink_outgoing();
-        if self.plain.capacity() > PLAIN_KEPT && self.plain.len() <= OUTGOING {
-            self.plain.shrink_to(OUTGOING);
-        }
+        self.plain.shrink_to(PLAIN_KEPT);
     }
 
     fn shrink_outgoing(&mut self) {
