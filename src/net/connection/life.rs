@@ -120,30 +120,25 @@ impl Life {
     /// be ended now.
     pub(super) fn turn(&self, accepted: Instant, now: Instant) -> Option<(Turn, u64)> {
         let age = |since: Instant| now.saturating_duration_since(since);
-        // So that the oldest has the least rank.
-        let order = |age: Duration| u64::MAX - u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-        match (&self.state, self.history) {
+        // The oldest has the least rank.
+        let rank = |since| u64::MAX - u64::try_from(age(since).as_micros()).unwrap_or(u64::MAX);
+        let (turn, since) = match (&self.state, self.history) {
             (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven | History::Refused)
                 if age(accepted) >= FIRST_REQUEST =>
             {
-                Some((Turn::Unproven, order(age(accepted))))
+                return Some((Turn::Unproven, rank(accepted)));
             }
-            (State::Waiting { since }, History::Refused) => {
-                (age(*since) >= NEWCOMER).then(|| (Turn::Refused, order(age(*since))))
+            (State::Handshaking { since }, _) => (Turn::Handshaking, *since),
+            (State::Waiting { since }, History::Refused) => (Turn::Refused, *since),
+            (State::Waiting { since }, History::Unproven) => (Turn::Newcomer, *since),
+            (State::Waiting { since }, History::Proven) if age(*since) >= IDLE => (Turn::Idle, *since),
+            (State::Waiting { since }, History::Proven) => (Turn::JustIdle, *since),
+            (State::Arriving { pace }, _) => {
+                return Some((Turn::Slow, pace.recent(now))).filter(|(_, bytes)| *bytes < SLOW);
             }
-            (State::Handshaking { since }, _) => {
-                (age(*since) >= NEWCOMER).then(|| (Turn::Handshaking, order(age(*since))))
-            }
-            (State::Waiting { since }, History::Unproven) => {
-                (age(*since) >= NEWCOMER).then(|| (Turn::Newcomer, order(age(*since))))
-            }
-            (State::Waiting { since }, History::Proven) => {
-                let turn = if age(*since) >= IDLE { Turn::Idle } else { Turn::JustIdle };
-                (age(*since) >= NEWCOMER).then(|| (turn, order(age(*since))))
-            }
-            (State::Arriving { pace }, _) => Some((Turn::Slow, pace.recent(now))).filter(|(_, bytes)| *bytes < SLOW),
-            (State::Complete | State::GivingWay { .. } | State::Closing { .. } | State::Cut, _) => None,
-        }
+            (State::Complete | State::GivingWay { .. } | State::Closing { .. } | State::Cut, _) => return None,
+        };
+        (age(since) >= NEWCOMER).then(|| (turn, rank(since)))
     }
 
     /// Whether the drain has to wait for it: a request or a handshake is in progress, or the request that it was dialled
