@@ -43,7 +43,7 @@ pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
         reply: Vec::new(),
         response: Vec::with_capacity(512),
         muted_until: None,
-        ends: (port == Port::Metrics).then(|| connection.accepted() + METRICS_LIFE),
+        ends: (port == Port::Metrics).then(|| connection.accepted + METRICS_LIFE),
     };
     let mut next = handler.handshake();
     while next == Next::KeepOpen {

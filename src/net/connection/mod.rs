@@ -40,10 +40,11 @@ pub const LINGER: Duration = Duration::from_secs(1);
 pub struct Connection {
     /// Who is at the other end.
     pub peer: SocketAddr,
+    /// When it was accepted.
+    pub accepted: Instant,
     pub(super) socket: TcpStream,
     /// `None`: plain TCP.
     pub(super) session: Option<Mutex<Session>>,
-    accepted: Instant,
     life: Mutex<Life>,
 }
 
@@ -76,11 +77,6 @@ impl Connection {
         let accepted = Instant::now();
         let life = Life { state: State::Handshaking { since: accepted }, history: History::Unproven };
         Ok(Self { peer, socket, session, accepted, life: Mutex::new(life) })
-    }
-
-    /// When it was accepted.
-    pub fn accepted(&self) -> Instant {
-        self.accepted
     }
 
     /// Its own thread: begins to serve it. The newcomer's time for its handshake runs from here.

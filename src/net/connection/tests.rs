@@ -28,7 +28,7 @@ fn connection() -> (Connection, TcpStream) {
 #[test]
 fn a_connection_is_ranked_by_what_it_did_and_for_how_long() {
     let (connection, _other) = connection();
-    let start = connection.accepted();
+    let start = connection.accepted;
     let as_what = |after| connection.turn(start + Duration::from_millis(after)).map(|(turn, _)| turn);
     assert_eq!(as_what(50), None);
     assert_eq!(as_what(500), Some(Turn::Handshaking));
@@ -53,7 +53,7 @@ fn a_complete_request_is_not_ended_and_one_that_gives_way_is_told_so() {
     connection.end_handshake();
     assert_eq!(connection.complete(), Standing::Open);
     assert_eq!((connection.close_if_waiting(), connection.give_way()), (Closed::No, Closed::No));
-    assert_eq!(connection.evict(connection.accepted() + Duration::from_secs(60), LINGER), None);
+    assert_eq!(connection.evict(connection.accepted + Duration::from_secs(60), LINGER), None);
     connection.end_request();
     connection.begin_body();
     assert_eq!(connection.give_way(), Closed::Now);
