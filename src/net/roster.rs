@@ -161,13 +161,8 @@ impl Roster {
     }
 
     /// Connections that exist.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lock().connections.len()
-    }
-
-    /// Whether no connection exists.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Requests and handshakes in progress, which a drain waits for.
