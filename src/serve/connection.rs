@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::reply::{Next, Reply, add_head};
-use super::report::without_body;
 use super::request::Request;
 use super::routes::{self, Port, Record, Refused, Route};
 use super::service::Service;
@@ -234,7 +233,7 @@ impl Handler<'_> {
         let (status, why, allow) = refused.reply();
         let reply = Reply::refusal(status, why).allowing(allow);
         if self.port == Port::Metrics {
-            return self.answer(request, reply.then(without_body(request)));
+            return self.answer(request, reply);
         }
         if request.awaits_continue && self.transport.unread().is_empty() {
             // The client may send the body or not (RFC 9110, section 10.1.1): what follows cannot be told apart.
