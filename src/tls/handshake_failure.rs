@@ -31,13 +31,11 @@ impl HandshakeFailure {
     /// Neither TLS nor plain HTTP came to the TLS port.
     pub const NOT_TLS: Self = Self::new(HandshakeFault::NotTls, "tls: first record does not look like a TLS handshake");
 
-    /// Reading or writing failed.
+    /// Reading or writing failed. That it took too long, or that the peer closed, is told otherwise.
     pub fn from_io(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::END_OF_FILE,
             io::ErrorKind::ConnectionReset => Self::new(HandshakeFault::Reset, "read: connection reset by peer"),
             io::ErrorKind::BrokenPipe => Self::new(HandshakeFault::Reset, "write: broken pipe"),
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::TIMEOUT,
             _ => Self { reason: HandshakeFault::Other, words: error.to_string().into() },
         }
     }
@@ -226,11 +224,8 @@ mod tests {
     #[test]
     fn failures_of_reading_and_writing_are_told_in_the_words_of_go() {
         for (kind, reason, words) in [
-            (io::ErrorKind::UnexpectedEof, HandshakeFault::Eof, "EOF"),
             (io::ErrorKind::ConnectionReset, HandshakeFault::Reset, "read: connection reset by peer"),
             (io::ErrorKind::BrokenPipe, HandshakeFault::Reset, "write: broken pipe"),
-            (io::ErrorKind::TimedOut, HandshakeFault::Timeout, "i/o timeout"),
-            (io::ErrorKind::WouldBlock, HandshakeFault::Timeout, "i/o timeout"),
             (io::ErrorKind::OutOfMemory, HandshakeFault::Other, "out of memory"),
         ] {
             let failure = HandshakeFailure::from_io(&kind.into());
