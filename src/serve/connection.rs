@@ -40,7 +40,7 @@ pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
         connection,
         transport: Transport::new(connection, &service.windows),
         reply: Vec::new(),
-        response: Vec::with_capacity(512),
+        response: Vec::new(),
         muted_until: None,
         ends: (port == Port::Metrics).then(|| connection.accepted + METRICS_LIFE),
     };

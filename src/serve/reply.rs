@@ -130,7 +130,7 @@ impl Handler<'_> {
             self.say_if_refused(&reply);
         }
         if self.reply.capacity() > REPLY_KEPT {
-            (self.reply, self.response) = (Vec::new(), Vec::with_capacity(512));
+            (self.reply, self.response) = (Vec::new(), Vec::new());
         }
         sent.map(|()| next).map_err(|_| Stop::Gone)
     }
