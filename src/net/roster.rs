@@ -72,10 +72,7 @@ impl Roster {
                 }
                 // Those beyond have been cut, and leave as soon as their threads look up.
                 state.cut_next_of_more_than(self.most_leaving());
-            } else if let Some((victim, evicted)) = self.evict_one(&mut state, LINGER) {
-                drop(state);
-                self.say_evicted(&victim, evicted);
-                state = self.lock();
+            } else if self.evict_one(&mut state, LINGER) == Room::Made {
                 continue;
             }
             if give_up() {
@@ -103,32 +100,27 @@ impl Roster {
         let mut state = self.lock();
         // One that is cut already does not count: it may itself be waiting for a thread to end it.
         let one_leaves = state.connections.iter().any(|connection| connection.leaves_by().is_some());
-        let evicted = if one_leaves { None } else { self.evict_one(&mut state, SCARCE_LINGER) };
-        drop(state);
-        match evicted {
-            Some((victim, evicted)) => {
-                self.say_evicted(&victim, evicted);
-                Room::Made
-            }
-            None => Room::None,
-        }
+        if one_leaves { Room::None } else { self.evict_one(&mut state, SCARCE_LINGER) }
     }
 
-    fn evict_one(&self, state: &mut State, linger: Duration) -> Option<(Arc<Connection>, Evicted)> {
+    /// Evicts the connection whose turn it is, which then leaves within `linger`.
+    fn evict_one(&self, state: &mut State, linger: Duration) -> Room {
         let now = Instant::now();
         loop {
             let in_turn = state.connections.iter().filter_map(|connection| Some((connection.turn(now)?, connection)));
-            let ((turn, _), victim) = in_turn.min_by_key(|(turn, _)| *turn)?;
-            let victim = Arc::clone(victim);
+            let Some(((turn, _), victim)) = in_turn.min_by_key(|(turn, _)| *turn) else {
+                return Room::None;
+            };
             if turn.is_of_a_newcomer() {
                 if state.newcomers_from.is_some_and(|from| now < from) {
-                    return None;
+                    return Room::None;
                 }
                 state.newcomers_from = Some(now + self.round / u32::try_from(self.cap).unwrap_or(u32::MAX).max(1));
             }
             // A request may have begun or ended on it in this very moment; then the next one is looked for.
             if let Some(evicted) = victim.evict(now, linger) {
-                return Some((victim, evicted));
+                self.say_evicted(victim, evicted);
+                return Room::Made;
             }
         }
     }
