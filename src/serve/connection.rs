@@ -106,7 +106,7 @@ impl Handler<'_> {
         };
         match outcome {
             Ok(Next::KeepOpen) => {
-                self.connection.end_request();
+                self.connection.await_request();
                 self.transport.shrink();
                 Next::KeepOpen
             }

@@ -32,7 +32,7 @@ impl Handler<'_> {
             }
             return Next::Ended;
         }
-        self.connection.end_handshake();
+        self.connection.await_request();
         Next::KeepOpen
     }
 

@@ -86,13 +86,9 @@ impl Connection {
         }
     }
 
-    /// Its own thread: the handshake is done, it waits for its first request.
-    pub fn end_handshake(&self) {
-        let mut life = self.lock();
-        // It may have been evicted meanwhile.
-        if let State::Handshaking { .. } = life.state {
-            life.state = State::Waiting { since: Instant::now() };
-        }
+    /// Its own thread: the handshake is done or a reply is sent, it waits for the next request.
+    pub fn await_request(&self) {
+        self.advance(State::Waiting { since: Instant::now() });
     }
 
     /// Its own thread: a head is complete, the body is being received from now on.
@@ -119,11 +115,6 @@ impl Connection {
             life.state = next;
         }
         standing
-    }
-
-    /// Its own thread: the reply is sent, it waits for the next request.
-    pub fn end_request(&self) {
-        self.advance(State::Waiting { since: Instant::now() });
     }
 
     /// Its own thread: it has carried a valid request.
