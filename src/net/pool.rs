@@ -1,7 +1,7 @@
 //! The threads that serve a port's connections, one each. A worker that takes a connection first sees to it that another
 //! worker waits for the next one; so the pool grows with the demand, and workers that find nothing to do for a while end.
-//! To start a thread takes several times as long as to wake one: if the accepting thread did so for each connection, a
-//! flood of connects would overflow the kernel's queue far earlier.
+//! Starting a thread takes several times as long as waking one. If the accepting thread started one for each connection,
+//! a flood of connects would overflow the kernel's queue far earlier.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

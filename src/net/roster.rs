@@ -18,7 +18,8 @@ const RETRY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Roster {
     cap: usize,
-    /// At most `cap` newcomers are evicted in this time, so that in a flood each keeps its place for about as long.
+    /// In this time at most `cap` newcomers are evicted, evenly spaced. So each keeps its place for about this long when
+    /// newcomers come in a flood.
     round: Duration,
     metrics: Arc<Metrics>,
     diagnostics: Arc<Diagnostics>,
@@ -44,19 +45,19 @@ pub enum Room {
 }
 
 impl Roster {
-    /// `cap`: connections served at once. `round`: how long a flood of newcomers takes at least to go through all places.
+    /// `cap`: connections served at once. `round`: the least time in which a flood of newcomers can go through all places.
     pub fn new(cap: usize, round: Duration, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
         let eviction_messages = RateLimit::new();
         Self { cap, round, metrics, diagnostics, eviction_messages, state: Mutex::default(), left: Condvar::new() }
     }
 
-    /// Connections that exist at once, those that are read on after their eviction included. A flood that outruns their
-    /// end waits in the kernel's queue.
+    /// Most connections that exist at once, with those that were evicted and are still read on. If newcomers come faster
+    /// than those leave, they wait in the kernel's queue.
     pub fn most(&self) -> usize {
         self.cap + self.most_leaving()
     }
 
-    /// Connections that are on their way out at once. In a flood the one that would leave next is cut early.
+    /// Most connections that may be on their way out at once. If there are more, those due to leave next are cut early.
     fn most_leaving(&self) -> usize {
         (self.cap / 4).max(16)
     }
@@ -70,7 +71,7 @@ impl Roster {
                 if state.connections.len() < self.most() {
                     break;
                 }
-                // Those beyond have been cut, and leave as soon as their threads look up.
+                // A connection that is cut leaves as soon as its thread notices.
                 state.cut_next_of_more_than(self.most_leaving());
             } else if self.evict_one(&mut state, LINGER) == Room::Made {
                 continue;
@@ -163,8 +164,8 @@ impl Roster {
         self.lock().connections.iter().filter(|connection| connection.is_due(now)).count()
     }
 
-    /// Closes our writing side of all connections that wait for a request, lets their threads read on for `patience`, then
-    /// cuts whatever is left. Returns how many it closed.
+    /// Closes all connections that wait for a request or are amid their handshake, also those that come to do so within
+    /// `patience`. Their threads read on meanwhile; then whatever is left is cut. Returns how many were closed before that.
     pub fn close_all(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
         let mut closed = 0;
@@ -190,7 +191,7 @@ impl State {
         self.connections.iter().filter(|connection| connection.takes_a_place()).count()
     }
 
-    /// If more than `most` are on their way out and not cut yet, cuts the one that would be next.
+    /// If more than `most` are on their way out and not cut yet, cuts the one that is due to leave next.
     fn cut_next_of_more_than(&self, most: usize) {
         let leaving = || self.connections.iter().filter_map(|connection| Some((connection.leaves_by()?, connection)));
         if leaving().count() > most

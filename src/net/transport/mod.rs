@@ -16,14 +16,15 @@ use timed::{SLACK, TimeOut, write_by};
 use tls::Record;
 pub use windows::{WINDOW, Windows};
 
-/// Bytes read at once between requests: the API server's typical request, and no more, for there may be many idle
-/// connections.
+/// Bytes read at once while no large body arrives: enough for the API server's typical request. Each idle connection
+/// keeps a buffer of this size.
 const INCOMING: usize = 4 * 1024 + 512;
 
-/// Holds our handshake flight with one ECDSA certificate, and every reply.
+/// Bytes of the buffer for records to be sent that are kept between requests: enough for our handshake flight with one
+/// ECDSA certificate, and for the usual reply.
 const OUTGOING: usize = 1024;
 
-/// Head bytes kept between requests; more is given back when a connection turns idle.
+/// Bytes of the buffer for unread plain text that are kept between requests.
 const PLAIN_KEPT: usize = 8 * 1024;
 
 /// Plain text of one record that we send (RFC 8446, section 5.1), so that a long reply needs no buffer of its own length.
@@ -226,7 +227,7 @@ impl<'c> Transport<'c> {
         (self.start, self.end) = (0, unprocessed.len());
     }
 
-    /// Gives back what only a large request needs. Called once the request has arrived.
+    /// Gives back what only a large request or reply needs. Called once a request has arrived, and once it is answered.
     pub fn shrink(&mut self) {
         if self.end - self.start <= INCOMING
             && let Some(small) = self.set_aside.take()
