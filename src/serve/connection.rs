@@ -61,7 +61,7 @@ pub(super) struct Handler<'s> {
     pub(super) reply: Vec<u8>,
     /// A reply's head and body.
     pub(super) response: Vec<u8>,
-    /// Set once our writing side is closed: until then requests that were on their way are recorded, and not answered.
+    /// Set once our writing side is closed. Until this time requests that were on their way are recorded, not answered.
     pub(super) muted_until: Option<Instant>,
     /// When the connection is closed whatever happens on it.
     pub(super) ends: Option<Instant>,
@@ -236,7 +236,8 @@ impl Handler<'_> {
             return self.answer(request, reply);
         }
         if request.awaits_continue && self.transport.unread().is_empty() {
-            // The client may send the body or not (RFC 9110, section 10.1.1): what follows cannot be told apart.
+            // The client may still send the body or not (RFC 9110, section 10.1.1): what comes next could be the body or
+            // another request.
             return self.answer(request, reply.then(Next::Close));
         }
         self.discard_body(request)?;
