@@ -208,9 +208,13 @@ impl<'p, 'e> Acceptor<'p, 'e> {
         }
     }
 
+    /// Where there is no /dev/null, as in a bare chroot, connections are accepted without a reserve.
     fn keep_a_reserve(&mut self) -> io::Result<()> {
         if self.reserve.is_none() {
-            self.reserve = Some(File::open("/dev/null")?);
+            match File::open("/dev/null") {
+                Err(error) if is_out_of_descriptors(&error) => return Err(error),
+                opened => self.reserve = opened.ok(),
+            }
         }
         Ok(())
     }
