@@ -560,3 +560,19 @@ fn without_threads_it_says_so_goes_on_and_serves_a_client_in_good_order() {
     drop(held);
     use_it(&server);
 }
+
+/// The program opens /dev/null to have a descriptor in reserve. A bare chroot has none.
+#[test]
+#[ignore = "needs root to hide /dev; .ci/run runs it"]
+fn without_dev_null_connections_are_accepted_all_the_same() {
+    let setup = Setup::new();
+    let inner = setup.command();
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", "mount -t tmpfs none /dev && exec \"$@\"", "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let server = setup.start_as(command);
+    use_it(&server);
+    assert_eq!(complaints(&server, "cannot accept connections"), 0);
+}

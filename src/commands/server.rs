@@ -160,7 +160,7 @@ impl Server {
         let diagnostics = Arc::clone(&self.service.diagnostics);
         let recorded_before = self.service.recorded_requests.value();
         self.service.draining.store(true, Ordering::Release);
-        let fields = [("connections", self.audit.roster.len().into()), ("delay_seconds", delay.as_secs().into())];
+        let fields = [("connections", self.audit.roster.count().into()), ("delay_seconds", delay.as_secs().into())];
         diagnostics.info("shutdown begun", &fields);
 
         let mut pace = self.wait(delay, || false, next_signal);

@@ -8,11 +8,6 @@ use crate::record::timestamp;
 pub use crate::observe::labels::Status;
 
 impl Status {
-    /// The three digits.
-    pub fn code(self) -> &'static str {
-        self.name()
-    }
-
     /// The three digits and the reason phrase.
     fn line(self) -> &'static str {
         match self {

@@ -19,7 +19,8 @@ use crate::observe::diagnostics::Diagnostics;
 /// How often the accepting thread looks up from accept(2): for the order to stop, and for connections whose time is up.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A rest after accept(2) failed for want of descriptors or memory, unless a connection ends meanwhile.
+/// How long the accepting thread rests after accept(2) failed for want of descriptors or memory, if no connection ends
+/// meanwhile.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Tells whether an IPv6 socket takes IPv4 connections too (ip(7)); `1`: it does not.
@@ -207,9 +208,13 @@ impl<'p, 'e> Acceptor<'p, 'e> {
         }
     }
 
+    /// Where there is no /dev/null, as in a bare chroot, connections are accepted without a reserve.
     fn keep_a_reserve(&mut self) -> io::Result<()> {
         if self.reserve.is_none() {
-            self.reserve = Some(File::open("/dev/null")?);
+            match File::open("/dev/null") {
+                Err(error) if is_out_of_descriptors(&error) => return Err(error),
+                opened => self.reserve = opened.ok(),
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The threads that serve a port's connections, one each. A worker that takes a connection first sees to it that another
 //! worker waits for the next one; so the pool grows with the demand, and workers that find nothing to do for a while end.
-//! To start a thread takes several times as long as to wake one: if the accepting thread did so for each connection, a
-//! flood of connects would overflow the kernel's queue far earlier.
+//! Starting a thread takes several times as long as waking one. If the accepting thread started one for each connection,
+//! a flood of connects would overflow the kernel's queue far earlier.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,8 +22,6 @@ const STACK: usize = 512 * 1024;
 pub(super) struct Pool<'e> {
     /// The listener's name, for threads and messages.
     name: &'static str,
-    /// Most workers: one for each connection that is served, and one that waits for the next.
-    most: usize,
     serving: &'e Serving<'e>,
     complaints: RateLimit,
     jobs: Mutex<Jobs>,
@@ -45,9 +43,7 @@ struct Jobs {
 
 impl<'e> Pool<'e> {
     pub(super) fn new(name: &'static str, serving: &'e Serving<'e>) -> Self {
-        let most = serving.roster.most().saturating_add(1);
-        let complaints = RateLimit::new();
-        Self { name, most, serving, complaints, jobs: Mutex::default(), arrived: Condvar::new() }
+        Self { name, serving, complaints: RateLimit::new(), jobs: Mutex::default(), arrived: Condvar::new() }
     }
 
     /// Queues a connection for the next worker.
@@ -62,10 +58,11 @@ impl<'e> Pool<'e> {
         self.arrived.notify_all();
     }
 
-    /// Starts a worker if more connections wait than workers.
+    /// Starts a worker if none would be left to wait for the next connection; at most one for each connection, and one
+    /// that waits.
     pub(super) fn see_to_a_waiting_worker<'s>(&'s self, scope: &'s Scope<'s, '_>) {
         let mut jobs = self.lock();
-        if jobs.idle > jobs.waiting.len() || jobs.threads >= self.most || jobs.closed {
+        if jobs.idle > jobs.waiting.len() || jobs.threads > self.serving.roster.most() || jobs.closed {
             return;
         }
         jobs.threads += 1;

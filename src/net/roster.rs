@@ -18,7 +18,8 @@ const RETRY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Roster {
     cap: usize,
-    /// At most `cap` newcomers are evicted in this time, so that in a flood each keeps its place for about as long.
+    /// In this time at most `cap` newcomers are evicted, evenly spaced. So each keeps its place for about this long when
+    /// newcomers come in a flood.
     round: Duration,
     metrics: Arc<Metrics>,
     diagnostics: Arc<Diagnostics>,
@@ -44,19 +45,19 @@ pub enum Room {
 }
 
 impl Roster {
-    /// `cap`: connections served at once. `round`: how long a flood of newcomers takes at least to go through all places.
+    /// `cap`: connections served at once. `round`: the least time in which a flood of newcomers can go through all places.
     pub fn new(cap: usize, round: Duration, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
         let eviction_messages = RateLimit::new();
         Self { cap, round, metrics, diagnostics, eviction_messages, state: Mutex::default(), left: Condvar::new() }
     }
 
-    /// Connections that exist at once, those that are read on after their eviction included. A flood that outruns their
-    /// end waits in the kernel's queue.
+    /// Most connections that exist at once, with those that were evicted and are still read on. If newcomers come faster
+    /// than those leave, they wait in the kernel's queue.
     pub fn most(&self) -> usize {
         self.cap + self.most_leaving()
     }
 
-    /// Connections that are on their way out at once. In a flood the one that would leave next is cut early.
+    /// Most connections that may be on their way out at once. If there are more, those due to leave next are cut early.
     fn most_leaving(&self) -> usize {
         (self.cap / 4).max(16)
     }
@@ -70,12 +71,9 @@ impl Roster {
                 if state.connections.len() < self.most() {
                     break;
                 }
-                // Those beyond have been cut, and leave as soon as their threads look up.
+                // A connection that is cut leaves as soon as its thread notices.
                 state.cut_next_of_more_than(self.most_leaving());
-            } else if let Some((victim, evicted)) = self.evict_one(&mut state, LINGER) {
-                drop(state);
-                self.say_evicted(&victim, evicted);
-                state = self.lock();
+            } else if self.evict_one(&mut state, LINGER) == Room::Made {
                 continue;
             }
             if give_up() {
@@ -103,32 +101,27 @@ impl Roster {
         let mut state = self.lock();
         // One that is cut already does not count: it may itself be waiting for a thread to end it.
         let one_leaves = state.connections.iter().any(|connection| connection.leaves_by().is_some());
-        let evicted = if one_leaves { None } else { self.evict_one(&mut state, SCARCE_LINGER) };
-        drop(state);
-        match evicted {
-            Some((victim, evicted)) => {
-                self.say_evicted(&victim, evicted);
-                Room::Made
-            }
-            None => Room::None,
-        }
+        if one_leaves { Room::None } else { self.evict_one(&mut state, SCARCE_LINGER) }
     }
 
-    fn evict_one(&self, state: &mut State, linger: Duration) -> Option<(Arc<Connection>, Evicted)> {
+    /// Evicts the connection whose turn it is, which then leaves within `linger`.
+    fn evict_one(&self, state: &mut State, linger: Duration) -> Room {
         let now = Instant::now();
         loop {
             let in_turn = state.connections.iter().filter_map(|connection| Some((connection.turn(now)?, connection)));
-            let ((turn, _), victim) = in_turn.min_by_key(|(turn, _)| *turn)?;
-            let victim = Arc::clone(victim);
+            let Some(((turn, _), victim)) = in_turn.min_by_key(|(turn, _)| *turn) else {
+                return Room::None;
+            };
             if turn.is_of_a_newcomer() {
                 if state.newcomers_from.is_some_and(|from| now < from) {
-                    return None;
+                    return Room::None;
                 }
                 state.newcomers_from = Some(now + self.round / u32::try_from(self.cap).unwrap_or(u32::MAX).max(1));
             }
             // A request may have begun or ended on it in this very moment; then the next one is looked for.
             if let Some(evicted) = victim.evict(now, linger) {
-                return Some((victim, evicted));
+                self.say_evicted(victim, evicted);
+                return Room::Made;
             }
         }
     }
@@ -161,13 +154,8 @@ impl Roster {
     }
 
     /// Connections that exist.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lock().connections.len()
-    }
-
-    /// Whether no connection exists.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Requests and handshakes in progress, which a drain waits for.
@@ -176,8 +164,8 @@ impl Roster {
         self.lock().connections.iter().filter(|connection| connection.is_due(now)).count()
     }
 
-    /// Closes our writing side of all connections that wait for a request, lets their threads read on for `patience`, then
-    /// cuts whatever is left. Returns how many it closed.
+    /// Closes all connections that wait for a request or are amid their handshake, also those that come to do so within
+    /// `patience`. Their threads read on meanwhile; then whatever is left is cut. Returns how many were closed before that.
     pub fn close_all(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
         let mut closed = 0;
@@ -203,7 +191,7 @@ impl State {
         self.connections.iter().filter(|connection| connection.takes_a_place()).count()
     }
 
-    /// If more than `most` are on their way out and not cut yet, cuts the one that would be next.
+    /// If more than `most` are on their way out and not cut yet, cuts the one that is due to leave next.
     fn cut_next_of_more_than(&self, most: usize) {
         let leaving = || self.connections.iter().filter_map(|connection| Some((connection.leaves_by()?, connection)));
         if leaving().count() > most

@@ -48,7 +48,7 @@ impl Handler<'_> {
         if self.muted_until.is_some() {
             return Next::Ended;
         }
-        self.connection.end_request();
+        self.connection.await_request();
         self.transport.say_goodbye();
         let deadline = Instant::now() + patience;
         let mut left = DISCARD_BYTES;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::reply::{Next, Reply, add_head};
-use super::report::without_body;
 use super::request::Request;
 use super::routes::{self, Port, Record, Refused, Route};
 use super::service::Service;
@@ -41,9 +40,9 @@ pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
         connection,
         transport: Transport::new(connection, &service.windows),
         reply: Vec::new(),
-        response: Vec::with_capacity(512),
+        response: Vec::new(),
         muted_until: None,
-        ends: (port == Port::Metrics).then(|| connection.accepted() + METRICS_LIFE),
+        ends: (port == Port::Metrics).then(|| connection.accepted + METRICS_LIFE),
     };
     let mut next = handler.handshake();
     while next == Next::KeepOpen {
@@ -62,7 +61,7 @@ pub(super) struct Handler<'s> {
     pub(super) reply: Vec<u8>,
     /// A reply's head and body.
     pub(super) response: Vec<u8>,
-    /// Set once our writing side is closed: until then requests that were on their way are recorded, and not answered.
+    /// Set once our writing side is closed. Until this time requests that were on their way are recorded, not answered.
     pub(super) muted_until: Option<Instant>,
     /// When the connection is closed whatever happens on it.
     pub(super) ends: Option<Instant>,
@@ -107,7 +106,7 @@ impl Handler<'_> {
         };
         match outcome {
             Ok(Next::KeepOpen) => {
-                self.connection.end_request();
+                self.connection.await_request();
                 self.transport.shrink();
                 Next::KeepOpen
             }
@@ -234,10 +233,11 @@ impl Handler<'_> {
         let (status, why, allow) = refused.reply();
         let reply = Reply::refusal(status, why).allowing(allow);
         if self.port == Port::Metrics {
-            return self.answer(request, reply.then(without_body(request)));
+            return self.answer(request, reply);
         }
         if request.awaits_continue && self.transport.unread().is_empty() {
-            // The client may send the body or not (RFC 9110, section 10.1.1): what follows cannot be told apart.
+            // The client may still send the body or not (RFC 9110, section 10.1.1): what comes next could be the body or
+            // another request.
             return self.answer(request, reply.then(Next::Close));
         }
         self.discard_body(request)?;

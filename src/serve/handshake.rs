@@ -21,7 +21,7 @@ impl Handler<'_> {
         if self.port == Port::Https
             && let Err(failure) = self.shake_hands()
         {
-            // A connection evicted amid its handshake is counted as evicted; the roster has said so already.
+            // The handshake was ended from our side: by the roster, which has counted and said it, or by the drain.
             let evicted = self.connection.standing() != Standing::Open;
             let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
             self.service.metrics.tls_handshake_failures.increment(reason);
@@ -32,7 +32,7 @@ impl Handler<'_> {
             }
             return Next::Ended;
         }
-        self.connection.end_handshake();
+        self.connection.await_request();
         Next::KeepOpen
     }
 

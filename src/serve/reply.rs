@@ -8,7 +8,7 @@ use super::connection::{Handler, Stop};
 use super::request::Request;
 use super::routes::Port;
 use crate::audit_log::AuditLog;
-use crate::http::{Response, Status};
+use crate::http::{Framing, Response, Status};
 use crate::net::connection::Standing;
 use crate::observe::labels::Mended;
 use crate::record::review;
@@ -109,8 +109,11 @@ impl Handler<'_> {
             return Ok(Next::KeepOpen);
         }
         let draining = self.port != Port::Metrics && self.service.draining.load(Ordering::Relaxed);
+        // No body is read on the metrics port: a request that announces one is the connection's last.
+        let body_left = self.port == Port::Metrics && request.framing != Framing::Length(0);
         let keep_open = reply.next == Next::KeepOpen
             && request.next == Next::KeepOpen
+            && !body_left
             && !draining
             && self.ends.is_none_or(|ends| Instant::now() < ends);
         let next = if keep_open { Next::KeepOpen } else { Next::Close };
@@ -127,7 +130,7 @@ impl Handler<'_> {
             self.say_if_refused(&reply);
         }
         if self.reply.capacity() > REPLY_KEPT {
-            (self.reply, self.response) = (Vec::new(), Vec::with_capacity(512));
+            (self.reply, self.response) = (Vec::new(), Vec::new());
         }
         sent.map(|()| next).map_err(|_| Stop::Gone)
     }

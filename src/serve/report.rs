@@ -6,37 +6,31 @@ use super::connection::{Handler, Stop};
 use super::reply::{Next, Reply};
 use super::request::Request;
 use super::routes::Page;
-use crate::http::{Framing, Status};
+use crate::http::Status;
 use crate::observe::process;
 
 impl Handler<'_> {
-    /// Answers metrics and probes. If the head announces a body, that is not read, and the connection is closed.
+    /// Answers metrics and probes.
     pub(super) fn report(&mut self, request: &Request, page: Page) -> Result<Next, Stop> {
-        let next = without_body(request);
         self.reply.clear();
         match page {
             Page::Metrics => {
                 let _ = write!(self.reply, "{}{}", self.service.metrics.render(crate::VERSION), process::render());
-                self.answer(request, Reply::exposition().then(next))
+                self.answer(request, Reply::exposition())
             }
             Page::Readyz => {
                 let reasons = self.service.not_ready();
                 if !reasons.is_empty() {
                     let why = reasons.join("\n");
-                    return self.answer(request, Reply::refusal(Status::Unavailable, &why).then(next));
+                    return self.answer(request, Reply::refusal(Status::Unavailable, &why));
                 }
                 self.reply.extend_from_slice(b"ready\n");
-                self.answer(request, Reply::text().then(next))
+                self.answer(request, Reply::text())
             }
             Page::Healthz => {
                 self.reply.extend_from_slice(b"ok\n");
-                self.answer(request, Reply::text().then(next))
+                self.answer(request, Reply::text())
             }
         }
     }
-}
-
-/// What becomes of a connection whose request's body, if there is one, is not read.
-pub(super) fn without_body(request: &Request) -> Next {
-    if request.framing == Framing::Length(0) { Next::KeepOpen } else { Next::Close }
 }

@@ -104,9 +104,10 @@ pub fn route<'s>(
 
 /// What a path on an audit port takes, and the source's token if the path carries one.
 fn audit_path(port: Port, path: &str) -> Option<(Record, Option<&str>)> {
-    let (first, token) = match path.strip_prefix('/')?.split_once('/') {
+    let path = path.strip_prefix('/')?;
+    let (first, token) = match path.split_once('/') {
         Some((first, token)) => (first, Some(token)),
-        None => (path.strip_prefix('/')?, None),
+        None => (path, None),
     };
     match (port, first) {
         (Port::Https, "log-request") => Some((Record::AdmissionReview, token)),

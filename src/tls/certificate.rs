@@ -17,8 +17,7 @@ pub struct Certificate {
     pub refusals: Vec<&'static str>,
     /// Why Go refuses it anywhere in a chain: in the same words.
     pub weak_signature: Option<String>,
-    /// Whether it may sign no other certificates, by its basicConstraints or for want of them (RFC 5280, section
-    /// 4.2.1.9).
+    /// Whether its basicConstraints, or their absence, forbid it to sign other certificates (RFC 5280, section 4.2.1.9).
     pub is_leaf: bool,
 }
 

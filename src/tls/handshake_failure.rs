@@ -31,13 +31,11 @@ impl HandshakeFailure {
     /// Neither TLS nor plain HTTP came to the TLS port.
     pub const NOT_TLS: Self = Self::new(HandshakeFault::NotTls, "tls: first record does not look like a TLS handshake");
 
-    /// Reading or writing failed.
+    /// Reading or writing failed. That it took too long, or that the peer closed, is told otherwise.
     pub fn from_io(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::END_OF_FILE,
             io::ErrorKind::ConnectionReset => Self::new(HandshakeFault::Reset, "read: connection reset by peer"),
             io::ErrorKind::BrokenPipe => Self::new(HandshakeFault::Reset, "write: broken pipe"),
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::TIMEOUT,
             _ => Self { reason: HandshakeFault::Other, words: error.to_string().into() },
         }
     }
@@ -46,10 +44,10 @@ impl HandshakeFailure {
     pub fn from_tls(error: &Error) -> Self {
         match error {
             Error::AlertReceived(AlertDescription::CloseNotify) => Self::END_OF_FILE,
-            Error::AlertReceived(alert) => Self {
-                reason: alert_reason(*alert),
-                words: format!("remote error: tls: {}", alert_words(*alert)).into(),
-            },
+            Error::AlertReceived(received) => {
+                let (reason, words) = alert(*received);
+                Self { reason, words: format!("remote error: tls: {words}").into() }
+            }
             Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
                 Self::NOT_TLS
             }
@@ -129,65 +127,45 @@ impl HandshakeFailure {
     }
 }
 
-fn alert_reason(alert: AlertDescription) -> HandshakeFault {
-    match alert {
-        AlertDescription::UnknownCA => HandshakeFault::UnknownCa,
-        AlertDescription::BadCertificate => HandshakeFault::BadCertificate,
-        AlertDescription::CertificateExpired => HandshakeFault::CertificateExpired,
-        AlertDescription::CertificateUnknown => HandshakeFault::CertificateUnknown,
-        AlertDescription::CertificateRevoked => HandshakeFault::CertificateRevoked,
-        AlertDescription::UnsupportedCertificate => HandshakeFault::UnsupportedCertificate,
-        AlertDescription::CertificateRequired => HandshakeFault::CertificateRequired,
-        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => HandshakeFault::HandshakeFailure,
-        AlertDescription::ProtocolVersion => HandshakeFault::ProtocolVersion,
-        AlertDescription::NoApplicationProtocol => HandshakeFault::NoApplicationProtocol,
-        AlertDescription::DecodeError => HandshakeFault::DecodeError,
-        AlertDescription::DecryptError | AlertDescription::BadRecordMac => HandshakeFault::DecryptError,
-        AlertDescription::UnexpectedMessage => HandshakeFault::UnexpectedMessage,
-        _ => HandshakeFault::Other,
-    }
-}
-
-/// Go's `alertText`, and its `alert(N)` for the rest.
-fn alert_words(alert: AlertDescription) -> Cow<'static, str> {
-    let words = match alert {
-        AlertDescription::CloseNotify => "close notify",
-        AlertDescription::UnexpectedMessage => "unexpected message",
-        AlertDescription::BadRecordMac => "bad record MAC",
-        AlertDescription::DecryptionFailed => "decryption failed",
-        AlertDescription::RecordOverflow => "record overflow",
-        AlertDescription::DecompressionFailure => "decompression failure",
-        AlertDescription::HandshakeFailure => "handshake failure",
-        AlertDescription::BadCertificate => "bad certificate",
-        AlertDescription::UnsupportedCertificate => "unsupported certificate",
-        AlertDescription::CertificateRevoked => "revoked certificate",
-        AlertDescription::CertificateExpired => "expired certificate",
-        AlertDescription::CertificateUnknown => "unknown certificate",
-        AlertDescription::IllegalParameter => "illegal parameter",
-        AlertDescription::UnknownCA => "unknown certificate authority",
-        AlertDescription::AccessDenied => "access denied",
-        AlertDescription::DecodeError => "error decoding message",
-        AlertDescription::DecryptError => "error decrypting message",
-        AlertDescription::ExportRestriction => "export restriction",
-        AlertDescription::ProtocolVersion => "protocol version not supported",
-        AlertDescription::InsufficientSecurity => "insufficient security level",
-        AlertDescription::InternalError => "internal error",
-        AlertDescription::InappropriateFallback => "inappropriate fallback",
-        AlertDescription::UserCanceled => "user canceled",
-        AlertDescription::NoRenegotiation => "no renegotiation",
-        AlertDescription::MissingExtension => "missing extension",
-        AlertDescription::UnsupportedExtension => "unsupported extension",
-        AlertDescription::CertificateUnobtainable => "certificate unobtainable",
-        AlertDescription::UnrecognisedName => "unrecognized name",
-        AlertDescription::BadCertificateStatusResponse => "bad certificate status response",
-        AlertDescription::BadCertificateHashValue => "bad certificate hash value",
-        AlertDescription::UnknownPSKIdentity => "unknown PSK identity",
-        AlertDescription::CertificateRequired => "certificate required",
-        AlertDescription::NoApplicationProtocol => "no application protocol",
-        AlertDescription::EncryptedClientHelloRequired => "encrypted client hello required",
-        other => return format!("alert({})", u8::from(other)).into(),
+/// What the peer's alert counts as, and Go's words for it, which are `alert(N)` for those that Go has none for.
+fn alert(alert: AlertDescription) -> (HandshakeFault, Cow<'static, str>) {
+    let (reason, words) = match alert {
+        AlertDescription::UnexpectedMessage => (HandshakeFault::UnexpectedMessage, "unexpected message"),
+        AlertDescription::BadRecordMac => (HandshakeFault::DecryptError, "bad record MAC"),
+        AlertDescription::DecryptionFailed => (HandshakeFault::Other, "decryption failed"),
+        AlertDescription::RecordOverflow => (HandshakeFault::Other, "record overflow"),
+        AlertDescription::DecompressionFailure => (HandshakeFault::Other, "decompression failure"),
+        AlertDescription::HandshakeFailure => (HandshakeFault::HandshakeFailure, "handshake failure"),
+        AlertDescription::BadCertificate => (HandshakeFault::BadCertificate, "bad certificate"),
+        AlertDescription::UnsupportedCertificate => (HandshakeFault::UnsupportedCertificate, "unsupported certificate"),
+        AlertDescription::CertificateRevoked => (HandshakeFault::CertificateRevoked, "revoked certificate"),
+        AlertDescription::CertificateExpired => (HandshakeFault::CertificateExpired, "expired certificate"),
+        AlertDescription::CertificateUnknown => (HandshakeFault::CertificateUnknown, "unknown certificate"),
+        AlertDescription::IllegalParameter => (HandshakeFault::Other, "illegal parameter"),
+        AlertDescription::UnknownCA => (HandshakeFault::UnknownCa, "unknown certificate authority"),
+        AlertDescription::AccessDenied => (HandshakeFault::Other, "access denied"),
+        AlertDescription::DecodeError => (HandshakeFault::DecodeError, "error decoding message"),
+        AlertDescription::DecryptError => (HandshakeFault::DecryptError, "error decrypting message"),
+        AlertDescription::ExportRestriction => (HandshakeFault::Other, "export restriction"),
+        AlertDescription::ProtocolVersion => (HandshakeFault::ProtocolVersion, "protocol version not supported"),
+        AlertDescription::InsufficientSecurity => (HandshakeFault::HandshakeFailure, "insufficient security level"),
+        AlertDescription::InternalError => (HandshakeFault::Other, "internal error"),
+        AlertDescription::InappropriateFallback => (HandshakeFault::Other, "inappropriate fallback"),
+        AlertDescription::UserCanceled => (HandshakeFault::Other, "user canceled"),
+        AlertDescription::NoRenegotiation => (HandshakeFault::Other, "no renegotiation"),
+        AlertDescription::MissingExtension => (HandshakeFault::Other, "missing extension"),
+        AlertDescription::UnsupportedExtension => (HandshakeFault::Other, "unsupported extension"),
+        AlertDescription::CertificateUnobtainable => (HandshakeFault::Other, "certificate unobtainable"),
+        AlertDescription::UnrecognisedName => (HandshakeFault::Other, "unrecognized name"),
+        AlertDescription::BadCertificateStatusResponse => (HandshakeFault::Other, "bad certificate status response"),
+        AlertDescription::BadCertificateHashValue => (HandshakeFault::Other, "bad certificate hash value"),
+        AlertDescription::UnknownPSKIdentity => (HandshakeFault::Other, "unknown PSK identity"),
+        AlertDescription::CertificateRequired => (HandshakeFault::CertificateRequired, "certificate required"),
+        AlertDescription::NoApplicationProtocol => (HandshakeFault::NoApplicationProtocol, "no application protocol"),
+        AlertDescription::EncryptedClientHelloRequired => (HandshakeFault::Other, "encrypted client hello required"),
+        other => return (HandshakeFault::Other, format!("alert({})", u8::from(other)).into()),
     };
-    words.into()
+    (reason, words.into())
 }
 
 #[cfg(test)]
@@ -226,11 +204,8 @@ mod tests {
     #[test]
     fn failures_of_reading_and_writing_are_told_in_the_words_of_go() {
         for (kind, reason, words) in [
-            (io::ErrorKind::UnexpectedEof, HandshakeFault::Eof, "EOF"),
             (io::ErrorKind::ConnectionReset, HandshakeFault::Reset, "read: connection reset by peer"),
             (io::ErrorKind::BrokenPipe, HandshakeFault::Reset, "write: broken pipe"),
-            (io::ErrorKind::TimedOut, HandshakeFault::Timeout, "i/o timeout"),
-            (io::ErrorKind::WouldBlock, HandshakeFault::Timeout, "i/o timeout"),
             (io::ErrorKind::OutOfMemory, HandshakeFault::Other, "out of memory"),
         ] {
             let failure = HandshakeFailure::from_io(&kind.into());

@@ -10,7 +10,6 @@ mod identity;
 mod pem;
 mod reload;
 
-pub use crate::files::watched::Error;
 pub use reload::{Settings, Tls};
 
 #[cfg(test)]

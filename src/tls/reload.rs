@@ -5,7 +5,8 @@
 //! up a new certificate.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use rustls::ServerConfig;
@@ -46,7 +47,7 @@ pub struct Tls {
     /// Made of the two above.
     config: RwLock<Arc<ServerConfig>>,
     /// Number of expiry warnings said about the certificate in use.
-    warnings_said: Mutex<usize>,
+    warnings_said: AtomicUsize,
 }
 
 impl Tls {
@@ -74,7 +75,7 @@ impl Tls {
             identity,
             client_ca,
             config: RwLock::new(Arc::new(config)),
-            warnings_said: Mutex::new(0),
+            warnings_said: AtomicUsize::new(0),
         };
         let identity = tls.identity.current();
         tls.say_certificate("certificate loaded", &identity);
@@ -131,7 +132,7 @@ impl Tls {
         }
         if let Some(identity) = identity {
             self.say_certificate("certificate reloaded", &identity);
-            *self.warnings_said.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+            self.warnings_said.store(0, Ordering::Relaxed);
         }
         if client_ca.is_some() {
             self.say_client_ca("client CA reloaded");
@@ -164,11 +165,9 @@ impl Tls {
     fn warn_of_expiry(&self, validity: Validity, now: SystemTime) {
         let now = unix_seconds(now);
         let due = warnings_due(validity, now);
-        let mut said = self.warnings_said.lock().unwrap_or_else(PoisonError::into_inner);
-        if due <= *said {
+        if due <= self.warnings_said.fetch_max(due, Ordering::Relaxed) {
             return;
         }
-        *said = due;
         let path = self.settings.certificate.to_string_lossy();
         let expires = format!("{}Z", date_time(validity.not_after));
         let fields = [("path", (&*path).into()), ("expires", (&expires).into())];

@@ -13,7 +13,7 @@ fn with(fields: &str) -> Result<Head<'static>, Refusal> {
 }
 
 fn status(result: Result<Head<'_>, Refusal>) -> &'static str {
-    result.err().map_or("accepted", |refusal| refusal.status.code())
+    result.err().map_or("accepted", |refusal| refusal.status.name())
 }
 
 #[test]

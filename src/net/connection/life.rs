@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use super::pace::{Pace, SLOW};
 use crate::observe::labels::Evicted;
 
-/// A client that has carried no valid request for so long makes room first. The API server sends the request that it
-/// dialled for within milliseconds.
+/// A connection that is this old and has carried no valid request makes room first. The API server sends the request
+/// that it dialled for within milliseconds.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// A connection idle for so long makes room before any that has just been used or dialled.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long a newcomer may take for each step (handshake, first request), and any client for its next request, before it
-/// may have to make room for another newcomer.
+/// Otherwise a connection makes room only once it has been in its handshake, or has waited for its next request, for so
+/// long.
 const NEWCOMER: Duration = Duration::from_millis(100);
 
 /// How long a drain waits for a handshake. The API server's takes milliseconds; its ClientHello, should it be lost twice
@@ -48,27 +48,27 @@ pub(super) enum State {
     Cut,
 }
 
-/// In which order connections make room.
+/// Why a connection makes room; those of the first variant go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::net) enum Turn {
     /// It had its first second and carried no valid request.
     Unproven,
     /// It was idle for over a second.
     Idle,
-    /// Its request arrives slowly.
+    /// Its request's body arrives slowly.
     Slow,
-    /// It is new, and its first request was refused.
+    /// It is in its first second, and nothing but requests that were refused came on it.
     Refused,
-    /// It is new and amid its handshake, and others are newer.
+    /// It is in its first second, and amid its handshake.
     Handshaking,
-    /// It is new, and others are newer.
+    /// It is in its first second, and no request has come on it.
     Newcomer,
     /// It was idle for less than a second.
     JustIdle,
 }
 
 impl Turn {
-    /// Whether those who make room in this turn had less than a second.
+    /// Whether it is a connection in its first second.
     pub(in crate::net) fn is_of_a_newcomer(self) -> bool {
         matches!(self, Self::Refused | Self::Handshaking | Self::Newcomer)
     }
@@ -116,34 +116,29 @@ impl Life {
         }
     }
 
-    /// In which turn it makes room, and its rank among those of the same turn (the least goes first); `None` if it may not
-    /// be ended now.
+    /// Its turn to make room, and its rank among those of the same turn (the least goes first); `None` if it may not be
+    /// ended now.
     pub(super) fn turn(&self, accepted: Instant, now: Instant) -> Option<(Turn, u64)> {
         let age = |since: Instant| now.saturating_duration_since(since);
-        // So that the oldest has the least rank.
-        let order = |age: Duration| u64::MAX - u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-        match (&self.state, self.history) {
+        // The oldest has the least rank.
+        let rank = |since| u64::MAX - u64::try_from(age(since).as_micros()).unwrap_or(u64::MAX);
+        let (turn, since) = match (&self.state, self.history) {
             (State::Handshaking { .. } | State::Waiting { .. }, History::Unproven | History::Refused)
                 if age(accepted) >= FIRST_REQUEST =>
             {
-                Some((Turn::Unproven, order(age(accepted))))
+                return Some((Turn::Unproven, rank(accepted)));
             }
-            (State::Waiting { since }, History::Refused) => {
-                (age(*since) >= NEWCOMER).then(|| (Turn::Refused, order(age(*since))))
+            (State::Handshaking { since }, _) => (Turn::Handshaking, *since),
+            (State::Waiting { since }, History::Refused) => (Turn::Refused, *since),
+            (State::Waiting { since }, History::Unproven) => (Turn::Newcomer, *since),
+            (State::Waiting { since }, History::Proven) if age(*since) >= IDLE => (Turn::Idle, *since),
+            (State::Waiting { since }, History::Proven) => (Turn::JustIdle, *since),
+            (State::Arriving { pace }, _) => {
+                return Some((Turn::Slow, pace.recent(now))).filter(|(_, bytes)| *bytes < SLOW);
             }
-            (State::Handshaking { since }, _) => {
-                (age(*since) >= NEWCOMER).then(|| (Turn::Handshaking, order(age(*since))))
-            }
-            (State::Waiting { since }, History::Unproven) => {
-                (age(*since) >= NEWCOMER).then(|| (Turn::Newcomer, order(age(*since))))
-            }
-            (State::Waiting { since }, History::Proven) => {
-                let turn = if age(*since) >= IDLE { Turn::Idle } else { Turn::JustIdle };
-                (age(*since) >= NEWCOMER).then(|| (turn, order(age(*since))))
-            }
-            (State::Arriving { pace }, _) => Some((Turn::Slow, pace.recent(now))).filter(|(_, bytes)| *bytes < SLOW),
-            (State::Complete | State::GivingWay { .. } | State::Closing { .. } | State::Cut, _) => None,
-        }
+            (State::Complete | State::GivingWay { .. } | State::Closing { .. } | State::Cut, _) => return None,
+        };
+        (age(since) >= NEWCOMER).then(|| (turn, rank(since)))
     }
 
     /// Whether the drain has to wait for it: a request or a handshake is in progress, or the request that it was dialled

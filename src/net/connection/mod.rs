@@ -1,18 +1,18 @@
 //! One connection as all threads see it: its socket, its TLS session and its state.
 //!
-//! A thread of its own serves the connection; it blocks in read(2) and says how far it is. Other threads may end it only
-//! as this table says:
+//! A thread of its own serves the connection; it blocks in read(2) and says how far it is. Until the end of a drain, which
+//! closes both directions of whatever is left, other threads may end it only as this table says:
 //!
 //! | state | who may end it | how |
 //! |---|---|---|
-//! | `Handshaking` | the roster, for room; the end of the drain | both directions are closed |
-//! | `Waiting` for a request, or refusing one | the roster, for room; the drain; its own thread after the idle time | close_notify, then our writing side is closed; `Closing` |
+//! | `Handshaking` | the roster, for room; the drain | both directions are closed; `Closing` |
+//! | `Waiting` for a request, refusing one, or answering a page of the metrics port | the roster, for room; the drain; its own thread after the idle time | close_notify, then our writing side is closed; `Closing` |
 //! | `Arriving`: a request's body is being received | the roster or the memory, if it is slow and others wait | our reading side is closed, which wakes its thread; `GivingWay` |
-//! | `Complete`: a request is being recorded and answered | nobody before the end of the drain | both directions are closed |
+//! | `Complete`: a request is being recorded and answered | nobody | |
 //! | `GivingWay`: its thread answers 503 and closes | the roster, one second later | both directions are closed; `Cut` |
 //! | `Closing`: it is read on for what was already on its way | the roster, one second later | both directions are closed; `Cut` |
 //!
-//! Where many are on their way out, the roster does not wait for that second.
+//! The roster waits for less than that second where many are on their way out, or descriptors or threads are scarce.
 //!
 //! What was on its way when our writing side was closed is still recorded: the API server does not send it again.
 
@@ -40,10 +40,11 @@ pub const LINGER: Duration = Duration::from_secs(1);
 pub struct Connection {
     /// Who is at the other end.
     pub peer: SocketAddr,
+    /// When it was accepted.
+    pub accepted: Instant,
     pub(super) socket: TcpStream,
     /// `None`: plain TCP.
     pub(super) session: Option<Mutex<Session>>,
-    accepted: Instant,
     life: Mutex<Life>,
 }
 
@@ -78,11 +79,6 @@ impl Connection {
         Ok(Self { peer, socket, session, accepted, life: Mutex::new(life) })
     }
 
-    /// When it was accepted.
-    pub fn accepted(&self) -> Instant {
-        self.accepted
-    }
-
     /// Its own thread: begins to serve it. The newcomer's time for its handshake runs from here.
     pub(super) fn begin(&self) {
         if let State::Handshaking { since } = &mut self.lock().state {
@@ -90,13 +86,9 @@ impl Connection {
         }
     }
 
-    /// Its own thread: the handshake is done, it waits for its first request.
-    pub fn end_handshake(&self) {
-        let mut life = self.lock();
-        // It may have been evicted meanwhile.
-        if let State::Handshaking { .. } = life.state {
-            life.state = State::Waiting { since: Instant::now() };
-        }
+    /// Its own thread: the handshake is done or a reply is sent, it waits for the next request.
+    pub fn await_request(&self) {
+        self.advance(State::Waiting { since: Instant::now() });
     }
 
     /// Its own thread: a head is complete, the body is being received from now on.
@@ -116,7 +108,7 @@ impl Connection {
         }
     }
 
-    /// Its own thread: a body is received again, after it could not be for a while because memory was short.
+    /// Its own thread: it waited for memory and reads the body on from here; its pace is counted anew.
     pub fn resume(&self) {
         if let State::Arriving { pace } = &mut self.lock().state {
             *pace = Pace::new(Instant::now());
@@ -130,11 +122,6 @@ impl Connection {
             life.state = next;
         }
         standing
-    }
-
-    /// Its own thread: the reply is sent, it waits for the next request.
-    pub fn end_request(&self) {
-        self.advance(State::Waiting { since: Instant::now() });
     }
 
     /// Its own thread: it has carried a valid request.
@@ -162,8 +149,8 @@ impl Connection {
         self.lock().standing()
     }
 
-    /// Bytes of the arriving body that were received in the last quarter or half of a second; [`u64::MAX`] if it has not
-    /// been arriving for so long, `None` if none is arriving.
+    /// Bytes of the arriving body that came in the last full window of a quarter of a second, and since; [`u64::MAX`] before
+    /// its first window is over, `None` if no body is arriving.
     pub fn pace(&self, now: Instant) -> Option<u64> {
         match &self.lock().state {
             State::Arriving { pace } => Some(pace.recent(now)),
@@ -185,8 +172,7 @@ impl Connection {
         self.lock().turn(self.accepted, now)
     }
 
-    /// Makes it give its place to another if it still may be ended, and leave within `linger`; returns what it is counted
-    /// as.
+    /// Ends it, to leave within `linger`, if it still may be ended to make room. Returns what that is counted as.
     pub(super) fn evict(&self, now: Instant, linger: Duration) -> Option<Evicted> {
         let life = self.lock();
         let (turn, _) = life.turn(self.accepted, now)?;
@@ -202,7 +188,7 @@ impl Connection {
         }
     }
 
-    /// Ends it as the table says for its state, which changes before anybody else can see it.
+    /// Ends it as the table says for its state. The state changes first, so that only one thread ends it.
     fn end(&self, mut life: MutexGuard<'_, Life>, linger: Duration) -> Closed {
         let until = Instant::now() + linger;
         let next = match life.state {
@@ -220,7 +206,7 @@ impl Connection {
         Closed::Now
     }
 
-    /// Whether it takes one of the places: it is not on its way out.
+    /// Whether it counts against the roster's cap: it is not on its way out.
     pub(super) fn takes_a_place(&self) -> bool {
         !matches!(self.lock().state, State::GivingWay { .. } | State::Closing { .. } | State::Cut)
     }

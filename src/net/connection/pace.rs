@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 /// Bytes received are counted over windows of this length.
 const WINDOW: Duration = Duration::from_millis(250);
 
-/// A body that brings fewer bytes than this in a window (64 KiB a second) is slow: a large one could not end in time.
+/// A body of which fewer bytes than this came lately is slow. At 64 KiB a second a large body could not end in time.
 pub(super) const SLOW: u64 = 16 * 1024;
 
-/// How many bytes came lately.
+/// Counts the bytes that come, window by window.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// When the window that is being counted began.
@@ -37,7 +37,8 @@ impl Pace {
         self.bytes = self.bytes.saturating_add(count);
     }
 
-    /// Bytes of the last window or two; [`u64::MAX`] before the first is over, when nothing can be said yet.
+    /// Bytes that came in the last full window and since; [`u64::MAX`] before the first window is over, when nothing can
+    /// be said yet.
     pub(super) fn recent(&self, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.began);
         if let Some(paused) = self.paused {

@@ -38,12 +38,12 @@ fn connection() -> (Connection, TcpStream) {
 #[test]
 fn a_connection_is_ranked_by_what_it_did_and_for_how_long() {
     let (connection, _other) = connection();
-    let start = connection.accepted();
+    let start = connection.accepted;
     let as_what = |after| connection.turn(start + Duration::from_millis(after)).map(|(turn, _)| turn);
     assert_eq!(as_what(50), None);
     assert_eq!(as_what(500), Some(Turn::Handshaking));
     assert_eq!(as_what(1001), Some(Turn::Unproven));
-    connection.end_handshake();
+    connection.await_request();
     assert_eq!(as_what(50), None);
     assert_eq!(as_what(500), Some(Turn::Newcomer));
     connection.begin_body();
@@ -52,7 +52,7 @@ fn a_connection_is_ranked_by_what_it_did_and_for_how_long() {
     connection.complete();
     assert_eq!(as_what(60_000), None);
     connection.prove();
-    connection.end_request();
+    connection.await_request();
     assert_eq!(as_what(900), Some(Turn::JustIdle));
     assert_eq!(as_what(2500), Some(Turn::Idle));
 }
@@ -60,11 +60,11 @@ fn a_connection_is_ranked_by_what_it_did_and_for_how_long() {
 #[test]
 fn a_complete_request_is_not_ended_and_one_that_gives_way_is_told_so() {
     let (connection, _other) = connection();
-    connection.end_handshake();
+    connection.await_request();
     assert_eq!(connection.complete(), Standing::Open);
     assert_eq!((connection.close_if_waiting(), connection.give_way()), (Closed::No, Closed::No));
-    assert_eq!(connection.evict(connection.accepted() + Duration::from_secs(60), LINGER), None);
-    connection.end_request();
+    assert_eq!(connection.evict(connection.accepted + Duration::from_secs(60), LINGER), None);
+    connection.await_request();
     connection.begin_body();
     assert_eq!(connection.give_way(), Closed::Now);
     assert_eq!(connection.complete(), Standing::GivingWay);
@@ -73,9 +73,9 @@ fn a_complete_request_is_not_ended_and_one_that_gives_way_is_told_so() {
 #[test]
 fn a_request_that_meets_the_closing_of_its_connection_is_told_so() {
     let (connection, _other) = connection();
-    connection.end_handshake();
+    connection.await_request();
     assert_eq!(connection.close_if_waiting(), Closed::Now);
     assert_eq!(connection.begin_body(), Standing::Closing);
-    connection.end_request();
+    connection.await_request();
     assert_eq!(connection.complete(), Standing::Closing);
 }

@@ -16,14 +16,15 @@ use timed::{SLACK, TimeOut, write_by};
 use tls::Record;
 pub use windows::{WINDOW, Windows};
 
-/// Bytes read at once between requests: the API server's typical request, and no more, for there may be many idle
-/// connections.
+/// Bytes read at once while no large body arrives: enough for the API server's typical request. Each idle connection
+/// keeps a buffer of this size.
 const INCOMING: usize = 4 * 1024 + 512;
 
-/// Holds our handshake flight with one ECDSA certificate, and every reply.
+/// Bytes of the buffer for records to be sent that are kept between requests: enough for our handshake flight with one
+/// ECDSA certificate, and for the usual reply.
 const OUTGOING: usize = 1024;
 
-/// Head bytes kept between requests; more is given back when a connection turns idle.
+/// Bytes of the buffer for unread plain text that are kept between requests.
 const PLAIN_KEPT: usize = 8 * 1024;
 
 /// Plain text of one record that we send (RFC 8446, section 5.1), so that a long reply needs no buffer of its own length.
@@ -126,7 +127,7 @@ impl<'c> Transport<'c> {
         }
         loop {
             // Plain text that came along stays where `unread` finds it.
-            self.exchange(session, deadline, Destination::Unread, None)?;
+            self.exchange(session, deadline, &mut Destination::Unread, None)?;
             if !tls::lock(session).tls.is_handshaking() {
                 self.shrink_outgoing();
                 return Ok(());
@@ -161,7 +162,7 @@ impl<'c> Transport<'c> {
     /// # Errors
     /// [`Error`].
     pub fn read(&mut self, deadline: Instant) -> Result<Progress, Error> {
-        self.step(deadline, Destination::Unread)
+        self.step(deadline, &mut Destination::Unread)
     }
 
     /// One step: plain text to the end of `body` while it is shorter than `length`, the rest to [`Transport::unread`].
@@ -169,13 +170,13 @@ impl<'c> Transport<'c> {
     /// # Errors
     /// [`Error`].
     pub fn read_body(&mut self, body: &mut Vec<u8>, length: usize, deadline: Instant) -> Result<Progress, Error> {
-        self.step(deadline, Destination::Body { body, length })
+        self.step(deadline, &mut Destination::Body { body, length })
     }
 
-    fn step(&mut self, deadline: Instant, mut destination: Destination<'_>) -> Result<Progress, Error> {
+    fn step(&mut self, deadline: Instant, destination: &mut Destination<'_>) -> Result<Progress, Error> {
         // Records read along with earlier ones come first.
         if self.is_amid_record() {
-            let count = self.process(deadline, destination.reborrow())?;
+            let count = self.process(deadline, destination)?;
             if count > 0 {
                 return Ok(Progress::Data(count));
             }
@@ -192,7 +193,7 @@ impl<'c> Transport<'c> {
     }
 
     /// Delivers what has come, up to the first plain text.
-    fn process(&mut self, deadline: Instant, mut destination: Destination<'_>) -> Result<usize, Error> {
+    fn process(&mut self, deadline: Instant, destination: &mut Destination<'_>) -> Result<usize, Error> {
         let connection = self.connection;
         if let Some(session) = &connection.session {
             return self.exchange(session, deadline, destination, None);
@@ -226,7 +227,7 @@ impl<'c> Transport<'c> {
         (self.start, self.end) = (0, unprocessed.len());
     }
 
-    /// Gives back what only a large request needs. Called once the request has arrived.
+    /// Gives back what only a large request or reply needs. Called once a request has arrived, and once it is answered.
     pub fn shrink(&mut self) {
         if self.end - self.start <= INCOMING
             && let Some(small) = self.set_aside.take()
@@ -236,9 +237,7 @@ impl<'c> Transport<'c> {
             self.windows.give_back(window);
         }
         self.shrink_outgoing();
-        if self.plain.capacity() > PLAIN_KEPT && self.plain.len() <= OUTGOING {
-            self.plain.shrink_to(OUTGOING);
-        }
+        self.plain.shrink_to(PLAIN_KEPT);
     }
 
     fn shrink_outgoing(&mut self) {
@@ -258,7 +257,7 @@ impl<'c> Transport<'c> {
             return write_by(&connection.socket, data, deadline, &mut self.write_timeout);
         };
         for piece in data.chunks(RECORD) {
-            self.exchange(session, deadline, Destination::Unread, Some(Record::Data(piece)))?;
+            self.exchange(session, deadline, &mut Destination::Unread, Some(Record::Data(piece)))?;
         }
         Ok(())
     }
@@ -279,7 +278,8 @@ impl<'c> Transport<'c> {
     pub fn say_goodbye(&mut self) {
         let connection = self.connection;
         if let Some(session) = &connection.session {
-            let _ = self.exchange(session, Instant::now() + SLACK, Destination::Unread, Some(Record::CloseNotify));
+            let deadline = Instant::now() + SLACK;
+            let _ = self.exchange(session, deadline, &mut Destination::Unread, Some(Record::CloseNotify));
         }
         let _ = connection.socket.shutdown(Shutdown::Write);
     }
@@ -326,13 +326,6 @@ enum Destination<'b> {
 }
 
 impl Destination<'_> {
-    fn reborrow(&mut self) -> Destination<'_> {
-        match self {
-            Self::Unread => Destination::Unread,
-            Self::Body { body, length } => Destination::Body { body, length: *length },
-        }
-    }
-
     fn deliver(&mut self, mut payload: &[u8], plain: &mut Vec<u8>, taken: &mut usize) {
         if let Self::Body { body, length } = self {
             let (part, rest) = payload.split_at(payload.len().min(length.saturating_sub(body.len())));

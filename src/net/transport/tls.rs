@@ -36,7 +36,7 @@ impl Transport<'_> {
         &mut self,
         session: &Mutex<Session>,
         deadline: Instant,
-        mut destination: Destination<'_>,
+        destination: &mut Destination<'_>,
         mut record: Option<Record<'_>>,
     ) -> Result<usize, Error> {
         let mut session = lock(session);
@@ -59,8 +59,8 @@ impl Transport<'_> {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     let at = used;
                     used += encode(&mut data, &mut self.outgoing, used)?;
-                    // After an error rustls hands out what was queued before it, and last the alert. It is not asked again
-                    // after that, or it would look at the bad bytes once more.
+                    // After an error rustls hands out what was queued before it, and last the alert. It must not be asked
+                    // again after the alert, or it would look at the bad bytes once more.
                     let queued_before = matches!(self.outgoing.get(at), Some(&(HANDSHAKE | CHANGE_CIPHER_SPEC)));
                     waits = failure.is_some() && !queued_before;
                 }
@@ -104,7 +104,7 @@ impl Transport<'_> {
     }
 }
 
-/// Encodes behind the `used` bytes of `outgoing`, which grows as needed. Returns the number of bytes.
+/// Appends to the first `used` bytes of `outgoing`, which grows as needed, what rustls wants sent. Returns its length.
 fn encode(
     data: &mut EncodeTlsData<'_, ServerConnectionData>,
     outgoing: &mut Vec<u8>,
@@ -121,7 +121,7 @@ fn encode(
     }
 }
 
-/// Encrypts likewise.
+/// Appends `record`, encrypted, in the same way.
 fn encrypt(
     traffic: &mut WriteTraffic<'_, ServerConnectionData>,
     record: Record<'_>,

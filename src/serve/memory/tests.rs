@@ -22,7 +22,7 @@ impl Sender {
         let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = listener.accept().unwrap();
         let connection = Arc::new(Connection::new(socket, peer, None).unwrap());
-        connection.end_handshake();
+        connection.await_request();
         connection.begin_body();
         Self { connection, _other: other }
     }
