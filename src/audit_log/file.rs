@@ -12,8 +12,6 @@
 mod rotate;
 mod start;
 
-pub(super) use rotate::Look;
-
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -140,7 +138,7 @@ impl LogFile {
         }
         if self.unlocked.is_some() {
             // It may be ours again by now: the lock file was being made anew, or the other process has ended.
-            self.look(Look::Regular);
+            self.look();
         }
         if let Some(error) = &self.unlocked {
             return Err(error.clone());

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::Start;
@@ -169,9 +170,10 @@ impl Stream {
         self.follow().is_ok()
     }
 
-    /// SIGHUP came. What is no FIFO cannot have been replaced.
-    pub(super) fn reopen(&mut self) {
-        if self.fifo.is_some()
+    /// Opens a FIFO anew if SIGHUP came. What is no FIFO cannot have been replaced.
+    pub(super) fn look(&mut self) {
+        if self.status.reopen.swap(false, Relaxed)
+            && self.fifo.is_some()
             && let Err(error) = self.follow()
         {
             self.status.warn("cannot open the audit log anew", &self.name, &error.to_string());

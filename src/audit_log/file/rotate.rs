@@ -5,6 +5,7 @@
 //! of how far an earlier try got: whatever failed, the next one goes on from what it finds.
 
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime};
 
 use super::super::content;
@@ -12,15 +13,6 @@ use super::super::error::AppendError;
 use super::super::open::{Identity, missing};
 use super::start::make_directory;
 use super::{LogFile, OpenFile, PAUSE};
-
-/// Why the watcher looks at the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Look {
-    /// It does so all the time.
-    Regular,
-    /// SIGHUP came.
-    Reopen,
-}
 
 /// What could not be done, for messages.
 type Step = &'static str;
@@ -92,8 +84,9 @@ impl LogFile {
     }
 
     /// Looks whether the path still names the open file, whether somebody has truncated it, and whether the lock is
-    /// still ours.
-    pub(in super::super) fn look(&mut self, look: Look) {
+    /// still ours. If SIGHUP came, it is answered by a message even if all is as it was.
+    pub(in super::super) fn look(&mut self) {
+        let asked = self.status.reopen.swap(false, Relaxed);
         let moved = match self.fs.metadata(&self.path) {
             Ok(metadata) if Identity::of(&metadata) == self.open.identity => {
                 self.note_length(metadata.len());
@@ -105,7 +98,7 @@ impl LogFile {
         if moved {
             // If that fails, it has been said, and is tried again at the next look.
             let _ = self.succeed();
-        } else if look == Look::Reopen {
+        } else if asked {
             // The open file is the one that the path names.
             self.say_opened_anew();
         }

@@ -119,13 +119,13 @@ fn a_call_that_fails_as_the_lock_is_taken_again_keeps_appends_refused_no_longer_
         fs::remove_file(&lock).unwrap();
         let other = fs::File::create(&lock).unwrap();
         other.lock().unwrap();
-        log.look(file::Look::Regular);
+        log.look();
         assert_eq!(log.append(Lines::plain(b"{\"two\":2}\n"), None).unwrap_err().reason(), AppendFault::Lock);
         drop(other);
         place.fs.faults.set(Some(faults::Plan { call: Some(Call::Stat), nth, times: 1, errno: 5, short: false }));
-        log.look(file::Look::Regular);
+        log.look();
         assert!(place.fs.faults.fired() || nth == 6, "{nth}");
-        log.look(file::Look::Regular);
+        log.look();
         assert_eq!(status.failing(), None, "{nth}");
         log.append(Lines::plain(b"{\"three\":3}\n"), None).unwrap();
         assert_eq!(place.read_log(), "{\"one\":1}\n{\"three\":3}\n");
