@@ -161,33 +161,23 @@ fn foreign(what: &str, bytes: &[u8]) -> io::Error {
 fn damaged_lines(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<Vec<(u64, u64)>> {
     let mut chunk = vec![0; CHUNK];
     let mut damaged = Vec::new();
-    let mut at = from;
+    let (mut at, mut start, mut has_nul) = (from, from, false);
     while at < to {
-        let bytes = read(fs, file, &mut chunk, at, to)?;
-        let Some(nul) = bytes.iter().position(|byte| *byte == 0) else {
-            at += bytes.len() as u64;
-            continue;
-        };
-        let nul = at + nul as u64;
-        let end = newline_behind(fs, file, nul, to)?;
-        damaged.push((line_start(fs, file, nul)?, end));
-        at = end;
+        for byte in read(fs, file, &mut chunk, at, to)? {
+            match byte {
+                0 => has_nul = true,
+                b'\n' => {
+                    if has_nul {
+                        damaged.push((start, at));
+                    }
+                    (start, has_nul) = (at + 1, false);
+                }
+                _ => {}
+            }
+            at += 1;
+        }
     }
     Ok(damaged)
-}
-
-/// Where the first newline at or behind `from` is; `to` if there is none before that.
-fn newline_behind(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<u64> {
-    let mut chunk = vec![0; CHUNK];
-    let mut at = from;
-    while at < to {
-        let bytes = read(fs, file, &mut chunk, at, to)?;
-        if let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') {
-            return Ok(at + newline as u64);
-        }
-        at += bytes.len() as u64;
-    }
-    Ok(to)
 }
 
 /// Overwrites the line between `start` and `end` with `{}` and blanks.
