@@ -34,8 +34,6 @@ pub(super) struct LogStatus {
     opened: Instant,
     /// When the write to a stream began that is under way: nanoseconds after `opened`, 0 for none.
     waiting_since: AtomicU64,
-    /// Bytes appended when [`LogStatus::note_appends`] was last called.
-    noted: AtomicU64,
 }
 
 /// From the first append that failed to the first that works again.
@@ -66,7 +64,6 @@ impl LogStatus {
             obstacle: Mutex::default(),
             opened: Instant::now(),
             waiting_since: AtomicU64::new(0),
-            noted: AtomicU64::new(0),
         }
     }
 
@@ -159,15 +156,6 @@ impl LogStatus {
         match self.waiting_since.load(Relaxed) {
             0 => None,
             nanos => Some(self.opened.elapsed().saturating_sub(Duration::from_nanos(nanos))),
-        }
-    }
-
-    /// Marks the time of the last append, if there was one since the last call: often enough for a metric in seconds,
-    /// and no append has to look at the clock for it.
-    pub(super) fn note_appends(&self) {
-        let written = self.metrics.log_bytes_written.value();
-        if self.noted.swap(written, Relaxed) != written {
-            self.metrics.last_append.mark();
         }
     }
 
