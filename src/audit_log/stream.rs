@@ -164,10 +164,10 @@ impl Stream {
     /// After a failure, whether the next append may succeed as far as can be told without writing a line: a FIFO has a
     /// reader again, a full pipe may have been read from. Standard output whose reader is gone stays so.
     pub(super) fn may_work(&mut self) -> bool {
-        if !self.broken_pipe {
-            return self.fifo.as_ref().is_none_or(|path| matches!(open_if_read(&self.fs, path), Ok(Some(_))));
+        match self.fifo {
+            Some(_) => self.follow().is_ok(),
+            None => !self.broken_pipe,
         }
-        self.follow().is_ok()
     }
 
     /// Opens a FIFO anew if SIGHUP came. What is no FIFO cannot have been replaced.
