@@ -20,30 +20,30 @@ impl AppendError {
         self.reason
     }
 
+    fn new(reason: AppendFault, message: String) -> Self {
+        Self { reason, message }
+    }
+
     pub(super) fn write(target: &str, error: &io::Error) -> Self {
-        Self { reason: fault(error), message: format!("cannot write to {target}: {error}") }
+        Self::new(fault(error), format!("cannot write to {target}: {error}"))
     }
 
     pub(super) fn sync(target: &str, error: &io::Error) -> Self {
-        Self { reason: AppendFault::Sync, message: format!("cannot sync {target} to its disk: {error}") }
+        Self::new(AppendFault::Sync, format!("cannot sync {target} to its disk: {error}"))
     }
 
     pub(super) fn open(target: &str, error: &io::Error) -> Self {
-        Self { reason: AppendFault::Open, message: format!("cannot open {target}: {error}") }
+        Self::new(AppendFault::Open, format!("cannot open {target}: {error}"))
     }
 
     pub(super) fn lock(target: &str, error: &io::Error) -> Self {
-        Self {
-            reason: AppendFault::Lock,
-            message: format!("the lock is lost: {target} is not written until it is ours again: {error}"),
-        }
+        let message = format!("the lock is lost: {target} is not written until it is ours again: {error}");
+        Self::new(AppendFault::Lock, message)
     }
 
     pub(super) fn doubtful(target: &str, error: &io::Error) -> Self {
-        Self {
-            reason: AppendFault::Io,
-            message: format!("the end of {target} is in doubt, and it has no successor yet: {error}"),
-        }
+        let message = format!("the end of {target} is in doubt, and it has no successor yet: {error}");
+        Self::new(AppendFault::Io, message)
     }
 }
 
@@ -131,11 +131,5 @@ fn not_ours(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     ProcessIds::read().map_or(Ok(()), |ids| write!(f, " as uid {}", ids.user))
 }
 
-impl std::error::Error for OpenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { error, .. } => Some(error),
-            Self::InUse { .. } | Self::NoReader(_) | Self::GivenUp | Self::Stdout(_) => None,
-        }
-    }
-}
+// The text has the system call's error in it, so there is no `source` that would say it again.
+impl std::error::Error for OpenError {}
