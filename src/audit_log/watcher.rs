@@ -108,14 +108,9 @@ impl Watcher {
     fn try_writing(&self, scratch: &Path, bytes: usize) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
-        let file = match self.fs.open(&options, scratch) {
-            // A crash has left it, or somebody has put it there: it is removed, not written to.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(scratch)?;
-                self.fs.open(&options, scratch)?
-            }
-            file => file?,
-        };
+        // Whatever a crash has left there, or somebody has put there, is removed and not written to.
+        let _ = std::fs::remove_file(scratch);
+        let file = self.fs.open(&options, scratch)?;
         let outcome = self.fill(&file, bytes);
         let removed = std::fs::remove_file(scratch);
         outcome.and(removed)
