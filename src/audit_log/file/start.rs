@@ -93,7 +93,7 @@ impl LogFile {
                 &[("path", (&self.name).into())],
             );
         }
-        let mounts = Mounts::read().unwrap_or_default();
+        let mounts = Mounts::read();
         if self.open.file.metadata().is_ok_and(|file| mounts.is_of_network(&file)) {
             self.status.diagnostics.warn(
                 "the audit log is on another machine's file system: only its lock file keeps a second process from it",
@@ -147,7 +147,7 @@ impl OpenFile {
         let opened = open_or_make(fs, path, rules.mode)?;
         let name = path.display().to_string();
         let metadata = fs.metadata_of(&opened.file)?;
-        if !Mounts::read().unwrap_or_default().is_of_network(&metadata) {
+        if !Mounts::read().is_of_network(&metadata) {
             // A file system without locks has been noticed by the lock file.
             fs.lock(&opened.file).or_else(|error| match error.kind() {
                 io::ErrorKind::Unsupported => Ok(()),
