@@ -50,7 +50,6 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// The path in messages.
     name: String,
-    directory: PathBuf,
     backups: Backups,
     guard: Guard,
     open: OpenFile,
@@ -212,7 +211,7 @@ impl LogFile {
         let mut name = OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
         name.push(".probe");
-        self.directory.join(name)
+        self.path.with_file_name(name)
     }
 
     pub(super) fn backups(&self) -> &Backups {

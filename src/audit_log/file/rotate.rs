@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use super::super::content;
 use super::super::error::AppendError;
+use super::super::names::directory_of;
 use super::super::open::{Identity, missing};
 use super::start::make_directory;
 use super::{LogFile, OpenFile, PAUSE};
@@ -43,7 +44,7 @@ impl LogFile {
 
     fn try_to_succeed(&mut self) -> Result<(), (Step, io::Error)> {
         let anew = |error| (OPEN_ANEW, error);
-        make_directory(&self.fs, &self.directory, self.rules.sync).map_err(anew)?;
+        make_directory(&self.fs, directory_of(&self.path), self.rules.sync).map_err(anew)?;
         self.hold_lock().map_err(anew)?;
         let has_name = match self.fs.metadata(&self.path) {
             Ok(metadata) => Identity::of(&metadata) == self.open.identity,

@@ -34,16 +34,16 @@ impl LogFile {
         let Some(file_name) = path.file_name() else {
             return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
         };
-        let directory = directory_of(&path).to_owned();
-        let in_directory = |error| OpenError::io(&directory, error);
-        make_directory(&fs, &directory, rules.sync).map_err(in_directory)?;
-        let lock = Guard::path(&directory, file_name);
+        let directory = directory_of(&path);
+        let in_directory = |error| OpenError::io(directory, error);
+        make_directory(&fs, directory, rules.sync).map_err(in_directory)?;
+        let lock = Guard::path(directory, file_name);
         let in_use = |what: &Path, error: io::Error| match error.kind() {
             io::ErrorKind::ResourceBusy => OpenError::InUse { log: path.clone(), lock: what.to_owned() },
             _ => OpenError::io(what, error),
         };
         let guard = Guard::take(&fs, &lock, rules.mode).map_err(|error| in_use(&lock, error))?;
-        let backups = Backups::find(&directory, Names::of_log(file_name)).map_err(in_directory)?;
+        let backups = Backups::find(directory, Names::of_log(file_name)).map_err(in_directory)?;
         let open =
             OpenFile::open(&fs, &path, rules, content::SCANNED, &status).map_err(|error| in_use(&path, error))?;
         let log = Self {
@@ -52,7 +52,6 @@ impl LogFile {
             rules,
             status,
             path,
-            directory,
             backups,
             guard,
             open,
