@@ -229,9 +229,9 @@ impl LogFile {
         if let SyncMode::Always = self.rules.sync
             && let Err(error) = self.sync()
         {
-            if self.cut_back(group, 0).is_ok() {
-                self.after_failed_sync(&error);
-            }
+            // If that fails, the file is spent too.
+            let _ = self.cut_back(group, 0);
+            self.after_failed_sync(&error);
             return Err((Residue::Possible, Setback::Failed(error)));
         }
         match self.stands(group) {
