@@ -1,7 +1,7 @@
 //! How the log is doing, for `/readyz` and for messages: the outage, if appends fail, and what else stands in their
 //! way.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -30,10 +30,8 @@ pub(super) struct LogStatus {
     outage_messages: RateLimit,
     /// What stands in the way of appends without an append having failed.
     obstacle: Mutex<Option<String>>,
-    /// When the log was opened.
-    opened: Instant,
-    /// When the write to a stream began that is under way: nanoseconds after `opened`, 0 for none.
-    waiting_since: AtomicU64,
+    /// When the write to a stream began that is under way.
+    waiting_since: Mutex<Option<Instant>>,
 }
 
 /// From the first append that failed to the first that works again.
@@ -62,8 +60,7 @@ impl LogStatus {
             outage: Mutex::default(),
             outage_messages: RateLimit::new(),
             obstacle: Mutex::default(),
-            opened: Instant::now(),
-            waiting_since: AtomicU64::new(0),
+            waiting_since: Mutex::default(),
         }
     }
 
@@ -142,21 +139,17 @@ impl LogStatus {
 
     /// A write to a stream begins, and may wait for the reader.
     pub(super) fn stream_waits(&self) {
-        let nanos = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.waiting_since.store(nanos.max(1), Relaxed);
+        *lock(&self.waiting_since) = Some(Instant::now());
     }
 
     /// The write has returned.
     pub(super) fn stream_goes_on(&self) {
-        self.waiting_since.store(0, Relaxed);
+        *lock(&self.waiting_since) = None;
     }
 
     /// How long the write to a stream that is under way has been waiting.
     pub(super) fn stream_waited(&self) -> Option<Duration> {
-        match self.waiting_since.load(Relaxed) {
-            0 => None,
-            nanos => Some(self.opened.elapsed().saturating_sub(Duration::from_nanos(nanos))),
-        }
+        lock(&self.waiting_since).map(|since| since.elapsed())
     }
 
     /// Wakes the thread that deletes rolled files.
