@@ -1,7 +1,7 @@
 //! How the log is doing, for `/readyz` and for messages: the outage, if appends fail, and what else stands in their
 //! way.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -22,8 +22,6 @@ pub(super) struct LogStatus {
     pub(super) stop: AtomicBool,
     /// The thread that deletes rolled files, to be woken by a rotation.
     pub(super) pruner: OnceLock<Thread>,
-    /// Whether `outage` is set: read on every append, without taking the lock.
-    failing: AtomicBool,
     outage: Mutex<Option<Outage>>,
     /// Limits the messages about outages: on a full disk small lines may still fit where large ones do not, and one
     /// outage follows the other.
@@ -56,7 +54,6 @@ impl LogStatus {
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             pruner: OnceLock::new(),
-            failing: AtomicBool::new(false),
             outage: Mutex::default(),
             outage_messages: RateLimit::new(),
             obstacle: Mutex::default(),
@@ -76,7 +73,6 @@ impl LogStatus {
         let now = Instant::now();
         let left_out = self.outage_messages.admit(now);
         *outage = Some(Outage { since: now, said: left_out.is_some(), error: error.to_string(), failures: 1, bytes });
-        self.failing.store(true, Relaxed);
         if let Some(left_out) = left_out {
             self.diagnostics.error(
                 "append failed; events are answered 503 until it works again",
@@ -89,14 +85,7 @@ impl LogStatus {
         }
     }
 
-    /// An append has succeeded.
-    pub(super) fn succeeded(&self) {
-        if self.failing.load(Relaxed) {
-            self.end_outage("append works again", None);
-        }
-    }
-
-    /// Ends the outage; with `failures`, only if it has had exactly so many: none since a probe began.
+    /// Ends the outage, if there is one; with `failures`, only if it has had exactly so many: none since a probe began.
     pub(super) fn end_outage(&self, msg: &str, failures: Option<u64>) {
         let mut slot = lock(&self.outage);
         let Some(outage) = &*slot else { return };
@@ -110,7 +99,6 @@ impl LogStatus {
             );
         }
         *slot = None;
-        self.failing.store(false, Relaxed);
     }
 
     /// How many writes have failed in this outage, and how many bytes the last was to write; `None` if there is none.

@@ -59,7 +59,7 @@ impl Writer {
         match outcome {
             Ok(written) => {
                 metrics.log_bytes_written.add(written as u64);
-                self.status.succeeded();
+                self.status.end_outage("append works again", None);
                 Ok(())
             }
             Err(error) => {
