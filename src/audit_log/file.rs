@@ -12,7 +12,6 @@
 mod rotate;
 mod start;
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +26,7 @@ use super::content;
 use super::error::AppendError;
 use super::fs::Fs;
 use super::guard::Guard;
+use super::names::hidden_beside;
 use super::open::{Identity, missing};
 use super::status::LogStatus;
 use crate::observe::diagnostics::Latch;
@@ -206,12 +206,9 @@ impl LogFile {
         Err((Residue::None, Setback::Failed(refusal)))
     }
 
-    /// A file that nothing else uses, hidden from shippers.
+    /// A file that nothing else uses.
     pub(super) fn scratch_path(&self) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(self.path.file_name().unwrap_or_default());
-        name.push(".probe");
-        self.path.with_file_name(name)
+        hidden_beside(&self.path, ".probe")
     }
 
     pub(super) fn backups(&self) -> &Backups {

@@ -15,7 +15,7 @@
 //! | open | opening files that are ours, and no others |
 //! | guard | the lock against a second process |
 //! | chain | `--chain`: the member at each line's end; its format; the newest head |
-//! | names, backups | rolled files: their names, and which may go |
+//! | names, backups | the files beside the log: their names; which rolled files may go |
 //! | stream | FIFOs, devices, standard output |
 //! | watcher | the threads that look after the path, probe, and delete |
 //! | status | whether appends work, for `/readyz` and for messages |

@@ -1,8 +1,8 @@
-//! What rolled files are called.
+//! What the files beside the log are called.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::record::timestamp;
@@ -101,6 +101,14 @@ fn parse_time(text: &[u8]) -> Option<SystemTime> {
 /// The directory that a file is in.
 pub(crate) fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A hidden file beside the log, `.NAME` and `ending`: a shipper's `*.log` does not match it.
+pub(super) fn hidden_beside(log: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(log.file_name().unwrap_or_default());
+    name.push(ending);
+    log.with_file_name(name)
 }
 
 /// The name of the log whose rolled file this is, if it is one.

@@ -15,7 +15,7 @@ use super::super::content::{self, Mended};
 use super::super::error::OpenError;
 use super::super::fs::Fs;
 use super::super::guard::Guard;
-use super::super::names::{Names, directory_of};
+use super::super::names::{Names, directory_of, hidden_beside};
 use super::super::open::{open_found, open_or_make};
 use super::super::proc::Mounts;
 use super::super::status::LogStatus;
@@ -37,7 +37,7 @@ impl LogFile {
         let directory = directory_of(&path);
         let in_directory = |error| OpenError::io(directory, error);
         make_directory(&fs, directory, rules.sync).map_err(in_directory)?;
-        let lock = Guard::path(directory, file_name);
+        let lock = hidden_beside(&path, ".lock");
         let in_use = |what: &Path, error: io::Error| match error.kind() {
             io::ErrorKind::ResourceBusy => OpenError::InUse { log: path.clone(), lock: what.to_owned() },
             _ => OpenError::io(what, error),
