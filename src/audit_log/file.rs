@@ -9,6 +9,8 @@
 //!   doubt is neither written nor cut again, and gets a successor.
 //! - Nobody's file is overwritten: the log is renamed to a name that was just seen free.
 
+#[cfg(test)]
+mod pauses;
 mod rotate;
 mod start;
 

@@ -13,7 +13,7 @@ use super::stream::Stream;
 /// The one writer of the log, handed from thread to thread by [`super::commit::GroupCommit`].
 #[derive(Debug)]
 pub(super) struct Writer {
-    sink: Sink,
+    pub(super) sink: Sink,
     status: Arc<LogStatus>,
     /// With `--chain`.
     chain: Option<Chain>,
