@@ -108,8 +108,6 @@ fn cut_to(fs: &Fs, file: &File, whole: u64) -> io::Result<()> {
 /// What a power cut or a crash had left in a file, and what it was mended to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Mended {
-    /// The length that is left.
-    pub(super) length: u64,
     /// Bytes of a torn line, or NULs, cut off the end.
     pub(super) cut: u64,
     /// Bytes of damaged lines further up, blanked to `{}`.
@@ -128,7 +126,7 @@ pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64)
     if !matches!(first, [] | [b'{' | b'\n' | 0, ..] | [b'0'] | [b'0', b'\n']) {
         return Err(foreign("begins with", read(fs, file, &mut chunk, 0, length.min(SHOWN))?));
     }
-    let mut mended = Mended { length, ..Mended::default() };
+    let mut mended = Mended::default();
     let torn = line_start(fs, file, length)?;
     let tail = read(fs, file, &mut chunk, torn, length.min(torn + CHUNK as u64))?;
     // So begin lines of ours, blanked ones too, as far as a power cut has left their first bytes.
@@ -143,7 +141,6 @@ pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64)
     }
     if torn < length {
         cut_to(fs, file, torn)?;
-        mended.length = torn;
         mended.cut = length - torn;
     }
     Ok(mended)
@@ -217,7 +214,7 @@ mod tests {
     fn what_a_power_cut_leaves_at_the_end_is_cut_off() {
         for tail in [&b"{"[..], b"{\"", b"{\"b\":", b"{\"b\":\0\0\0", b"{\0\0", b"\0", &[0; 100_000]] {
             let (mended, left) = mended(&[b"{\"a\":1}\n", tail].concat());
-            assert_eq!(mended.unwrap(), Mended { length: 8, cut: tail.len() as u64, blanked: 0 });
+            assert_eq!(mended.unwrap(), Mended { cut: tail.len() as u64, blanked: 0 });
             assert_eq!(left, b"{\"a\":1}\n");
         }
         assert_eq!(mended(&[0; 5000]).1, b"");
@@ -229,7 +226,7 @@ mod tests {
         let hole = vec![0; 200_000];
         let content = [b"{\"a\":1}\n{\"to", &hole[..], b"rn\"}\n{\"b\":2}\n\0\n", b"{\"c\":3}\n{\"d"].concat();
         let (mended, left) = mended(&content);
-        assert_eq!(mended.unwrap(), Mended { length: content.len() as u64 - 3, cut: 3, blanked: 200_009 });
+        assert_eq!(mended.unwrap(), Mended { cut: 3, blanked: 200_009 });
         let lines: Vec<&[u8]> = left.split(|byte| *byte == b'\n').collect();
         assert_eq!((lines[0], lines[2], lines[4]), (&b"{\"a\":1}"[..], &b"{\"b\":2}"[..], &b"{\"c\":3}"[..]));
         for line in &lines[..5] {

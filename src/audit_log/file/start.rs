@@ -162,7 +162,7 @@ impl OpenFile {
             fs.sync_all(&opened.file)?;
             fs.sync_directory(directory_of(path))?;
         }
-        let (file, identity, length) = (opened.file, opened.identity, mended.length);
+        let (file, identity, length) = (opened.file, opened.identity, opened.length - mended.cut);
         Ok(Self { file, identity, length, marking: Marking::Due })
     }
 }
