@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::error::AppendError;
 use super::lock;
-use crate::observe::diagnostics::{Diagnostics, RateLimit, Value};
+use crate::observe::diagnostics::{Diagnostics, RateLimit};
 use crate::observe::metrics::Metrics;
 
 /// Shared by the writer and the log's threads.
@@ -152,10 +152,9 @@ impl LogStatus {
         self.diagnostics.warn(msg, &[("path", path.into()), ("error", error.into())]);
     }
 
-    /// A message about the log at `path`.
-    pub(super) fn info(&self, msg: &str, path: &str, fields: &[(&str, Value<'_>)]) {
-        let mut all = vec![("path", Value::from(path))];
-        all.extend_from_slice(fields);
-        self.diagnostics.info(msg, &all);
+    /// The log at `path` was opened anew.
+    pub(super) fn opened_anew(&self, path: &str) {
+        self.metrics.log_reopens.increment();
+        self.diagnostics.info("audit log opened anew", &[("path", path.into())]);
     }
 }

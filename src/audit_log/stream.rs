@@ -194,8 +194,7 @@ impl Stream {
             self.file = found;
             // Of a line that the other FIFO's reader has the beginning of.
             self.rest.clear();
-            self.status.metrics.log_reopens.increment();
-            self.status.info("audit log opened anew", &self.name, &[]);
+            self.status.opened_anew(&self.name);
         }
         Ok(())
     }

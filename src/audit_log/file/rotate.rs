@@ -57,7 +57,7 @@ impl LogFile {
         }
         self.open = OpenFile::open(&self.fs, &self.path, self.rules, content::TORN_TAIL, &self.status).map_err(anew)?;
         if !has_name {
-            self.say_opened_anew();
+            self.status.opened_anew(&self.name);
         }
         self.spent = None;
         Ok(())
@@ -70,13 +70,8 @@ impl LogFile {
         self.status.metrics.log_rotations.increment();
         self.status.ask_prune();
         let to = rolled.display().to_string();
-        self.status.info("audit log rolled", &self.name, &[("to", (&to).into())]);
+        self.status.diagnostics.info("audit log rolled", &[("path", (&self.name).into()), ("to", (&to).into())]);
         Ok(())
-    }
-
-    fn say_opened_anew(&self) {
-        self.status.metrics.log_reopens.increment();
-        self.status.info("audit log opened anew", &self.name, &[]);
     }
 
     /// Whether the path names the open file.
@@ -101,7 +96,7 @@ impl LogFile {
             let _ = self.succeed();
         } else if asked {
             // The open file is the one that the path names.
-            self.say_opened_anew();
+            self.status.opened_anew(&self.name);
         }
         // If that fails, appends are refused until it works.
         let _ = self.hold_lock();
