@@ -55,12 +55,10 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Runs until the log is dropped.
     pub(super) fn run(self) {
-        let mut looked = Instant::now();
         let mut probed = Instant::now();
         let mut bytes_then = 0;
         while !self.status.stop.load(Relaxed) {
-            thread::park_timeout(LOOK_EVERY.saturating_sub(looked.elapsed()));
-            looked = Instant::now();
+            thread::park_timeout(LOOK_EVERY);
             // Often enough for a metric in seconds, so that no append has to look at the clock for it.
             let bytes_now = self.status.metrics.log_bytes_written.value();
             if bytes_now != bytes_then {
