@@ -69,13 +69,13 @@ pub(super) fn ends_with(fs: &Fs, file: &File, length: u64, lines: &[u8]) -> io::
     Ok(holds(fs, file, lines, begin)? && line_start(fs, file, begin)? == begin)
 }
 
-/// Cuts off what a failed append has written to the end of a file that was `begin` bytes long before, where a line
-/// ends: `written` with one write(2), and then perhaps some `nuls`.
+/// Cuts off what a failed append has left at a file's end. Before it the file was `begin` bytes long, and ended with a
+/// whole line; then `written` was added with one write(2), and perhaps so many `nuls` with another.
 ///
 /// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it
 /// the torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of
-/// NULs. Lines that are byte for byte the same, as an API server's repeated Events are, count as one. Returns the length
-/// that the file has then.
+/// NULs. What ends a truncated file and is byte for byte the same as `written` is taken for it, though an earlier append
+/// may have written it, as with Events that an API server sends twice. Returns the length that the file has then.
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.

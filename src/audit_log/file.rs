@@ -182,8 +182,8 @@ impl LogFile {
         }
     }
 
-    /// Only `written` has gone in. One byte more, and the kernel says what is wrong: a NUL, which ends no line and is cut
-    /// off by the next start if nobody else does it.
+    /// Only `written` has gone in. When one byte more is written, the kernel says what is wrong. It is a NUL, which ends
+    /// no line; if the process dies before it is cut off, the next start cuts it off.
     fn after_short_write(&mut self, written: &[u8]) -> Result<usize, Failure> {
         match self.fs.write(&self.open.file, b"\0") {
             Ok(nuls) => match self.cut_back(written, nuls as u64) {
@@ -238,7 +238,7 @@ impl LogFile {
                 self.open.marking = Marking::Done;
                 Ok(group.len())
             }
-            // Somebody may have read it before it went.
+            // Somebody may have read the lines before they went.
             Ok(false) => Err((Residue::Possible, Setback::Again)),
             Err(error) => {
                 let gone = self.cut_back(group, 0).is_ok();
@@ -248,7 +248,8 @@ impl LogFile {
         }
     }
 
-    /// Whether the group stands in a file with a name. If not, what is left of it is cut off.
+    /// Whether the group stands in a file with a name. A file without a name gets a successor; of a file that was
+    /// truncated, what is left of the group is cut off.
     fn stands(&mut self, group: &[u8]) -> Result<bool, AppendError> {
         let failed = |error| AppendError::write(&self.name, &error);
         let metadata = self.fs.metadata_of(&self.open.file).map_err(failed)?;

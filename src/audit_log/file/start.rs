@@ -139,15 +139,15 @@ impl LogFile {
 }
 
 impl OpenFile {
-    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever
-    /// name or link it gets there. Leaves whole lines only in it; of damage further up, the last `scanned` bytes are
-    /// looked through. Where lines are synced, so are its content and its name.
+    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by another name
+    /// either. Leaves only whole lines in it (see [`content::mend`]). Where lines are synced, its content and its name
+    /// are too.
     pub(super) fn open(fs: &Fs, path: &Path, rules: Rules, scanned: u64, status: &LogStatus) -> io::Result<Self> {
         let opened = open_or_make(fs, path, rules.mode)?;
         let name = path.display().to_string();
         let metadata = fs.metadata_of(&opened.file)?;
         if !Mounts::read().is_of_network(&metadata) {
-            // A file system without locks has been noticed by the lock file.
+            // If the file system has no locks, locking the lock file has shown it.
             fs.lock(&opened.file).or_else(|error| match error.kind() {
                 io::ErrorKind::Unsupported => Ok(()),
                 _ => Err(error),
