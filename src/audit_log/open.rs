@@ -127,7 +127,8 @@ pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Whether the path is in /proc or /dev. What is there is written as a stream, even if it leads to a regular file.
+/// Whether the path is in /proc or /dev (but not /dev/shm). What is there is written as a stream, even if it leads to a
+/// regular file.
 fn is_special_place(path: &Path) -> bool {
     path.starts_with("/proc") || (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
 }
