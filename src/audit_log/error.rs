@@ -124,12 +124,30 @@ impl fmt::Display for OpenError {
     }
 }
 
-/// Names the nearest directory that exists and the user that we are: an operator has to compare the two.
+/// Names the nearest directory above that exists, if `path` tells one, and the user that we are: an operator has to
+/// compare the two.
 fn not_ours(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
-    let directory = path.ancestors().find(|above| above.is_dir()).unwrap_or(path);
-    write!(f, " in the directory {}", directory.display())?;
+    if let Some(directory) = path.ancestors().find(|above| above.is_dir()) {
+        write!(f, " in the directory {}", directory.display())?;
+    }
     ProcessIds::read().map_or(Ok(()), |ids| write!(f, " as uid {}", ids.user))
 }
 
 // The text has the system call's error in it, so there is no `source` that would say it again.
 impl std::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_permitted_names_the_nearest_directory_and_none_that_is_no_directory() {
+        let said = |path: &str| OpenError::io(Path::new(path), io::ErrorKind::PermissionDenied.into()).to_string();
+        let user = ProcessIds::read().unwrap().user;
+        assert_eq!(
+            said("/proc/missing/audit.log"),
+            format!("/proc/missing/audit.log: permission denied in the directory /proc as uid {user}")
+        );
+        assert_eq!(said("standard output"), format!("standard output: permission denied as uid {user}"));
+    }
+}

@@ -297,7 +297,7 @@ impl AuditLog {
         outcome
     }
 
-    /// Opens the file at the log's path anew (SIGHUP), before the next line is written and within milliseconds.
+    /// Opens the log anew (SIGHUP), before the next line is written, and a file within milliseconds even without one.
     pub fn reopen(&self) {
         self.status.reopen.store(true, Relaxed);
         self.wake_threads();
