@@ -228,7 +228,7 @@ impl LogFile {
         if let SyncMode::Always = self.rules.sync
             && let Err(error) = self.sync()
         {
-            // If that fails, the file is spent too.
+            // If the cut fails, the end is in doubt, and the file is spent even if it was empty.
             let _ = self.cut_back(group, 0);
             self.after_failed_sync(&error);
             return Err((Residue::Possible, Setback::Failed(error)));
