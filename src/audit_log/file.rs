@@ -62,8 +62,9 @@ pub(super) struct LogFile {
     unlocked: Option<AppendError>,
     /// Set while rotation fails: when the next try is due.
     roll_again: Option<Instant>,
-    /// Set while syncs fail: until then appends are refused with this error.
-    sync_again: Option<(Instant, AppendError)>,
+    /// Set from a failed sync, or an end in doubt, to the next append that succeeds: until then appends are refused with
+    /// this error.
+    try_again: Option<(Instant, AppendError)>,
     /// Whether it was said that the file could be given no successor.
     said_no_successor: Latch<&'static str>,
     /// Whether it was said that the file is not written any more.
@@ -108,7 +109,7 @@ impl LogFile {
             let marking = self.marking();
             match chain::write(chain.as_deref_mut(), lines, marking, |group| self.write(group)) {
                 Ok(written) => {
-                    self.sync_again = None;
+                    self.try_again = None;
                     self.said_spent.well();
                     return Ok(written);
                 }
@@ -132,7 +133,7 @@ impl LogFile {
 
     /// Gives a file that may not be written a successor. Fails if it is known that an append would fail.
     pub(super) fn make_ready(&mut self) -> Result<(), AppendError> {
-        if let Some((again, error)) = &self.sync_again
+        if let Some((again, error)) = &self.try_again
             && Instant::now() < *again
         {
             return Err(error.clone());
@@ -228,9 +229,10 @@ impl LogFile {
         if let SyncMode::Always = self.rules.sync
             && let Err(error) = self.sync()
         {
-            // If the cut fails, the end is in doubt, and the file is spent even if it was empty.
-            let _ = self.cut_back(group, 0);
-            self.after_failed_sync(&error);
+            // If the cut fails, the file is spent already.
+            if self.cut_back(group, 0).is_ok() {
+                self.after_failed_sync(&error);
+            }
             return Err((Residue::Possible, Setback::Failed(error)));
         }
         match self.stands(group) {
@@ -295,6 +297,7 @@ impl LogFile {
     /// Ends the use of the open file.
     fn spend(&mut self, error: &AppendError) {
         self.spent = Some(error.clone());
+        self.pause(error);
         if self.said_spent.fault(()) {
             self.status.diagnostics.error(
                 "the audit log will not be written any more and is rolled",
@@ -304,13 +307,20 @@ impl LogFile {
     }
 
     /// The kernel may have dropped what it could not write, and a second sync would succeed all the same: the file must
-    /// not be used any more. An empty one has nothing to lose, and stays in use. The first try after that comes at once.
+    /// not be used any more. An empty one has nothing to lose, and stays in use.
     fn after_failed_sync(&mut self, error: &AppendError) {
-        let pause = if self.sync_again.is_some() { PAUSE } else { Duration::ZERO };
-        self.sync_again = Some((Instant::now() + pause, error.clone()));
         if self.open.length > 0 {
             self.spend(error);
+        } else {
+            self.pause(error);
         }
+    }
+
+    /// Puts off the next try, so that a disk that fails all the time does not get a file for each. The first try comes at
+    /// once.
+    fn pause(&mut self, error: &AppendError) {
+        let pause = if self.try_again.is_some() { PAUSE } else { Duration::ZERO };
+        self.try_again = Some((Instant::now() + pause, error.clone()));
     }
 
     fn sync(&mut self) -> Result<(), AppendError> {

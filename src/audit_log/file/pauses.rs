@@ -9,6 +9,6 @@ impl LogFile {
     pub(in super::super) fn end_pauses(&mut self) {
         let now = Instant::now();
         self.roll_again.iter_mut().for_each(|again| *again = now);
-        self.sync_again.iter_mut().for_each(|(again, _)| *again = now);
+        self.try_again.iter_mut().for_each(|(again, _)| *again = now);
     }
 }

@@ -58,7 +58,7 @@ impl LogFile {
             spent: None,
             unlocked: None,
             roll_again: None,
-            sync_again: None,
+            try_again: None,
             said_no_successor: Latch::default(),
             said_spent: Latch::default(),
         };

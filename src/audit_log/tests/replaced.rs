@@ -43,7 +43,6 @@ fn a_line_is_acknowledged_in_a_file_with_a_name_however_often_the_log_is_deleted
 
 #[test]
 fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
-    use super::faults::Fault;
     for call in 1..4 {
         for share in [0, 30, 100] {
             let place = Place::new();
@@ -63,7 +62,6 @@ fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
 
 #[test]
 fn a_truncation_amid_a_short_write_costs_no_line_that_it_has_left_even_one_that_ends_like_the_new_one() {
-    use super::faults::Fault;
     let (earlier, new) = (["{\"a\":1}", "{\"a\":\"x\",\"b\":22222}", "{\"c\":3}"], "{\"d\":\"zzzzzzz\",\"b\":22222}");
     for call in 1..10 {
         for share in 0..=100 {
