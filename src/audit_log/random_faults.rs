@@ -1,6 +1,6 @@
 //! The log file against a model of it, step by step in one thread: any calls fail in any step, the file is deleted,
-//! moved and truncated under it in mid-call, the process is killed, the power is cut. After each step what was
-//! acknowledged (and, after a power cut, synced) is there once, what was refused is not, and every line is whole.
+//! moved and truncated under it in mid-call, pauses end, the process is killed, the power is cut. After each step what
+//! was acknowledged (and, after a power cut, synced) is there once, what was refused is not, and every line is whole.
 //!
 //! `KUBE_AUDIT_REST_FAULT_SECONDS` says how long (a few seconds by default, and CI gives it 60),
 //! `KUBE_AUDIT_REST_FAULT_SEED` where to begin. A plan that fails is shrunk, and shown with its seed.
