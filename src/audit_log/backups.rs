@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::fs::Fs;
-use super::names::{Names, STAMP_LENGTH, Stamp, parse_time};
+use super::names::{Names, STAMP_LENGTH, Stamp};
 use super::open::O_NONBLOCK;
+use crate::record::timestamp;
 
 /// The rolled files of one log.
 #[derive(Debug, Clone)]
@@ -159,8 +160,9 @@ pub(super) fn first_timestamp(path: &Path) -> io::Result<Option<u64>> {
 fn last_timestamp(text: &[u8]) -> Option<u64> {
     let whole = text.windows(TIMESTAMP_MEMBER.len() + STAMP_LENGTH);
     let stamp = whole.rev().find_map(|window| window.strip_prefix(TIMESTAMP_MEMBER))?;
-    let stamp: Vec<u8> = stamp.iter().map(|byte| if *byte == b':' { b'-' } else { *byte }).collect();
-    parse_time(&stamp).map(|milliseconds| milliseconds / 1000)
+    // Its milliseconds are the last digits looked at.
+    let time = timestamp::parse(&[stamp, b"Z"].concat())?;
+    time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since_epoch| since_epoch.as_secs())
 }
 
 #[cfg(test)]

@@ -138,14 +138,14 @@ impl Queue {
 }
 
 impl GroupCommit {
-    /// Groups are so small that each fits into a file of `max_size` bytes, and some; 0 for no limit.
+    /// A group takes half of `max_size` bytes at most (0: no limit), so that it fits into one file with its lines'
+    /// `chain` members.
     pub(super) fn new(writer: Writer, sync: SyncMode, max_size: u64) -> Self {
         let mut limits = match sync {
             SyncMode::Never => NOT_SYNCED,
             SyncMode::Always => SYNCED,
         };
         if max_size > 0 {
-            // The other half is for the lines' `chain` members.
             limits.largest_group = limits.largest_group.min(usize::try_from(max_size / 2).unwrap_or(usize::MAX));
         }
         let queue =

@@ -69,13 +69,13 @@ pub(super) fn ends_with(fs: &Fs, file: &File, length: u64, lines: &[u8]) -> io::
     Ok(holds(fs, file, lines, begin)? && line_start(fs, file, begin)? == begin)
 }
 
-/// Cuts off what a failed append has written to the end of a file that was `begin` bytes long before, where a line
-/// ends: `written` with one write(2), and then perhaps some `nuls`.
+/// Cuts off what a failed append has left at a file's end. Before it the file was `begin` bytes long, and ended with a
+/// whole line; then `written` was added with one write(2), and perhaps so many `nuls` with another.
 ///
 /// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it
 /// the torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of
-/// NULs. Lines that are byte for byte the same, as an API server's repeated Events are, count as one. Returns the length
-/// that the file has then.
+/// NULs. What ends a truncated file and is byte for byte the same as `written` is taken for it, though an earlier append
+/// may have written it, as with Events that an API server sends twice. Returns the length that the file has then.
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
@@ -108,8 +108,6 @@ fn cut_to(fs: &Fs, file: &File, whole: u64) -> io::Result<()> {
 /// What a power cut or a crash had left in a file, and what it was mended to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Mended {
-    /// The length that is left.
-    pub(super) length: u64,
     /// Bytes of a torn line, or NULs, cut off the end.
     pub(super) cut: u64,
     /// Bytes of damaged lines further up, blanked to `{}`.
@@ -128,7 +126,7 @@ pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64)
     if !matches!(first, [] | [b'{' | b'\n' | 0, ..] | [b'0'] | [b'0', b'\n']) {
         return Err(foreign("begins with", read(fs, file, &mut chunk, 0, length.min(SHOWN))?));
     }
-    let mut mended = Mended { length, ..Mended::default() };
+    let mut mended = Mended::default();
     let torn = line_start(fs, file, length)?;
     let tail = read(fs, file, &mut chunk, torn, length.min(torn + CHUNK as u64))?;
     // So begin lines of ours, blanked ones too, as far as a power cut has left their first bytes.
@@ -143,7 +141,6 @@ pub(super) fn mend(fs: &Fs, path: &Path, file: &File, length: u64, scanned: u64)
     }
     if torn < length {
         cut_to(fs, file, torn)?;
-        mended.length = torn;
         mended.cut = length - torn;
     }
     Ok(mended)
@@ -161,33 +158,23 @@ fn foreign(what: &str, bytes: &[u8]) -> io::Error {
 fn damaged_lines(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<Vec<(u64, u64)>> {
     let mut chunk = vec![0; CHUNK];
     let mut damaged = Vec::new();
-    let mut at = from;
+    let (mut at, mut start, mut has_nul) = (from, from, false);
     while at < to {
-        let bytes = read(fs, file, &mut chunk, at, to)?;
-        let Some(nul) = bytes.iter().position(|byte| *byte == 0) else {
-            at += bytes.len() as u64;
-            continue;
-        };
-        let nul = at + nul as u64;
-        let end = newline_behind(fs, file, nul, to)?;
-        damaged.push((line_start(fs, file, nul)?, end));
-        at = end;
+        for byte in read(fs, file, &mut chunk, at, to)? {
+            match byte {
+                0 => has_nul = true,
+                b'\n' => {
+                    if has_nul {
+                        damaged.push((start, at));
+                    }
+                    (start, has_nul) = (at + 1, false);
+                }
+                _ => {}
+            }
+            at += 1;
+        }
     }
     Ok(damaged)
-}
-
-/// Where the first newline at or behind `from` is; `to` if there is none before that.
-fn newline_behind(fs: &Fs, file: &File, from: u64, to: u64) -> io::Result<u64> {
-    let mut chunk = vec![0; CHUNK];
-    let mut at = from;
-    while at < to {
-        let bytes = read(fs, file, &mut chunk, at, to)?;
-        if let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') {
-            return Ok(at + newline as u64);
-        }
-        at += bytes.len() as u64;
-    }
-    Ok(to)
 }
 
 /// Overwrites the line between `start` and `end` with `{}` and blanks.
@@ -227,7 +214,7 @@ mod tests {
     fn what_a_power_cut_leaves_at_the_end_is_cut_off() {
         for tail in [&b"{"[..], b"{\"", b"{\"b\":", b"{\"b\":\0\0\0", b"{\0\0", b"\0", &[0; 100_000]] {
             let (mended, left) = mended(&[b"{\"a\":1}\n", tail].concat());
-            assert_eq!(mended.unwrap(), Mended { length: 8, cut: tail.len() as u64, blanked: 0 });
+            assert_eq!(mended.unwrap(), Mended { cut: tail.len() as u64, blanked: 0 });
             assert_eq!(left, b"{\"a\":1}\n");
         }
         assert_eq!(mended(&[0; 5000]).1, b"");
@@ -239,7 +226,7 @@ mod tests {
         let hole = vec![0; 200_000];
         let content = [b"{\"a\":1}\n{\"to", &hole[..], b"rn\"}\n{\"b\":2}\n\0\n", b"{\"c\":3}\n{\"d"].concat();
         let (mended, left) = mended(&content);
-        assert_eq!(mended.unwrap(), Mended { length: content.len() as u64 - 3, cut: 3, blanked: 200_009 });
+        assert_eq!(mended.unwrap(), Mended { cut: 3, blanked: 200_009 });
         let lines: Vec<&[u8]> = left.split(|byte| *byte == b'\n').collect();
         assert_eq!((lines[0], lines[2], lines[4]), (&b"{\"a\":1}"[..], &b"{\"b\":2}"[..], &b"{\"c\":3}"[..]));
         for line in &lines[..5] {

@@ -20,30 +20,30 @@ impl AppendError {
         self.reason
     }
 
+    fn new(reason: AppendFault, message: String) -> Self {
+        Self { reason, message }
+    }
+
     pub(super) fn write(target: &str, error: &io::Error) -> Self {
-        Self { reason: fault(error), message: format!("cannot write to {target}: {error}") }
+        Self::new(fault(error), format!("cannot write to {target}: {error}"))
     }
 
     pub(super) fn sync(target: &str, error: &io::Error) -> Self {
-        Self { reason: AppendFault::Sync, message: format!("cannot sync {target} to its disk: {error}") }
+        Self::new(AppendFault::Sync, format!("cannot sync {target} to its disk: {error}"))
     }
 
     pub(super) fn open(target: &str, error: &io::Error) -> Self {
-        Self { reason: AppendFault::Open, message: format!("cannot open {target}: {error}") }
+        Self::new(AppendFault::Open, format!("cannot open {target}: {error}"))
     }
 
     pub(super) fn lock(target: &str, error: &io::Error) -> Self {
-        Self {
-            reason: AppendFault::Lock,
-            message: format!("the lock is lost: {target} is not written until it is ours again: {error}"),
-        }
+        let message = format!("the lock is lost: {target} is not written until it is ours again: {error}");
+        Self::new(AppendFault::Lock, message)
     }
 
     pub(super) fn doubtful(target: &str, error: &io::Error) -> Self {
-        Self {
-            reason: AppendFault::Io,
-            message: format!("the end of {target} is in doubt, and it has no successor yet: {error}"),
-        }
+        let message = format!("the end of {target} is in doubt, and it has no successor yet: {error}");
+        Self::new(AppendFault::Io, message)
     }
 }
 
@@ -124,18 +124,30 @@ impl fmt::Display for OpenError {
     }
 }
 
-/// Names the nearest directory that exists and the user that we are: an operator has to compare the two.
+/// Names the nearest directory above that exists, if `path` tells one, and the user that we are: an operator has to
+/// compare the two.
 fn not_ours(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
-    let directory = path.ancestors().find(|above| above.is_dir()).unwrap_or(path);
-    write!(f, " in the directory {}", directory.display())?;
+    if let Some(directory) = path.ancestors().find(|above| above.is_dir()) {
+        write!(f, " in the directory {}", directory.display())?;
+    }
     ProcessIds::read().map_or(Ok(()), |ids| write!(f, " as uid {}", ids.user))
 }
 
-impl std::error::Error for OpenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { error, .. } => Some(error),
-            Self::InUse { .. } | Self::NoReader(_) | Self::GivenUp | Self::Stdout(_) => None,
-        }
+// The text has the system call's error in it, so there is no `source` that would say it again.
+impl std::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_permitted_names_the_nearest_directory_and_none_that_is_no_directory() {
+        let said = |path: &str| OpenError::io(Path::new(path), io::ErrorKind::PermissionDenied.into()).to_string();
+        let user = ProcessIds::read().unwrap().user;
+        assert_eq!(
+            said("/proc/missing/audit.log"),
+            format!("/proc/missing/audit.log: permission denied in the directory /proc as uid {user}")
+        );
+        assert_eq!(said("standard output"), format!("standard output: permission denied as uid {user}"));
     }
 }

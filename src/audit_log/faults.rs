@@ -18,7 +18,7 @@ struct State {
     plan: Option<Plan>,
     /// Calls that the plan is about, so far.
     seen: u32,
-    /// What goes wrong at which call from now on, the first being 1.
+    /// Which call, counted from 1 since the script was set, goes wrong, and how.
     script: Vec<(u32, Fault)>,
     /// Calls since the script was set.
     calls: u32,

@@ -9,12 +9,11 @@
 //!   doubt is neither written nor cut again, and gets a successor.
 //! - Nobody's file is overwritten: the log is renamed to a name that was just seen free.
 
+#[cfg(test)]
+mod pauses;
 mod rotate;
 mod start;
 
-pub(super) use rotate::Look;
-
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -29,6 +28,7 @@ use super::content;
 use super::error::AppendError;
 use super::fs::Fs;
 use super::guard::Guard;
+use super::names::hidden_beside;
 use super::open::{Identity, missing};
 use super::status::LogStatus;
 use crate::observe::diagnostics::Latch;
@@ -52,7 +52,6 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// The path in messages.
     name: String,
-    directory: PathBuf,
     backups: Backups,
     guard: Guard,
     open: OpenFile,
@@ -63,8 +62,9 @@ pub(super) struct LogFile {
     unlocked: Option<AppendError>,
     /// Set while rotation fails: when the next try is due.
     roll_again: Option<Instant>,
-    /// Set while syncs fail: until then appends are refused with this error.
-    sync_again: Option<(Instant, AppendError)>,
+    /// Set from a failed sync, or an end in doubt, to the next append that succeeds: until then appends are refused with
+    /// this error.
+    try_again: Option<(Instant, AppendError)>,
     /// Whether it was said that the file could be given no successor.
     said_no_successor: Latch<&'static str>,
     /// Whether it was said that the file is not written any more.
@@ -109,7 +109,7 @@ impl LogFile {
             let marking = self.marking();
             match chain::write(chain.as_deref_mut(), lines, marking, |group| self.write(group)) {
                 Ok(written) => {
-                    self.sync_again = None;
+                    self.try_again = None;
                     self.said_spent.well();
                     return Ok(written);
                 }
@@ -133,14 +133,14 @@ impl LogFile {
 
     /// Gives a file that may not be written a successor. Fails if it is known that an append would fail.
     pub(super) fn make_ready(&mut self) -> Result<(), AppendError> {
-        if let Some((again, error)) = &self.sync_again
+        if let Some((again, error)) = &self.try_again
             && Instant::now() < *again
         {
             return Err(error.clone());
         }
         if self.unlocked.is_some() {
             // It may be ours again by now: the lock file was being made anew, or the other process has ended.
-            self.look(Look::Regular);
+            self.look();
         }
         if let Some(error) = &self.unlocked {
             return Err(error.clone());
@@ -183,8 +183,8 @@ impl LogFile {
         }
     }
 
-    /// Only `written` has gone in. One byte more, and the kernel says what is wrong: a NUL, which ends no line and is cut
-    /// off by the next start if nobody else does it.
+    /// Only `written` has gone in. When one byte more is written, the kernel says what is wrong. It is a NUL, which ends
+    /// no line; if the process dies before it is cut off, the next start cuts it off.
     fn after_short_write(&mut self, written: &[u8]) -> Result<usize, Failure> {
         match self.fs.write(&self.open.file, b"\0") {
             Ok(nuls) => match self.cut_back(written, nuls as u64) {
@@ -209,12 +209,9 @@ impl LogFile {
         Err((Residue::None, Setback::Failed(refusal)))
     }
 
-    /// A file that nothing else uses, hidden from shippers.
+    /// A file that nothing else uses.
     pub(super) fn scratch_path(&self) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(self.path.file_name().unwrap_or_default());
-        name.push(".probe");
-        self.directory.join(name)
+        hidden_beside(&self.path, ".probe")
     }
 
     pub(super) fn backups(&self) -> &Backups {
@@ -232,6 +229,7 @@ impl LogFile {
         if let SyncMode::Always = self.rules.sync
             && let Err(error) = self.sync()
         {
+            // If the cut fails, the file is spent already.
             if self.cut_back(group, 0).is_ok() {
                 self.after_failed_sync(&error);
             }
@@ -242,7 +240,7 @@ impl LogFile {
                 self.open.marking = Marking::Done;
                 Ok(group.len())
             }
-            // Somebody may have read it before it went.
+            // Somebody may have read the lines before they went.
             Ok(false) => Err((Residue::Possible, Setback::Again)),
             Err(error) => {
                 let gone = self.cut_back(group, 0).is_ok();
@@ -252,7 +250,8 @@ impl LogFile {
         }
     }
 
-    /// Whether the group stands in a file with a name. If not, what is left of it is cut off.
+    /// Whether the group stands in a file with a name. A file without a name gets a successor; of a file that was
+    /// truncated, what is left of the group is cut off.
     fn stands(&mut self, group: &[u8]) -> Result<bool, AppendError> {
         let failed = |error| AppendError::write(&self.name, &error);
         let metadata = self.fs.metadata_of(&self.open.file).map_err(failed)?;
@@ -298,6 +297,7 @@ impl LogFile {
     /// Ends the use of the open file.
     fn spend(&mut self, error: &AppendError) {
         self.spent = Some(error.clone());
+        self.pause(error);
         if self.said_spent.fault(()) {
             self.status.diagnostics.error(
                 "the audit log will not be written any more and is rolled",
@@ -307,13 +307,20 @@ impl LogFile {
     }
 
     /// The kernel may have dropped what it could not write, and a second sync would succeed all the same: the file must
-    /// not be used any more. An empty one has nothing to lose, and stays in use. The first try after that comes at once.
+    /// not be used any more. An empty one has nothing to lose, and stays in use.
     fn after_failed_sync(&mut self, error: &AppendError) {
-        let pause = if self.sync_again.is_some() { PAUSE } else { Duration::ZERO };
-        self.sync_again = Some((Instant::now() + pause, error.clone()));
         if self.open.length > 0 {
             self.spend(error);
+        } else {
+            self.pause(error);
         }
+    }
+
+    /// Puts off the next try, so that a disk that fails all the time does not get a file for each. The first try comes at
+    /// once.
+    fn pause(&mut self, error: &AppendError) {
+        let pause = if self.try_again.is_some() { PAUSE } else { Duration::ZERO };
+        self.try_again = Some((Instant::now() + pause, error.clone()));
     }
 
     fn sync(&mut self) -> Result<(), AppendError> {

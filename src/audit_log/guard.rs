@@ -1,7 +1,6 @@
-//! The lock of the log's name: on a hidden file beside it, which is never renamed. A shipper's `*.log` does not match
-//! it. (The log file itself is locked too, by whoever opens it.)
+//! The lock of the log's name: on a hidden file beside it, which is never renamed. (The log file itself is locked too, by
+//! whoever opens it.)
 
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,15 +28,7 @@ enum Lock {
 }
 
 impl Guard {
-    /// The lock file of the log with this name.
-    pub(super) fn path(directory: &Path, log: &OsStr) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(log);
-        name.push(".lock");
-        directory.join(name)
-    }
-
-    /// Takes the lock. Fails with `ResourceBusy` if another process has it.
+    /// Takes the lock of this lock file. Fails with `ResourceBusy` if another process has it.
     pub(super) fn take(fs: &Fs, path: &Path, mode: u32) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), mode, lock: Lock::take(fs, path, mode)? })
     }

@@ -15,7 +15,7 @@
 //! | open | opening files that are ours, and no others |
 //! | guard | the lock against a second process |
 //! | chain | `--chain`: the member at each line's end; its format; the newest head |
-//! | names, backups | rolled files: their names, and which may go |
+//! | names, backups | the files beside the log: their names; which rolled files may go |
 //! | stream | FIFOs, devices, standard output |
 //! | watcher | the threads that look after the path, probe, and delete |
 //! | status | whether appends work, for `/readyz` and for messages |
@@ -113,12 +113,12 @@ pub enum SyncMode {
     Always,
 }
 
-/// Whether the start goes on, as it asks whenever it has to wait.
+/// What [`OpenedLog::open`] is told after each wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// It does.
+    /// Wait on.
     GoOn,
-    /// No: the program was told to end.
+    /// The program was told to end.
     GiveUp,
 }
 
@@ -144,7 +144,7 @@ impl Settings {
 pub struct OpenedLog {
     log: AuditLog,
     watcher: Watcher,
-    /// For a file.
+    /// For a file, which has rolled files.
     pruner: Option<Pruner>,
 }
 
@@ -162,7 +162,8 @@ pub struct AuditLog {
 impl OpenedLog {
     /// Opens the log, with a torn tail cut off.
     ///
-    /// Waits for a FIFO's reader, 30 s at most, by calling `wait` with a time to wait, which says whether to go on.
+    /// For a FIFO's reader it waits 30 s at most. Each time it calls `wait`, which waits as long as it is asked to and
+    /// says whether to go on.
     ///
     /// # Errors
     /// The path cannot be opened or locked, another process has it, what is there is no log of ours, nobody reads from
@@ -276,7 +277,7 @@ impl AuditLog {
         self.counted(outcome)
     }
 
-    /// [`Self::append`] for a single line, in which its end need not be searched.
+    /// [`Self::append`] for a single line. No newline has to be searched for.
     ///
     /// # Errors
     /// Likewise.
@@ -296,7 +297,7 @@ impl AuditLog {
         outcome
     }
 
-    /// Opens the file at the log's path anew (SIGHUP), before the next line is written and within milliseconds.
+    /// Opens the log anew (SIGHUP), before the next line is written, and a file within milliseconds even without one.
     pub fn reopen(&self) {
         self.status.reopen.store(true, Relaxed);
         self.wake_threads();

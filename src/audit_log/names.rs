@@ -1,11 +1,9 @@
-//! What rolled files are called.
+//! What the files beside the log are called.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-
-use time::{Date, Month, PrimitiveDateTime, Time};
 
 use crate::record::timestamp;
 
@@ -81,38 +79,36 @@ impl Names {
             .strip_prefix(b"-")?
             .strip_suffix(self.extension.as_bytes())?;
         let (time, number) = middle.split_at_checked(STAMP_LENGTH)?;
-        Some(Stamp {
-            milliseconds: parse_time(time)?,
-            number: match number {
-                [] => 0,
-                [b'-', b'1'..=b'9', ..] => str::from_utf8(number.get(1..)?).ok()?.parse().ok()?,
-                _ => return None,
-            },
-        })
+        let number = match number.strip_prefix(b"-") {
+            Some(digits) => str::from_utf8(digits).ok()?.parse().ok()?,
+            None => 0,
+        };
+        let stamp = Stamp { number, ..Stamp::of(parse_time(time)?) };
+        // The same time and number in another spelling is no rolled file's name.
+        (self.name(stamp) == name).then_some(stamp)
     }
 }
 
-/// `2026-11-20T21-34-38.123` in milliseconds since the epoch, if there is such a time.
-pub(super) fn parse_time(text: &[u8]) -> Option<u64> {
-    let shape = b"dddd-dd-ddTdd-dd-dd.ddd";
-    let fits = |(byte, shape): (&u8, &u8)| match shape {
-        b'd' => byte.is_ascii_digit(),
-        other => byte == other,
-    };
-    if text.len() != shape.len() || !text.iter().zip(shape).all(fits) {
-        return None;
+/// Reads `2026-11-20T21-34-38.123`, which is RFC 3339 but for two colons and the zone.
+fn parse_time(text: &[u8]) -> Option<SystemTime> {
+    let mut text = [text, b"Z"].concat();
+    for colon in ["2026-11-20T21".len(), "2026-11-20T21-34".len()] {
+        *text.get_mut(colon)? = b':';
     }
-    let number = |from: usize, to: usize| -> Option<u16> { str::from_utf8(text.get(from..to)?).ok()?.parse().ok() };
-    let small = |from: usize| -> Option<u8> { u8::try_from(number(from, from + 2)?).ok() };
-    let date = Date::from_calendar_date(i32::from(number(0, 4)?), Month::try_from(small(5)?).ok()?, small(8)?).ok()?;
-    let time = Time::from_hms_milli(small(11)?, small(14)?, small(17)?, number(20, 23)?).ok()?;
-    let nanoseconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp_nanos();
-    u64::try_from(nanoseconds / 1_000_000).ok()
+    timestamp::parse(&text)
 }
 
 /// The directory that a file is in.
 pub(crate) fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A hidden file beside the log, `.NAME` and `ending`: a shipper's `*.log` does not match it.
+pub(super) fn hidden_beside(log: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(log.file_name().unwrap_or_default());
+    name.push(ending);
+    log.with_file_name(name)
 }
 
 /// The name of the log whose rolled file this is, if it is one.
@@ -193,6 +189,7 @@ mod tests {
             "kube-audit-rest-2026-00-20T21-34-38.123.log",
             "kube-audit-rest-2026-11-20T24-34-38.123.log",
             "kube-audit-rest-2026-11-20T21-60-38.123.log",
+            "kube-audit-rest-2026-11-20T21-34-60.123.log",
             "kube-audit-rest-+026-11-20T21-34-38.123.log",
             "my-kube-audit-rest-2026-11-20T21-34-38.123.log",
             "kube-audit-rest2-2026-11-20T21-34-38.123.log",

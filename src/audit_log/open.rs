@@ -74,8 +74,9 @@ fn appending(mode: u32) -> OpenOptions {
     options
 }
 
-/// Refuses a file that anybody may write to, unless `wanted` says so, and one of another user than root, who may have
-/// made it for us to write to. Such a file that our group may write is accepted, with a warning.
+/// Refuses a file that anybody may write to, unless `wanted`, the mode of new files, lets anybody write. Refuses a file
+/// that is neither ours nor root's (who may have made it for us), unless our group may write to it: then that is a
+/// warning.
 fn judge_owner(metadata: &Metadata, wanted: u32) -> io::Result<Option<String>> {
     const GROUP_WRITE: u32 = 0o020;
     const WORLD_WRITE: u32 = 0o002;
@@ -103,8 +104,8 @@ pub(super) fn missing(error: &io::Error) -> bool {
 /// Symbolic links that are followed at the end of a path, as many as Linux follows: more are taken for a circle.
 const MOST_LINKS: usize = 40;
 
-/// The path with a symbolic link at its end followed, since rotation renames the file and not the link. A link to what
-/// is no regular file (`/dev/stdout`) stays.
+/// The path with a symbolic link at its end followed, since rotation renames the file and not the link. Links in /proc
+/// and /dev, such as `/dev/stdout`, are left to the kernel.
 pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut resolved = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -126,7 +127,8 @@ pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Whether the kernel makes what is there. It is not a log file even if it looks like a regular one.
+/// Whether the path is in /proc or /dev (but not /dev/shm). What is there is written as a stream, even if it leads to a
+/// regular file.
 fn is_special_place(path: &Path) -> bool {
     path.starts_with("/proc") || (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
 }

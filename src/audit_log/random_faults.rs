@@ -1,6 +1,6 @@
 //! The log file against a model of it, step by step in one thread: any calls fail in any step, the file is deleted,
-//! moved and truncated under it in mid-call, the process is killed, the power is cut. After each step what was
-//! acknowledged (and, after a power cut, synced) is there once, what was refused is not, and every line is whole.
+//! moved and truncated under it in mid-call, pauses end, the process is killed, the power is cut. After each step what
+//! was acknowledged (and, after a power cut, synced) is there once, what was refused is not, and every line is whole.
 //!
 //! `KUBE_AUDIT_REST_FAULT_SECONDS` says how long (a few seconds by default, and CI gives it 60),
 //! `KUBE_AUDIT_REST_FAULT_SEED` where to begin. A plan that fails is shrunk, and shown with its seed.
@@ -41,6 +41,8 @@ enum Step {
     Truncate(u8),
     RemoveDirectory,
     RemoveLock,
+    /// A second passes: all pauses are over.
+    Wait,
     /// The program ends and starts again, perhaps in vain.
     Restart(Script),
     /// Killed at this call of an append.
@@ -80,6 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..101_u8).prop_map(Step::Truncate),
         1 => Just(Step::RemoveDirectory),
         1 => Just(Step::RemoveLock),
+        2 => Just(Step::Wait),
         2 => script(20).prop_map(Step::Restart),
         1 => (1..14_u32, lines()).prop_map(|(call, lines)| Step::Kill(call, lines)),
         2 => (any::<u8>(), any::<u64>()).prop_map(|(names, seed)| Step::PowerCut(names, seed)),
@@ -216,6 +219,11 @@ impl World {
                 drop(fs::remove_dir_all(folder));
             }
             Step::RemoveLock => drop(fs::remove_file(self.folder().join(".audit.log.lock"))),
+            Step::Wait => {
+                if let Some(Sink::File(file)) = self.writer.as_mut().map(|writer| &mut writer.sink) {
+                    file.end_pauses();
+                }
+            }
             Step::Restart(script) => {
                 self.writer = None;
                 self.fs.faults.play(script);

@@ -1,14 +1,14 @@
 //! How the log is doing, for `/readyz` and for messages: the outage, if appends fail, and what else stands in their
 //! way.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::error::AppendError;
 use super::lock;
-use crate::observe::diagnostics::{Diagnostics, RateLimit, Value};
+use crate::observe::diagnostics::{Diagnostics, RateLimit};
 use crate::observe::metrics::Metrics;
 
 /// Shared by the writer and the log's threads.
@@ -22,20 +22,14 @@ pub(super) struct LogStatus {
     pub(super) stop: AtomicBool,
     /// The thread that deletes rolled files, to be woken by a rotation.
     pub(super) pruner: OnceLock<Thread>,
-    /// Whether `outage` is set: read on every append, without taking the lock.
-    failing: AtomicBool,
     outage: Mutex<Option<Outage>>,
     /// Limits the messages about outages: on a full disk small lines may still fit where large ones do not, and one
     /// outage follows the other.
     outage_messages: RateLimit,
     /// What stands in the way of appends without an append having failed.
     obstacle: Mutex<Option<String>>,
-    /// When the log was opened.
-    opened: Instant,
-    /// When the write to a stream began that is under way: nanoseconds after `opened`, 0 for none.
-    waiting_since: AtomicU64,
-    /// Bytes appended when [`LogStatus::note_appends`] was last called.
-    noted: AtomicU64,
+    /// When the write to a stream began that is under way.
+    waiting_since: Mutex<Option<Instant>>,
 }
 
 /// From the first append that failed to the first that works again.
@@ -60,13 +54,10 @@ impl LogStatus {
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             pruner: OnceLock::new(),
-            failing: AtomicBool::new(false),
             outage: Mutex::default(),
             outage_messages: RateLimit::new(),
             obstacle: Mutex::default(),
-            opened: Instant::now(),
-            waiting_since: AtomicU64::new(0),
-            noted: AtomicU64::new(0),
+            waiting_since: Mutex::default(),
         }
     }
 
@@ -82,7 +73,6 @@ impl LogStatus {
         let now = Instant::now();
         let left_out = self.outage_messages.admit(now);
         *outage = Some(Outage { since: now, said: left_out.is_some(), error: error.to_string(), failures: 1, bytes });
-        self.failing.store(true, Relaxed);
         if let Some(left_out) = left_out {
             self.diagnostics.error(
                 "append failed; events are answered 503 until it works again",
@@ -95,14 +85,7 @@ impl LogStatus {
         }
     }
 
-    /// An append has succeeded.
-    pub(super) fn succeeded(&self) {
-        if self.failing.load(Relaxed) {
-            self.end_outage("append works again", None);
-        }
-    }
-
-    /// Ends the outage; with `failures`, only if it has had exactly so many: none since a probe began.
+    /// Ends the outage, if there is one; with `failures`, only if it has had exactly so many: none since a probe began.
     pub(super) fn end_outage(&self, msg: &str, failures: Option<u64>) {
         let mut slot = lock(&self.outage);
         let Some(outage) = &*slot else { return };
@@ -116,7 +99,6 @@ impl LogStatus {
             );
         }
         *slot = None;
-        self.failing.store(false, Relaxed);
     }
 
     /// How many writes have failed in this outage, and how many bytes the last was to write; `None` if there is none.
@@ -145,30 +127,17 @@ impl LogStatus {
 
     /// A write to a stream begins, and may wait for the reader.
     pub(super) fn stream_waits(&self) {
-        let nanos = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.waiting_since.store(nanos.max(1), Relaxed);
+        *lock(&self.waiting_since) = Some(Instant::now());
     }
 
     /// The write has returned.
     pub(super) fn stream_goes_on(&self) {
-        self.waiting_since.store(0, Relaxed);
+        *lock(&self.waiting_since) = None;
     }
 
     /// How long the write to a stream that is under way has been waiting.
     pub(super) fn stream_waited(&self) -> Option<Duration> {
-        match self.waiting_since.load(Relaxed) {
-            0 => None,
-            nanos => Some(self.opened.elapsed().saturating_sub(Duration::from_nanos(nanos))),
-        }
-    }
-
-    /// Marks the time of the last append, if there was one since the last call: often enough for a metric in seconds,
-    /// and no append has to look at the clock for it.
-    pub(super) fn note_appends(&self) {
-        let written = self.metrics.log_bytes_written.value();
-        if self.noted.swap(written, Relaxed) != written {
-            self.metrics.last_append.mark();
-        }
+        lock(&self.waiting_since).map(|since| since.elapsed())
     }
 
     /// Wakes the thread that deletes rolled files.
@@ -183,10 +152,9 @@ impl LogStatus {
         self.diagnostics.warn(msg, &[("path", path.into()), ("error", error.into())]);
     }
 
-    /// A message about the log at `path`.
-    pub(super) fn info(&self, msg: &str, path: &str, fields: &[(&str, Value<'_>)]) {
-        let mut all = vec![("path", Value::from(path))];
-        all.extend_from_slice(fields);
-        self.diagnostics.info(msg, &all);
+    /// The log at `path` was opened anew.
+    pub(super) fn opened_anew(&self, path: &str) {
+        self.metrics.log_reopens.increment();
+        self.diagnostics.info("audit log opened anew", &[("path", path.into())]);
     }
 }

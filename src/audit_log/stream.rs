@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::Start;
@@ -163,15 +164,16 @@ impl Stream {
     /// After a failure, whether the next append may succeed as far as can be told without writing a line: a FIFO has a
     /// reader again, a full pipe may have been read from. Standard output whose reader is gone stays so.
     pub(super) fn may_work(&mut self) -> bool {
-        if !self.broken_pipe {
-            return self.fifo.as_ref().is_none_or(|path| matches!(open_if_read(&self.fs, path), Ok(Some(_))));
+        match self.fifo {
+            Some(_) => self.follow().is_ok(),
+            None => !self.broken_pipe,
         }
-        self.follow().is_ok()
     }
 
-    /// SIGHUP came. What is no FIFO cannot have been replaced.
-    pub(super) fn reopen(&mut self) {
-        if self.fifo.is_some()
+    /// Opens a FIFO anew if SIGHUP came. What is no FIFO cannot have been replaced.
+    pub(super) fn look(&mut self) {
+        if self.status.reopen.swap(false, Relaxed)
+            && self.fifo.is_some()
             && let Err(error) = self.follow()
         {
             self.status.warn("cannot open the audit log anew", &self.name, &error.to_string());
@@ -192,8 +194,7 @@ impl Stream {
             self.file = found;
             // Of a line that the other FIFO's reader has the beginning of.
             self.rest.clear();
-            self.status.metrics.log_reopens.increment();
-            self.status.info("audit log opened anew", &self.name, &[]);
+            self.status.opened_anew(&self.name);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::faults::Fault;
 use super::fs::Call;
 use super::names::Names;
 use super::*;
@@ -379,4 +380,35 @@ fn a_failed_sync_fails_the_append_and_ends_the_use_of_the_file() {
     assert_eq!(place.read_log(), "safe again\n");
     assert_eq!(place.messages.count("append failed"), 1);
     assert_eq!(place.messages.count("append works again"), 1);
+}
+
+#[test]
+fn a_file_whose_end_is_in_doubt_gets_a_successor_at_once_and_if_that_fails_likewise_after_a_pause() {
+    for (sync, first) in [(SyncMode::Always, Fault::Fail(5)), (SyncMode::Never, Fault::Short)] {
+        let mut paused = 0;
+        for nth in 1..40 {
+            let place = Place::in_memory();
+            let rules = Rules { max_size: 0, sync, mode: 0o600 };
+            let file = LogFile::open(place.fs.clone(), place.log(), rules, Arc::new(place.status())).unwrap();
+            let mut writer = Writer::new(Sink::File(Box::new(file)), Arc::new(place.status()), None);
+            writer.append(Lines::plain(b"{\"one\":1}\n"), 1).unwrap();
+            // What fails first is the write or its sync, and then all calls do: it cannot be cut off either.
+            let mut failing_from = |call| {
+                place.fs.faults.play(vec![(call, first.clone()), (call + 1, Fault::Crash)]);
+                let outcome = writer.append(Lines::plain(b"{\"two\":2}\n"), 1);
+                place.fs.faults.play(Vec::new());
+                outcome.is_err() && place.messages.count("will not be written any more") > 0
+            };
+            let written = if sync == SyncMode::Always { 2 } else { 1 };
+            assert!(failing_from(written));
+            let files = place.rolled().len();
+            if failing_from(nth) && place.rolled().len() > files {
+                let files = place.rolled().len();
+                writer.append(Lines::plain(b"{\"three\":3}\n"), 1).unwrap_err();
+                assert_eq!(place.rolled().len(), files, "{nth}");
+                paused += 1;
+            }
+        }
+        assert!(paused > 0);
+    }
 }

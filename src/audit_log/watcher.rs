@@ -55,12 +55,16 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Runs until the log is dropped.
     pub(super) fn run(self) {
-        let mut looked = Instant::now();
         let mut probed = Instant::now();
+        let mut bytes_then = 0;
         while !self.status.stop.load(Relaxed) {
-            thread::park_timeout(LOOK_EVERY.saturating_sub(looked.elapsed()));
-            looked = Instant::now();
-            self.status.note_appends();
+            thread::park_timeout(LOOK_EVERY);
+            // Often enough for a metric in seconds, so that no append has to look at the clock for it.
+            let bytes_now = self.status.metrics.log_bytes_written.value();
+            if bytes_now != bytes_then {
+                self.status.metrics.last_append.mark();
+            }
+            bytes_then = bytes_now;
             if let Some(heads) = &self.heads {
                 heads.say_if_due(&self.status.diagnostics);
             }
@@ -102,14 +106,9 @@ impl Watcher {
     fn try_writing(&self, scratch: &Path, bytes: usize) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
-        let file = match self.fs.open(&options, scratch) {
-            // A crash has left it, or somebody has put it there: it is removed, not written to.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(scratch)?;
-                self.fs.open(&options, scratch)?
-            }
-            file => file?,
-        };
+        // Whatever a crash has left there, or somebody has put there, is removed and not written to.
+        let _ = std::fs::remove_file(scratch);
+        let file = self.fs.open(&options, scratch)?;
         let outcome = self.fill(&file, bytes);
         let removed = std::fs::remove_file(scratch);
         outcome.and(removed)

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::chain::{Chain, Lines};
 use super::error::AppendError;
-use super::file::{LogFile, Look};
+use super::file::LogFile;
 use super::status::LogStatus;
 use super::stream::Stream;
 
 /// The one writer of the log, handed from thread to thread by [`super::commit::GroupCommit`].
 #[derive(Debug)]
 pub(super) struct Writer {
-    sink: Sink,
+    pub(super) sink: Sink,
     status: Arc<LogStatus>,
     /// With `--chain`.
     chain: Option<Chain>,
@@ -59,7 +59,7 @@ impl Writer {
         match outcome {
             Ok(written) => {
                 metrics.log_bytes_written.add(written as u64);
-                self.status.succeeded();
+                self.status.end_outage("append works again", None);
                 Ok(())
             }
             Err(error) => {
@@ -72,11 +72,9 @@ impl Writer {
     /// Looks at the log's path and its lock, and opens the file anew if SIGHUP came.
     #[cold]
     pub(super) fn look(&mut self) {
-        let look = if self.status.reopen.swap(false, Relaxed) { Look::Reopen } else { Look::Regular };
         match &mut self.sink {
-            Sink::File(file) => file.look(look),
-            Sink::Stream(stream) if look == Look::Reopen => stream.reopen(),
-            Sink::Stream(_) => {}
+            Sink::File(file) => file.look(),
+            Sink::Stream(stream) => stream.look(),
         }
         self.show_length();
     }

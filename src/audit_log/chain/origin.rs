@@ -7,7 +7,7 @@ use super::super::content;
 use super::super::fs::Fs;
 use super::format::{self, Point};
 
-/// So many lines without a chain are passed over at a file's end: a power cut may have blanked some.
+/// How many lines without a chain are passed over at a file's end: a power cut may have blanked some.
 const PASSED_OVER: usize = 100;
 
 /// Where the last chained line of a file is that consists of whole lines and is `length` bytes long.

@@ -5,22 +5,15 @@
 //! of how far an earlier try got: whatever failed, the next one goes on from what it finds.
 
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime};
 
 use super::super::content;
 use super::super::error::AppendError;
+use super::super::names::directory_of;
 use super::super::open::{Identity, missing};
 use super::start::make_directory;
 use super::{LogFile, OpenFile, PAUSE};
-
-/// Why the watcher looks at the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Look {
-    /// It does so all the time.
-    Regular,
-    /// SIGHUP came.
-    Reopen,
-}
 
 /// What could not be done, for messages.
 type Step = &'static str;
@@ -51,7 +44,7 @@ impl LogFile {
 
     fn try_to_succeed(&mut self) -> Result<(), (Step, io::Error)> {
         let anew = |error| (OPEN_ANEW, error);
-        make_directory(&self.fs, &self.directory, self.rules.sync).map_err(anew)?;
+        make_directory(&self.fs, directory_of(&self.path), self.rules.sync).map_err(anew)?;
         self.hold_lock().map_err(anew)?;
         let has_name = match self.fs.metadata(&self.path) {
             Ok(metadata) => Identity::of(&metadata) == self.open.identity,
@@ -64,7 +57,7 @@ impl LogFile {
         }
         self.open = OpenFile::open(&self.fs, &self.path, self.rules, content::TORN_TAIL, &self.status).map_err(anew)?;
         if !has_name {
-            self.say_opened_anew();
+            self.status.opened_anew(&self.name);
         }
         self.spent = None;
         Ok(())
@@ -77,13 +70,8 @@ impl LogFile {
         self.status.metrics.log_rotations.increment();
         self.status.ask_prune();
         let to = rolled.display().to_string();
-        self.status.info("audit log rolled", &self.name, &[("to", (&to).into())]);
+        self.status.diagnostics.info("audit log rolled", &[("path", (&self.name).into()), ("to", (&to).into())]);
         Ok(())
-    }
-
-    fn say_opened_anew(&self) {
-        self.status.metrics.log_reopens.increment();
-        self.status.info("audit log opened anew", &self.name, &[]);
     }
 
     /// Whether the path names the open file.
@@ -92,8 +80,9 @@ impl LogFile {
     }
 
     /// Looks whether the path still names the open file, whether somebody has truncated it, and whether the lock is
-    /// still ours.
-    pub(in super::super) fn look(&mut self, look: Look) {
+    /// still ours. If SIGHUP came, it is answered by a message even if all is as it was.
+    pub(in super::super) fn look(&mut self) {
+        let asked = self.status.reopen.swap(false, Relaxed);
         let moved = match self.fs.metadata(&self.path) {
             Ok(metadata) if Identity::of(&metadata) == self.open.identity => {
                 self.note_length(metadata.len());
@@ -105,9 +94,9 @@ impl LogFile {
         if moved {
             // If that fails, it has been said, and is tried again at the next look.
             let _ = self.succeed();
-        } else if look == Look::Reopen {
+        } else if asked {
             // The open file is the one that the path names.
-            self.say_opened_anew();
+            self.status.opened_anew(&self.name);
         }
         // If that fails, appends are refused until it works.
         let _ = self.hold_lock();

@@ -15,7 +15,7 @@ use super::super::content::{self, Mended};
 use super::super::error::OpenError;
 use super::super::fs::Fs;
 use super::super::guard::Guard;
-use super::super::names::{Names, directory_of};
+use super::super::names::{Names, directory_of, hidden_beside};
 use super::super::open::{open_found, open_or_make};
 use super::super::proc::Mounts;
 use super::super::status::LogStatus;
@@ -34,16 +34,16 @@ impl LogFile {
         let Some(file_name) = path.file_name() else {
             return Err(OpenError::io(&path, io::ErrorKind::IsADirectory.into()));
         };
-        let directory = directory_of(&path).to_owned();
-        let in_directory = |error| OpenError::io(&directory, error);
-        make_directory(&fs, &directory, rules.sync).map_err(in_directory)?;
-        let lock = Guard::path(&directory, file_name);
+        let directory = directory_of(&path);
+        let in_directory = |error| OpenError::io(directory, error);
+        make_directory(&fs, directory, rules.sync).map_err(in_directory)?;
+        let lock = hidden_beside(&path, ".lock");
         let in_use = |what: &Path, error: io::Error| match error.kind() {
             io::ErrorKind::ResourceBusy => OpenError::InUse { log: path.clone(), lock: what.to_owned() },
             _ => OpenError::io(what, error),
         };
         let guard = Guard::take(&fs, &lock, rules.mode).map_err(|error| in_use(&lock, error))?;
-        let backups = Backups::find(&directory, Names::of_log(file_name)).map_err(in_directory)?;
+        let backups = Backups::find(directory, Names::of_log(file_name)).map_err(in_directory)?;
         let open =
             OpenFile::open(&fs, &path, rules, content::SCANNED, &status).map_err(|error| in_use(&path, error))?;
         let log = Self {
@@ -52,14 +52,13 @@ impl LogFile {
             rules,
             status,
             path,
-            directory,
             backups,
             guard,
             open,
             spent: None,
             unlocked: None,
             roll_again: None,
-            sync_again: None,
+            try_again: None,
             said_no_successor: Latch::default(),
             said_spent: Latch::default(),
         };
@@ -93,7 +92,7 @@ impl LogFile {
                 &[("path", (&self.name).into())],
             );
         }
-        let mounts = Mounts::read().unwrap_or_default();
+        let mounts = Mounts::read();
         if self.open.file.metadata().is_ok_and(|file| mounts.is_of_network(&file)) {
             self.status.diagnostics.warn(
                 "the audit log is on another machine's file system: only its lock file keeps a second process from it",
@@ -140,15 +139,15 @@ impl LogFile {
 }
 
 impl OpenFile {
-    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by whatever
-    /// name or link it gets there. Leaves whole lines only in it; of damage further up, the last `scanned` bytes are
-    /// looked through. Where lines are synced, so are its content and its name.
+    /// Opens what the log's path names, or makes it, and locks it, so that no other process writes to it by another name
+    /// either. Leaves only whole lines in it (see [`content::mend`]). Where lines are synced, its content and its name
+    /// are too.
     pub(super) fn open(fs: &Fs, path: &Path, rules: Rules, scanned: u64, status: &LogStatus) -> io::Result<Self> {
         let opened = open_or_make(fs, path, rules.mode)?;
         let name = path.display().to_string();
         let metadata = fs.metadata_of(&opened.file)?;
-        if !Mounts::read().unwrap_or_default().is_of_network(&metadata) {
-            // A file system without locks has been noticed by the lock file.
+        if !Mounts::read().is_of_network(&metadata) {
+            // If the file system has no locks, locking the lock file has shown it.
             fs.lock(&opened.file).or_else(|error| match error.kind() {
                 io::ErrorKind::Unsupported => Ok(()),
                 _ => Err(error),
@@ -163,7 +162,7 @@ impl OpenFile {
             fs.sync_all(&opened.file)?;
             fs.sync_directory(directory_of(path))?;
         }
-        let (file, identity, length) = (opened.file, opened.identity, mended.length);
+        let (file, identity, length) = (opened.file, opened.identity, opened.length - mended.cut);
         Ok(Self { file, identity, length, marking: Marking::Due })
     }
 }

@@ -43,7 +43,6 @@ fn a_line_is_acknowledged_in_a_file_with_a_name_however_often_the_log_is_deleted
 
 #[test]
 fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
-    use super::faults::Fault;
     for call in 1..4 {
         for share in [0, 30, 100] {
             let place = Place::new();
@@ -63,7 +62,6 @@ fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
 
 #[test]
 fn a_truncation_amid_a_short_write_costs_no_line_that_it_has_left_even_one_that_ends_like_the_new_one() {
-    use super::faults::Fault;
     let (earlier, new) = (["{\"a\":1}", "{\"a\":\"x\",\"b\":22222}", "{\"c\":3}"], "{\"d\":\"zzzzzzz\",\"b\":22222}");
     for call in 1..10 {
         for share in 0..=100 {
@@ -119,13 +117,13 @@ fn a_call_that_fails_as_the_lock_is_taken_again_keeps_appends_refused_no_longer_
         fs::remove_file(&lock).unwrap();
         let other = fs::File::create(&lock).unwrap();
         other.lock().unwrap();
-        log.look(file::Look::Regular);
+        log.look();
         assert_eq!(log.append(Lines::plain(b"{\"two\":2}\n"), None).unwrap_err().reason(), AppendFault::Lock);
         drop(other);
         place.fs.faults.set(Some(faults::Plan { call: Some(Call::Stat), nth, times: 1, errno: 5, short: false }));
-        log.look(file::Look::Regular);
+        log.look();
         assert!(place.fs.faults.fired() || nth == 6, "{nth}");
-        log.look(file::Look::Regular);
+        log.look();
         assert_eq!(status.failing(), None, "{nth}");
         log.append(Lines::plain(b"{\"three\":3}\n"), None).unwrap();
         assert_eq!(place.read_log(), "{\"one\":1}\n{\"three\":3}\n");
