@@ -160,7 +160,9 @@ fn floods_of_connects_cost_others_no_more_than_lost_syns() {
 
 fn a_thousand_idle_connections() -> Attacked {
     let (attacked, held) = Attacked::by("1,000 idle connections", attack::PROMPT, |server| {
-        let held: Vec<Client> = (0..1_000).map(|_| server.connect()).collect();
+        // One whose handshake takes long on a busy machine may have to make room itself.
+        let connect = |_| Client::try_tls(server.https(), &server.endpoint().config).ok();
+        let held: Vec<Client> = (0..1_000).filter_map(connect).collect();
         thread::sleep(Duration::from_secs(2));
         held
     });
@@ -262,7 +264,7 @@ fn a_flood_of_handshakes() -> Attacked {
             for _ in 0..8 {
                 scope.spawn(|| {
                     while Instant::now() < until {
-                        drop(server.connect());
+                        drop(Client::try_tls(server.https(), &server.endpoint().config));
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                 });
@@ -506,7 +508,7 @@ fn without_descriptors_it_says_so_goes_on_and_serves_a_client_in_good_order() {
     let start = Instant::now();
     use_it(&server);
     println!("served after {:.1?} without descriptors", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < common::BEFORE_ANY_DEADLINE);
     let used = cpu_ticks(&server);
     thread::sleep(Duration::from_secs(2));
     let used = cpu_ticks(&server) - used;
@@ -553,7 +555,7 @@ fn without_threads_it_says_so_goes_on_and_serves_a_client_in_good_order() {
     let start = Instant::now();
     use_it(&server);
     println!("served after {:.1?} without threads", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(8));
+    assert!(start.elapsed() < common::BEFORE_ANY_DEADLINE);
     let said = complaints(&server, "cannot start a thread");
     println!("said {said} times");
     assert!(said <= 20, "said {said} times");

@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 /// continuous integration is slow at times; reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// Within this time a test has to be served if what holds the server up must not count: the deadlines of requests, which
+/// would end it as well, are 30 s.
+pub const BEFORE_ANY_DEADLINE: Duration = Duration::from_secs(25);
+
 /// Sets the flag when it goes, and so when an assertion fails, too: a scope waits for all its threads, and those that wait
 /// for the flag would go on for ever.
 pub struct StopAtEnd<'f>(pub &'f AtomicBool);
