@@ -385,9 +385,10 @@ fn the_answer_to_a_key_update_and_the_end_of_its_connection_do_not_change_places
         let before = count.load(Ordering::Relaxed);
         thread::scope(|scope| {
             for number in 0..48 {
-                let (server, count, ends) = (&server, &count, &ends);
+                let (count, ends) = (&count, &ends);
+                // Before the end, however late its thread comes to run.
+                let mut client = server.connect();
                 scope.spawn(move || {
-                    let mut client = server.connect();
                     let request = review_request(&format!("keys-{number}"));
                     let ended = loop {
                         let response = client.try_send(&request).and_then(|()| client.try_response());
