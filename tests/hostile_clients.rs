@@ -12,11 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::attack::{self, kilobytes};
+use common::attack::{self, API_SERVER_PATIENCE, kilobytes};
 use common::{Client, Server, Setup, corpus, get, post, request};
-
-/// How long an API server waits for a webhook by default.
-const API_SERVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Threads of the client in good order, and how often each sends a request: 50 a second in all.
 const HONEST: usize = 5;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::attack::{self, memory_bound};
+use common::attack::{self, API_SERVER_PATIENCE, memory_bound};
 use common::{Client, Server, Setup, corpus, post, request};
 
 const ATTACKERS: usize = 64;
@@ -21,9 +21,6 @@ const REDIAL: Duration = Duration::from_millis(5);
 /// How often an attacker sends, and how long an attack goes on before the first honest request.
 const BEAT: Duration = Duration::from_millis(50);
 const LEAD: Duration = Duration::from_secs(2);
-
-/// How long an API server waits for a webhook by default.
-const API_SERVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How an attacker sends a body of 32 MB.
 #[derive(Clone, Copy)]

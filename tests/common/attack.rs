@@ -11,12 +11,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Server, Setup, corpus, eventually, post};
 
-/// No request of a client in good order may take longer, handshake included; but for one, which may have met a lost SYN.
-pub const PROMPT: Duration = Duration::from_secs(1);
-
-/// The same in a flood of connects that overflows the kernel's queue, which std makes 128 long: a SYN that was dropped is
-/// sent again a second later, twice at most in what was seen.
-pub const AFTER_LOST_SYNS: Duration = Duration::from_millis(3200);
+/// An API server gives up on a webhook after ten seconds, where nothing else is configured.
+pub const API_SERVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two requests of that client.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -50,13 +46,9 @@ pub fn memory_bound(inflight: usize, request: usize, connections: usize) -> usiz
 }
 
 /// Runs `attack`, and meanwhile posts reviews: one after the other on a connection that is kept, and each time on a new
-/// one too. None of them may fail, and none but one take longer than `patience`. Says how long they took at most.
-pub fn while_others_are_served<T>(
-    name: &str,
-    server: &Server,
-    patience: Duration,
-    attack: impl FnOnce() -> T + Send,
-) -> T
+/// one too. None of them may fail, or take longer than an API server waits. Says how long they took, which depends on the
+/// machine as much as on the program.
+pub fn while_others_are_served<T>(name: &str, server: &Server, attack: impl FnOnce() -> T + Send) -> T
 where
     T: Send,
 {
@@ -85,11 +77,7 @@ where
         let most = took.last().copied().unwrap_or_default();
         let p99 = took.get(took.len() * 99 / 100).copied().unwrap_or_default();
         println!("{name}: {} requests of others, p99 {p99:.1?}, at most {most:.1?}", took.len());
-        let next = took.iter().rev().nth(1).copied().unwrap_or_default();
-        assert!(
-            next < patience && most < patience.max(AFTER_LOST_SYNS),
-            "{name}: a client in good order waited for {most:?}, and for {next:?}"
-        );
+        assert!(most < API_SERVER_PATIENCE, "{name}: a client in good order waited for {most:?}");
         attack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
