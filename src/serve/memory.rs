@@ -168,17 +168,12 @@ impl Memory {
             if left.is_zero() {
                 return Err(NoMemory::NotInTime);
             }
-            if body.waited.presses()
-                && let Some(claim) = state.claim(ticket)
-            {
-                claim.presses = true;
-            }
-            if body.waited.presses() && body.waited.held_up(self.budget) {
-                let evicted = state.make_room(ticket, charge, self.budget);
-                if evicted > 0 {
-                    self.metrics.connections_evicted.add(Evicted::Slow, evicted);
-                    // They may be waiting themselves.
-                    self.returned.notify_all();
+            if body.waited.presses() {
+                if let Some(claim) = state.claim(ticket) {
+                    claim.presses = true;
+                }
+                if body.waited.held_up(self.budget) {
+                    self.make_room(&state, ticket, charge);
                 }
             }
             state = self.wait(state, left.min(LOOK));
@@ -191,6 +186,16 @@ impl Memory {
         self.grant(&mut state, body, charge);
         need.connection.resume();
         Ok(state)
+    }
+
+    /// Has others give way, so that the body of `ticket` can have `charge` bytes.
+    fn make_room(&self, state: &State, ticket: u64, charge: usize) {
+        let evicted = state.make_room(ticket, charge, self.budget);
+        if evicted > 0 {
+            self.metrics.connections_evicted.add(Evicted::Slow, evicted);
+            // They may be waiting themselves.
+            self.returned.notify_all();
+        }
     }
 
     fn grant(&self, state: &mut State, body: &mut Body<'_>, charge: usize) {

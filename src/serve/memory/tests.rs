@@ -40,6 +40,13 @@ impl Sender {
     }
 }
 
+/// The first MiB of a body of two, and its memory.
+fn half_held<'m>(memory: &'m Memory, sender: &Sender) -> Body<'m> {
+    let mut held = memory.large();
+    held.reserve(MIB, &sender.need(2 * MIB, NOW)).unwrap();
+    held
+}
+
 const LONG: Duration = Duration::from_secs(20);
 const NOW: Duration = Duration::ZERO;
 
@@ -116,8 +123,7 @@ fn bodies_that_grow_side_by_side_past_the_budget_all_end_though_none_gives_way()
 fn while_one_waits_the_one_whose_bytes_stand_still_gives_way() {
     let memory = memory(2 * MIB);
     let (slow, honest) = (Sender::new(), Sender::new());
-    let mut held = memory.large();
-    held.reserve(MIB, &slow.need(2 * MIB, NOW)).unwrap();
+    let held = half_held(&memory, &slow);
     thread::scope(|scope| {
         scope.spawn(|| leave_when_told(&slow, held));
         let began = Instant::now();
@@ -179,8 +185,7 @@ fn a_body_waits_for_its_patience_once_however_often_it_has_to_ask() {
 fn nobody_gives_way_while_the_budget_is_used_anew_every_second() {
     let memory = memory(2 * MIB);
     let (slow, honest) = (Sender::new(), Sender::new());
-    let mut held = memory.large();
-    held.reserve(MIB, &slow.need(2 * MIB, NOW)).unwrap();
+    let held = half_held(&memory, &slow);
     thread::scope(|scope| {
         scope.spawn(|| leave_when_told(&slow, held));
         let began = Instant::now();
