@@ -17,7 +17,7 @@ use crate::files::chain_key::ChainKeyFile;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::files::watched;
-use crate::net::accept::{self, Listener, Orders, Serving};
+use crate::net::accept::{self, Listener, Serving};
 use crate::net::connection::LINGER;
 use crate::net::roster::Roster;
 use crate::net::transport::Windows;
@@ -73,7 +73,6 @@ pub struct Server {
 #[derive(Debug)]
 struct Ports {
     roster: Arc<Roster>,
-    orders: Arc<Orders>,
     addresses: Vec<(Port, SocketAddr)>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -104,7 +103,9 @@ impl Server {
         let log = settings::log(config, chain_key.clone());
         let log =
             OpenedLog::open(log, Arc::clone(&metrics), Arc::clone(&diagnostics), &wait).map_err(StartError::Log)?;
-        let listeners = Listeners::bind(config)?;
+        let audit = bind_audit(config)?;
+        let metrics_address = ("--metrics-address", config.metrics_address);
+        let metrics_port = bind(Port::Metrics, ("--metrics-port", config.metrics_port), metrics_address)?;
         let log = log.start().map_err(StartError::System)?;
 
         let service = Arc::new(Service {
@@ -129,15 +130,15 @@ impl Server {
         let metrics_roster = roster(METRICS_CONNECTIONS, METRICS_ROUND);
         let needed = audit_roster.most() + metrics_roster.most() + OTHER_DESCRIPTORS;
         warn_of_few_descriptors(needed, &diagnostics);
-        let metrics_ports = Ports::serve(listeners.metrics, &service, metrics_roster)?;
-        let audit = Ports::serve(listeners.audit, &service, audit_roster)?;
+        let metrics_port = Ports::serve(metrics_port, &service, metrics_roster)?;
+        let audit = Ports::serve(audit, &service, audit_roster)?;
         let reloader = Reloader::start(&service).map_err(StartError::System)?;
-        for (port, address) in audit.addresses.iter().chain(&metrics_ports.addresses) {
+        for (port, address) in audit.addresses.iter().chain(&metrics_port.addresses) {
             let address = address.to_string();
             let fields = [("listener", port.name().into()), ("address", (&address).into())];
             diagnostics.info("listening", &fields);
         }
-        Ok(Self { service, audit, metrics: metrics_ports, reloader })
+        Ok(Self { service, audit, metrics: metrics_port, reloader })
     }
 
     /// Where a port really listens.
@@ -164,16 +165,14 @@ impl Server {
         diagnostics.info("shutdown begun", &fields);
 
         let mut pace = self.wait(delay, || false, next_signal);
-        self.audit.orders.close_ports(Instant::now() + JOIN);
+        self.audit.roster.close_ports(JOIN);
         if pace == Pace::Orderly {
             pace = self.wait(DRAIN, || self.audit.roster.due() == 0, next_signal);
         }
         let unfinished = self.audit.roster.due();
         let linger = if pace == Pace::Hurried { Duration::ZERO } else { LINGER };
-        self.audit.orders.give_up();
         let closed = self.audit.roster.close_all(linger);
-        self.metrics.orders.close_ports(Instant::now() + JOIN);
-        self.metrics.orders.give_up();
+        self.metrics.roster.close_ports(JOIN);
         self.metrics.roster.close_all(linger);
 
         let Self { service, audit, metrics, reloader } = self;
@@ -244,51 +243,42 @@ fn join_all(threads: Vec<JoinHandle<()>>, deadline: Instant) {
     }
 }
 
-/// All ports, bound and not yet served.
-struct Listeners {
-    audit: Vec<(Port, Listener)>,
-    metrics: Vec<(Port, Listener)>,
+/// Binds the audit ports.
+fn bind_audit(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let address = ("--server-address", config.server_address);
+    let mut listeners = bind(Port::Https, ("--server-port", config.server_port), address)?;
+    if let Some(number) = config.http_port {
+        listeners.extend(bind(Port::Http, ("--http-port", number), address)?);
+    }
+    Ok(listeners)
 }
 
-impl Listeners {
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let bind = |port: Port, flag, number, (address_flag, address): (_, Option<IpAddr>)| {
-            let listeners = Listener::bind(port.name(), address, number).map_err(|error| StartError::Bind {
-                flag,
-                port: number,
-                address: address.map(|address| (address_flag, address)),
-                error,
-            })?;
-            Ok::<_, StartError>(listeners.into_iter().map(move |listener| (port, listener)))
-        };
-        let address = ("--server-address", config.server_address);
-        let mut audit: Vec<_> = bind(Port::Https, "--server-port", config.server_port, address)?.collect();
-        if let Some(number) = config.http_port {
-            audit.extend(bind(Port::Http, "--http-port", number, address)?);
-        }
-        let address = ("--metrics-address", config.metrics_address);
-        let metrics = bind(Port::Metrics, "--metrics-port", config.metrics_port, address)?.collect();
-        Ok(Self { audit, metrics })
-    }
+/// Binds a port; number and address with the flags that set them.
+fn bind(
+    port: Port,
+    (flag, number): (&'static str, u16),
+    (address_flag, address): (&'static str, Option<IpAddr>),
+) -> Result<Vec<Listener>, StartError> {
+    Listener::bind(port, address, number).map_err(|error| StartError::Bind {
+        flag,
+        port: number,
+        address: address.map(|address| (address_flag, address)),
+        error,
+    })
 }
 
 impl Ports {
     /// Starts a thread for each listener.
-    fn serve(
-        listeners: Vec<(Port, Listener)>,
-        service: &Arc<Service>,
-        roster: Arc<Roster>,
-    ) -> Result<Self, StartError> {
-        let addresses = listeners.iter().map(|(port, listener)| (*port, listener.address)).collect();
-        let mut ports = Self { roster, orders: Arc::default(), addresses, threads: Vec::new() };
-        for (port, listener) in listeners {
+    fn serve(listeners: Vec<Listener>, service: &Arc<Service>, roster: Arc<Roster>) -> Result<Self, StartError> {
+        let addresses = listeners.iter().map(|listener| (listener.port, listener.address)).collect();
+        let mut ports = Self { roster, addresses, threads: Vec::new() };
+        for listener in listeners {
             let (service, roster) = (Arc::clone(service), Arc::clone(&ports.roster));
-            let orders = Arc::clone(&ports.orders);
-            orders.expect_one();
+            roster.expect_listener();
             let thread = thread::Builder::new()
-                .name(format!("accept-{}", port.name()))
+                .name(format!("accept-{}", listener.port.name()))
                 .stack_size(ACCEPT_STACK)
-                .spawn(move || serve_port(port, listener, &service, &roster, &orders));
+                .spawn(move || serve_port(listener, &service, &roster));
             ports.threads.push(thread.map_err(StartError::System)?);
         }
         Ok(ports)
@@ -296,11 +286,11 @@ impl Ports {
 }
 
 /// An accepting thread: hands what `net` accepts to what serves a connection.
-fn serve_port(port: Port, listener: Listener, service: &Service, roster: &Roster, orders: &Orders) {
+fn serve_port(listener: Listener, service: &Service, roster: &Roster) {
+    let port = listener.port;
     let tls = || service.tls.config();
     let serving = Serving {
         roster,
-        orders,
         diagnostics: &service.diagnostics,
         tls: match port {
             Port::Https => Some(&tls),

@@ -5,16 +5,17 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, Scope};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 
 use crate::net::connection::Connection;
 use crate::net::pool::Pool;
-use crate::net::roster::{Room, Roster};
+use crate::net::roster::{Order, Room, Roster};
 use crate::observe::diagnostics::Diagnostics;
+use crate::observe::labels::Port;
 
 /// How often the accepting thread looks up from accept(2): for the order to stop, and for connections whose time is up.
 const TICK: Duration = Duration::from_millis(100);
@@ -29,119 +30,55 @@ const BIND_V6_ONLY: &str = "/proc/sys/net/ipv6/bindv6only";
 /// A port that is bound, not yet served.
 #[derive(Debug)]
 pub struct Listener {
-    /// What messages and threads call it.
-    pub name: &'static str,
+    /// Which port it is, for the names of threads and for messages.
+    pub port: Port,
     socket: TcpListener,
     /// The address really bound.
     pub address: SocketAddr,
 }
 
 impl Listener {
-    /// Binds `port` (0: a free one) on `address`, or on all addresses, IPv6 and IPv4, which takes two sockets where the
+    /// Binds the port with this `number` (0: a free one) on `address`, or on all addresses, IPv6 and IPv4, which takes two sockets where the
     /// system is set to `bindv6only`.
     ///
     /// # Errors
     /// What bind(2) said.
-    pub fn bind(name: &'static str, address: Option<IpAddr>, port: u16) -> io::Result<Vec<Self>> {
+    pub fn bind(port: Port, address: Option<IpAddr>, number: u16) -> io::Result<Vec<Self>> {
         let Some(address) = address else {
-            return Self::bind_all(name, port);
+            return Self::bind_all(port, number);
         };
-        Ok(vec![Self::bind_one(name, address, port)?])
+        Ok(vec![Self::bind_one(port, address, number)?])
     }
 
-    fn bind_all(name: &'static str, port: u16) -> io::Result<Vec<Self>> {
+    fn bind_all(port: Port, number: u16) -> io::Result<Vec<Self>> {
         let all_ipv4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-        match Self::bind_one(name, Ipv6Addr::UNSPECIFIED.into(), port) {
+        match Self::bind_one(port, Ipv6Addr::UNSPECIFIED.into(), number) {
             // The kernel has no IPv6.
             Err(error) if error.kind() != ErrorKind::AddrInUse && error.kind() != ErrorKind::PermissionDenied => {
-                Ok(vec![Self::bind_one(name, all_ipv4, port)?])
+                Ok(vec![Self::bind_one(port, all_ipv4, number)?])
             }
             Err(error) => Err(error),
             Ok(both) if !fs::read_to_string(BIND_V6_ONLY).is_ok_and(|setting| setting.trim() == "1") => Ok(vec![both]),
             Ok(ipv6) => {
-                let ipv4 = Self::bind_one(name, all_ipv4, ipv6.address.port())?;
+                let ipv4 = Self::bind_one(port, all_ipv4, ipv6.address.port())?;
                 Ok(vec![ipv6, ipv4])
             }
         }
     }
 
-    fn bind_one(name: &'static str, address: IpAddr, port: u16) -> io::Result<Self> {
-        let socket = TcpListener::bind((address, port))?;
+    fn bind_one(port: Port, address: IpAddr, number: u16) -> io::Result<Self> {
+        let socket = TcpListener::bind((address, number))?;
         // Linux lets SO_RCVTIMEO end accept(2) too; std offers it on streams.
         TcpStream::from(OwnedFd::from(socket.try_clone()?)).set_read_timeout(Some(TICK))?;
         let address = socket.local_addr()?;
-        Ok(Self { name, socket, address })
-    }
-}
-
-/// Tells listeners to stop. Shared by those that stop together.
-#[derive(Debug, Default)]
-pub struct Orders {
-    state: Mutex<Ordered>,
-    stopped: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Ordered {
-    order: Order,
-    /// Listeners that still accept.
-    accepting: usize,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    #[default]
-    Accept,
-    /// Take what the kernel has queued, then close the port.
-    Close,
-    /// Drop connections that still wait for admission.
-    GiveUp,
-}
-
-impl Orders {
-    /// A listener is about to accept. Called before its thread starts, so that [`Orders::close_ports`] waits for it.
-    pub fn expect_one(&self) {
-        self.lock().accepting += 1;
-    }
-
-    /// Closes the ports once what the kernel has queued is taken, and waits for that at most until `deadline`.
-    pub fn close_ports(&self, deadline: Instant) {
-        let mut state = self.lock();
-        state.order = Order::Close;
-        while state.accepting > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state = self.stopped.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Drops connections that still wait for admission.
-    pub fn give_up(&self) {
-        self.lock().order = Order::GiveUp;
-    }
-
-    fn current(&self) -> Order {
-        self.lock().order
-    }
-
-    fn one_stopped(&self) {
-        self.lock().accepting -= 1;
-        self.stopped.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ordered> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Self { port, socket, address })
     }
 }
 
 /// What a listener's connections are handed to.
 pub struct Serving<'a> {
-    /// Who is let in.
+    /// Who is let in, and until when.
     pub roster: &'a Roster,
-    /// When to stop.
-    pub orders: &'a Orders,
     /// The program's messages.
     pub diagnostics: &'a Diagnostics,
     /// The TLS configuration for a new connection; `None`: plain TCP.
@@ -152,10 +89,10 @@ pub struct Serving<'a> {
 
 /// Serves a port until it is ordered to stop and its last connection has ended.
 pub fn serve(listener: Listener, serving: &Serving<'_>) {
-    let pool = Pool::new(listener.name, serving);
+    let pool = Pool::new(listener.port, serving);
     thread::scope(|scope| {
         Acceptor { listener, pool: &pool, serving, reserve: None }.run(scope);
-        serving.orders.one_stopped();
+        serving.roster.listener_stopped();
         pool.close();
     });
 }
@@ -175,12 +112,12 @@ impl<'p, 'e> Acceptor<'p, 'e> {
         'p: 's,
         'e: 's,
     {
-        let (roster, orders) = (self.serving.roster, self.serving.orders);
+        let roster = self.serving.roster;
         let mut last_round = false;
         loop {
             self.pool.see_to_a_waiting_worker(scope);
             roster.cut_expired();
-            if !last_round && orders.current() != Order::Accept {
+            if !last_round && roster.order() != Order::Accept {
                 // From here on accept(2) fails instead of waiting.
                 last_round = self.listener.socket.set_nonblocking(true).is_ok();
                 if !last_round {
@@ -242,7 +179,7 @@ impl<'p, 'e> Acceptor<'p, 'e> {
         let _ = socket.set_nodelay(true);
         let config = self.serving.tls.map(|config| config());
         match Connection::new(socket, peer, config) {
-            Ok(connection) => self.serving.roster.admit(connection, || self.serving.orders.current() == Order::GiveUp),
+            Ok(connection) => self.serving.roster.admit(connection),
             Err(error) => {
                 self.pool.complain("cannot begin a TLS session", &error, Room::None);
                 None

@@ -12,6 +12,7 @@ use crate::net::accept::Serving;
 use crate::net::connection::Connection;
 use crate::net::roster::Room;
 use crate::observe::diagnostics::RateLimit;
+use crate::observe::labels::Port;
 
 /// A worker that has had nothing to do for so long ends, unless it is the last that waits.
 const WORKER_IDLE: Duration = Duration::from_secs(10);
@@ -20,8 +21,8 @@ const WORKER_IDLE: Duration = Duration::from_secs(10);
 const STACK: usize = 512 * 1024;
 
 pub(super) struct Pool<'e> {
-    /// The listener's name, for threads and messages.
-    name: &'static str,
+    /// For the names of threads, and for messages.
+    port: Port,
     serving: &'e Serving<'e>,
     complaints: RateLimit,
     jobs: Mutex<Jobs>,
@@ -42,8 +43,8 @@ struct Jobs {
 }
 
 impl<'e> Pool<'e> {
-    pub(super) fn new(name: &'static str, serving: &'e Serving<'e>) -> Self {
-        Self { name, serving, complaints: RateLimit::new(), jobs: Mutex::default(), arrived: Condvar::new() }
+    pub(super) fn new(port: Port, serving: &'e Serving<'e>) -> Self {
+        Self { port, serving, complaints: RateLimit::new(), jobs: Mutex::default(), arrived: Condvar::new() }
     }
 
     /// Queues a connection for the next worker.
@@ -68,7 +69,7 @@ impl<'e> Pool<'e> {
         jobs.threads += 1;
         jobs.idle += 1;
         jobs.started += 1;
-        let name = format!("{}-{}", self.name, jobs.started);
+        let name = format!("{}-{}", self.port.name(), jobs.started);
         drop(jobs);
         let worker = thread::Builder::new().name(name).stack_size(STACK);
         if let Err(error) = worker.spawn_scoped(scope, move || self.work(scope)) {
@@ -120,7 +121,7 @@ impl<'e> Pool<'e> {
         if let Some(left_out) = self.complaints.admit(Instant::now()) {
             let error = error.to_string();
             let fields = [
-                ("listener", self.name.into()),
+                ("listener", self.port.name().into()),
                 ("error", (&error).into()),
                 ("evicted", (room == Room::Made).into()),
                 ("left_out", left_out.into()),

@@ -1,4 +1,4 @@
-//! The connections that exist: who is let in and who makes room.
+//! The connections that exist: who is let in and until when, and who makes room.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ pub struct Roster {
     diagnostics: Arc<Diagnostics>,
     eviction_messages: RateLimit,
     state: Mutex<State>,
+    /// A connection has ended, or a listener stopped.
     left: Condvar,
 }
 
@@ -33,6 +34,20 @@ struct State {
     connections: Vec<Arc<Connection>>,
     /// No newcomer is evicted before this time.
     newcomers_from: Option<Instant>,
+    order: Order,
+    /// Listeners that still accept.
+    accepting: usize,
+}
+
+/// What the listeners are to do.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    #[default]
+    Accept,
+    /// Take what the kernel has queued, then close the port.
+    Close,
+    /// Drop connections that still wait for admission.
+    GiveUp,
 }
 
 /// Whether somebody made room.
@@ -62,9 +77,33 @@ impl Roster {
         (self.cap / 4).max(16)
     }
 
+    /// A listener is about to accept. Called before its thread starts, so that [`Roster::close_ports`] waits for it.
+    pub fn expect_listener(&self) {
+        self.lock().accepting += 1;
+    }
+
+    /// A listener accepts no more.
+    pub(super) fn listener_stopped(&self) {
+        self.lock().accepting -= 1;
+        self.left.notify_all();
+    }
+
+    /// What the listeners are to do.
+    pub(super) fn order(&self) -> Order {
+        self.lock().order
+    }
+
+    /// Closes the ports once what the kernel has queued is taken, and waits for that at most for `patience`.
+    pub fn close_ports(&self, patience: Duration) {
+        let mut state = self.lock();
+        state.order = Order::Close;
+        let _ = self.left.wait_timeout_while(state, patience, |state| state.accepting > 0);
+    }
+
     /// Lets a connection in. Where all places are taken another makes room, in the order of `Turn` in
-    /// [`connection`](super::connection); where none may be evicted yet this waits. `None` when `give_up` says so meanwhile.
-    pub fn admit(&self, connection: Connection, give_up: impl Fn() -> bool) -> Option<Arc<Connection>> {
+    /// [`connection`](super::connection); where none may be evicted yet this waits. `None` if the listeners give up
+    /// meanwhile.
+    pub(super) fn admit(&self, connection: Connection) -> Option<Arc<Connection>> {
         let mut state = self.lock();
         loop {
             if state.connections.len() < self.cap || state.places_taken() < self.cap {
@@ -76,7 +115,7 @@ impl Roster {
             } else if self.evict_one(&mut state, LINGER) == Room::Made {
                 continue;
             }
-            if give_up() {
+            if state.order == Order::GiveUp {
                 return None;
             }
             state = self.left.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
@@ -165,11 +204,13 @@ impl Roster {
     }
 
     /// Closes all connections that wait for a request or are amid their handshake, also those that come to do so within
-    /// `patience`. Their threads read on meanwhile; then whatever is left is cut. Returns how many were closed before that.
+    /// `patience`, and drops those that wait for admission. Their threads read on meanwhile; then whatever is left is cut.
+    /// Returns how many were closed before that.
     pub fn close_all(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
         let mut closed = 0;
         let mut state = self.lock();
+        state.order = Order::GiveUp;
         loop {
             closed += state.connections.iter().filter(|one| one.close_if_waiting() == Closed::Now).count();
             if state.connections.is_empty() || Instant::now() >= deadline {
