@@ -153,7 +153,7 @@ impl<'s> Handler<'s> {
 
     fn arrived(&self, progress: Result<Progress, Error>) -> Result<(), Stop> {
         match progress {
-            Ok(Progress::Data(_) | Progress::Partial) => Ok(()),
+            Ok(Progress::Data(_)) => Ok(()),
             Err(Error::TimedOut) => Err(Stop::Refuse(Refusal {
                 status: Status::RequestTimeout,
                 why: "the request's body did not arrive in time",

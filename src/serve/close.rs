@@ -56,7 +56,6 @@ impl Handler<'_> {
             self.transport.consume(usize::MAX);
             match self.transport.read(deadline) {
                 Ok(Progress::Data(count)) if count < left => left -= count,
-                Ok(Progress::Partial) => {}
                 _ => return Next::Ended,
             }
         }

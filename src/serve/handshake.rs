@@ -8,7 +8,6 @@ use super::request::Request;
 use super::routes::Port;
 use crate::http::Status;
 use crate::net::connection::{LINGER, Standing};
-use crate::net::transport::Error;
 use crate::observe::labels::HandshakeFault;
 use crate::tls::handshake_failure::HandshakeFailure;
 
@@ -18,44 +17,31 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 impl Handler<'_> {
     /// Shakes hands where TLS is spoken.
     pub(super) fn handshake(&mut self) -> Next {
-        if self.port == Port::Https
-            && let Err(failure) = self.shake_hands()
-        {
-            // The handshake was ended from our side: by the roster, which has counted and said it, or by the drain.
-            let evicted = self.connection.standing() != Standing::Open;
-            let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
-            self.service.metrics.tls_handshake_failures.increment(reason);
-            if !evicted && let Some(left_out) = self.service.handshake_messages.admit(Instant::now()) {
-                let msg = format!("http: TLS handshake error from {}: {}", self.connection.peer, failure.words);
-                let fields = [("reason", reason.into()), ("left_out", left_out.into())];
-                self.service.diagnostics.warn(&msg, &fields);
+        if let Err(failure) = self.transport.handshake(Instant::now() + HANDSHAKE) {
+            if failure == HandshakeFailure::PLAIN_HTTP {
+                let why = "this port speaks HTTPS, the request came in plain HTTP";
+                self.compose(&Request::unreadable(), &Reply::refusal(Status::BadRequest, why).then(Next::Close));
+                self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
             }
+            self.say_failed(&failure);
             return Next::Ended;
+        }
+        if self.port == Port::Https {
+            self.service.metrics.tls_handshakes.increment();
         }
         self.connection.await_request();
         Next::KeepOpen
     }
 
-    fn shake_hands(&mut self) -> Result<(), HandshakeFailure> {
-        match self.transport.handshake(Instant::now() + HANDSHAKE) {
-            Ok(()) => {
-                self.service.metrics.tls_handshakes.increment();
-                Ok(())
-            }
-            Err(Error::EndOfHandshake) if self.transport.is_amid_record() => {
-                Err(HandshakeFailure::END_OF_FILE_IN_RECORD)
-            }
-            Err(Error::EndOfHandshake) => Err(HandshakeFailure::END_OF_FILE),
-            Err(Error::PlainHttp) => {
-                let why = "this port speaks HTTPS, the request came in plain HTTP";
-                self.compose(&Request::unreadable(), &Reply::refusal(Status::BadRequest, why).then(Next::Close));
-                self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
-                Err(HandshakeFailure::PLAIN_HTTP)
-            }
-            Err(Error::NotTls) => Err(HandshakeFailure::NOT_TLS),
-            Err(Error::TimedOut) => Err(HandshakeFailure::TIMEOUT),
-            Err(Error::Io(error)) => Err(HandshakeFailure::from_io(&error)),
-            Err(Error::Tls(error)) => Err(HandshakeFailure::from_tls(&error)),
+    fn say_failed(&self, failure: &HandshakeFailure) {
+        // The handshake was ended from our side: by the roster, which has counted and said it, or by the drain.
+        let evicted = self.connection.standing() != Standing::Open;
+        let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
+        self.service.metrics.tls_handshake_failures.increment(reason);
+        if !evicted && let Some(left_out) = self.service.handshake_messages.admit(Instant::now()) {
+            let msg = format!("http: TLS handshake error from {}: {}", self.connection.peer, failure.words);
+            let fields = [("reason", reason.into()), ("left_out", left_out.into())];
+            self.service.diagnostics.warn(&msg, &fields);
         }
     }
 }

@@ -12,6 +12,7 @@ use std::net::Shutdown;
 use std::time::Instant;
 
 use crate::net::connection::Connection;
+use crate::tls::handshake_failure::HandshakeFailure;
 use timed::{SLACK, TimeOut, write_by};
 use tls::Record;
 pub use windows::{WINDOW, Windows};
@@ -39,12 +40,6 @@ pub enum Error {
     Io(io::Error),
     /// The peer broke the TLS protocol, or sent an alert.
     Tls(rustls::Error),
-    /// The peer closed the connection before the end of the handshake.
-    EndOfHandshake,
-    /// The first byte of a TLS connection could begin an HTTP request.
-    PlainHttp,
-    /// The first byte of a TLS connection was neither that of a handshake record nor of an HTTP request.
-    NotTls,
 }
 
 impl From<io::Error> for Error {
@@ -56,13 +51,21 @@ impl From<io::Error> for Error {
     }
 }
 
+impl From<Error> for HandshakeFailure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::TimedOut => Self::TIMEOUT,
+            Error::Io(error) => Self::from_io(&error),
+            Error::Tls(error) => Self::from_tls(&error),
+        }
+    }
+}
+
 /// What a read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// So many bytes of plain text.
+    /// So many bytes of plain text; 0 where only part of a TLS record has come.
     Data(usize),
-    /// Bytes, but no plain text yet: part of a TLS record.
-    Partial,
     /// The peer will send no more.
     End,
 }
@@ -111,19 +114,17 @@ impl<'c> Transport<'c> {
     /// Completes the TLS handshake. Returns at once where no TLS is spoken.
     ///
     /// # Errors
-    /// [`Error`].
-    pub fn handshake(&mut self, deadline: Instant) -> Result<(), Error> {
+    /// [`HandshakeFailure`].
+    pub fn handshake(&mut self, deadline: Instant) -> Result<(), HandshakeFailure> {
         let connection = self.connection;
         let Some(session) = &connection.session else {
             return Ok(());
         };
-        if self.receive(deadline)? == 0 {
-            return Err(Error::EndOfHandshake);
-        }
+        self.receive_of_handshake(deadline)?;
         match self.incoming.first() {
             Some(&tls::HANDSHAKE) => {}
-            Some(byte) if byte.is_ascii_uppercase() => return Err(Error::PlainHttp),
-            _ => return Err(Error::NotTls),
+            Some(byte) if byte.is_ascii_uppercase() => return Err(HandshakeFailure::PLAIN_HTTP),
+            _ => return Err(HandshakeFailure::NOT_TLS),
         }
         loop {
             // Plain text that came along stays where `unread` finds it.
@@ -132,10 +133,16 @@ impl<'c> Transport<'c> {
                 self.shrink_outgoing();
                 return Ok(());
             }
-            if self.ended || self.receive(deadline)? == 0 {
-                return Err(Error::EndOfHandshake);
-            }
+            self.receive_of_handshake(deadline)?;
         }
+    }
+
+    fn receive_of_handshake(&mut self, deadline: Instant) -> Result<(), HandshakeFailure> {
+        if !self.ended && self.receive(deadline)? > 0 {
+            return Ok(());
+        }
+        let in_record = self.is_amid_record();
+        Err(if in_record { HandshakeFailure::END_OF_FILE_IN_RECORD } else { HandshakeFailure::END_OF_FILE })
     }
 
     /// Plain text that has come and nobody has consumed.
@@ -187,7 +194,6 @@ impl<'c> Transport<'c> {
         }
         match self.process(deadline, destination)? {
             0 if self.ended => Ok(Progress::End),
-            0 => Ok(Progress::Partial),
             count => Ok(Progress::Data(count)),
         }
     }
