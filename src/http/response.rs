@@ -30,18 +30,16 @@ impl Status {
 /// The interim response that asks for the body (RFC 9110, section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A response to be written out with [`Response::write`].
-#[derive(Debug)]
+/// What a response says beside its body; written out with [`Response::write`].
+#[derive(Debug, Clone, Copy)]
 pub struct Response<'a> {
     /// The status.
     pub status: Status,
     /// `Content-Type`.
     pub content_type: &'static str,
-    /// The body.
-    pub body: &'a [u8],
     /// `Allow`, for a 405.
     pub allow: Option<&'static str>,
-    /// Why the request is refused, for the `error` header, as the Go original has it.
+    /// One line that says why the request is refused, for the `error` header, as the Go original has it.
     pub error: Option<&'a str>,
     /// `Connection: close`.
     pub close: bool,
@@ -53,13 +51,13 @@ pub struct Response<'a> {
 
 impl Response<'_> {
     /// Appends the response's bytes to `out`; `date` is for the `Date` header.
-    pub fn write(&self, date: SystemTime, out: &mut Vec<u8>) {
+    pub fn write(&self, body: &[u8], date: SystemTime, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(self.status.line().as_bytes());
         field(out, "Content-Type", self.content_type.as_bytes());
         field(out, "Date", &timestamp::http_date(date));
         // A write to a Vec cannot fail.
-        let _ = write!(out, "\r\nContent-Length: {}", self.body.len());
+        let _ = write!(out, "\r\nContent-Length: {}", body.len());
         if let Some(allow) = self.allow {
             field(out, "Allow", allow.as_bytes());
         }
@@ -81,7 +79,7 @@ impl Response<'_> {
         }
         out.extend_from_slice(b"\r\n\r\n");
         if !self.head_only {
-            out.extend_from_slice(self.body);
+            out.extend_from_slice(body);
         }
     }
 }
@@ -102,14 +100,13 @@ mod tests {
         let response = Response {
             status,
             content_type: "text/plain",
-            body: b"abc",
             allow: None,
             error,
             close: true,
             http10: false,
             head_only: false,
         };
-        response.write(SystemTime::UNIX_EPOCH, &mut out);
+        response.write(b"abc", SystemTime::UNIX_EPOCH, &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::connection::{Handler, Stop};
-use super::reply::{Next, Reply};
+use super::reply::Reply;
 use super::request::Request;
 use crate::http::Status;
 use crate::net::connection::Standing;
@@ -21,43 +21,40 @@ const GIVEN_WAY_LOOK: Duration = Duration::from_millis(10);
 
 impl Handler<'_> {
     /// Ends a connection that cannot go on.
-    pub(super) fn stop(&mut self, stop: Stop) -> Next {
+    pub(super) fn stop(&mut self, stop: Stop) {
         match stop {
-            Stop::Gone => Next::Ended,
+            Stop::Gone => {}
             Stop::Refuse(refusal) => {
-                let reply = Reply::refusal(refusal.status, refusal.why).then(Next::Close);
-                match self.answer(&Request::unreadable(), reply) {
-                    Ok(_) => self.close(DISCARD),
-                    Err(_) => Next::Ended,
+                let reply = Reply::refusal(refusal.status, refusal.why);
+                if self.answer(&Request::unreadable(), reply).is_ok() {
+                    self.close(DISCARD);
                 }
             }
             Stop::GiveWay => {
                 let why = "not recorded: the body came slowly, and others wait for its place or its memory";
-                let reply = Reply::refusal(Status::Unavailable, why).then(Next::Close);
+                let reply = Reply::refusal(Status::Unavailable, why);
                 if self.answer(&Request::unreadable(), reply).is_ok() {
                     self.linger_after_giving_way();
                 }
-                Next::Ended
             }
         }
     }
 
     /// Ends a connection after a reply with `Connection: close`. What the client still sends is thrown away for a while,
     /// so that it reads the reply and gets no reset. Meanwhile the connection may have to make room for another.
-    pub(super) fn close(&mut self, patience: Duration) -> Next {
+    pub(super) fn close(&mut self, patience: Duration) {
         if self.muted_until.is_some() {
-            return Next::Ended;
+            return;
         }
         self.connection.await_request();
         self.transport.say_goodbye();
         let deadline = Instant::now() + patience;
         let mut left = DISCARD_BYTES;
-        loop {
+        while let Ok(Progress::Data(count)) = self.transport.read(deadline)
+            && count < left
+        {
+            left -= count;
             self.transport.consume(usize::MAX);
-            match self.transport.read(deadline) {
-                Ok(Progress::Data(count)) if count < left => left -= count,
-                _ => return Next::Ended,
-            }
         }
     }
 

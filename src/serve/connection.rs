@@ -44,9 +44,8 @@ pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
         muted_until: None,
         ends: (port == Port::Metrics).then(|| connection.accepted + METRICS_LIFE),
     };
-    let mut next = handler.handshake();
-    while next == Next::KeepOpen {
-        next = handler.one_request();
+    if let Err(stop) = handler.run() {
+        handler.stop(stop);
     }
     service.metrics.connections.add(port, -1);
 }
@@ -67,9 +66,9 @@ pub(super) struct Handler<'s> {
     pub(super) ends: Option<Instant>,
 }
 
-/// Why a request comes to nothing.
+/// Why a connection cannot go on.
 pub(super) enum Stop {
-    /// The peer is gone.
+    /// The peer is gone, or its handshake has failed.
     Gone,
     /// The peer is told why, and the connection closed.
     Refuse(Refusal),
@@ -78,40 +77,36 @@ pub(super) enum Stop {
 }
 
 impl Handler<'_> {
+    /// The handshake, then one request after the other until a reply has said `Connection: close`.
+    fn run(&mut self) -> Result<(), Stop> {
+        self.handshake()?;
+        while self.one_request()? == Next::KeepOpen {
+            self.connection.await_request();
+            self.transport.shrink();
+        }
+        self.close(LINGER);
+        Ok(())
+    }
+
     /// Reads, records and answers one request.
-    fn one_request(&mut self) -> Next {
-        let length = match self.await_head() {
-            Ok(length) => length,
-            Err(stop) => {
-                if let Stop::Refuse(_) = stop {
-                    self.count_request();
-                }
-                return self.stop(stop);
+    fn one_request(&mut self) -> Result<Next, Stop> {
+        let length = self.await_head().inspect_err(|stop| {
+            if let Stop::Refuse(_) = stop {
+                self.count_request();
             }
-        };
+        })?;
         let (arrived, received) = (Instant::now(), SystemTime::now());
         self.count_request();
-        let head = match http::parse_head(self.transport.unread().get(..length).unwrap_or_default()) {
-            Ok(head) => head,
-            Err(refusal) => return self.stop(Stop::Refuse(refusal)),
-        };
+        let head = self.transport.unread().get(..length).unwrap_or_default();
+        let head = http::parse_head(head).map_err(Stop::Refuse)?;
         let request = Request::new(&head, arrived, received);
         let sources = self.service.sources.as_ref().map(|sources| SourcesFile::current(sources));
         let judged = routes::route(self.port, &head, sources.as_deref());
         self.transport.consume(length);
-        let outcome = match judged {
+        match judged {
             Ok((Route::Record(record), source)) => self.record(&request, record, source),
             Ok((Route::Report(page), _)) => self.report(&request, page),
             Err(refused) => self.refuse(&request, refused),
-        };
-        match outcome {
-            Ok(Next::KeepOpen) => {
-                self.connection.await_request();
-                self.transport.shrink();
-                Next::KeepOpen
-            }
-            Ok(Next::Close | Next::Ended) => self.close(LINGER),
-            Err(stop) => self.stop(stop),
         }
     }
 
@@ -238,7 +233,7 @@ impl Handler<'_> {
         if request.awaits_continue && self.transport.unread().is_empty() {
             // The client may still send the body or not (RFC 9110, section 10.1.1): what comes next could be the body or
             // another request.
-            return self.answer(request, reply.then(Next::Close));
+            return self.answer(request, reply.closing());
         }
         self.discard_body(request)?;
         let standing = self.connection.standing();

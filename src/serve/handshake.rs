@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::connection::Handler;
+use super::connection::{Handler, Stop};
 use super::reply::{Next, Reply};
 use super::request::Request;
 use super::routes::Port;
@@ -16,21 +16,21 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 impl Handler<'_> {
     /// Shakes hands where TLS is spoken.
-    pub(super) fn handshake(&mut self) -> Next {
+    pub(super) fn handshake(&mut self) -> Result<(), Stop> {
         if let Err(failure) = self.transport.handshake(Instant::now() + HANDSHAKE) {
             if failure == HandshakeFailure::PLAIN_HTTP {
                 let why = "this port speaks HTTPS, the request came in plain HTTP";
-                self.compose(&Request::unreadable(), &Reply::refusal(Status::BadRequest, why).then(Next::Close));
+                self.compose(&Request::unreadable(), Reply::refusal(Status::BadRequest, why), Next::Close);
                 self.transport.end_in_plain(&self.response, Instant::now() + LINGER);
             }
             self.say_failed(&failure);
-            return Next::Ended;
+            return Err(Stop::Gone);
         }
         if self.port == Port::Https {
             self.service.metrics.tls_handshakes.increment();
         }
         self.connection.await_request();
-        Next::KeepOpen
+        Ok(())
     }
 
     fn say_failed(&self, failure: &HandshakeFailure) {

@@ -29,22 +29,14 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) enum Next {
     /// It carries the next request.
     KeepOpen,
-    /// The reply said `Connection: close`; what the client still sends is thrown away.
+    /// It does not: the reply said `Connection: close`, or there was none.
     Close,
-    /// It has ended.
-    Ended,
 }
 
-/// A reply. Its body is what [`Handler::reply`] holds, or the line `why`.
+/// A reply. Its body is what [`Handler::reply`] holds, or the response's `error` as a line.
 #[derive(Clone, Copy)]
 pub(super) struct Reply<'a> {
-    pub(super) status: Status,
-    content_type: &'static str,
-    /// One line that says why not, for the body and the `error` header.
-    why: Option<&'a str>,
-    /// `Allow`, for a 405.
-    allow: Option<&'static str>,
-    next: Next,
+    response: Response<'a>,
     refusal_is_said: Said,
 }
 
@@ -59,39 +51,43 @@ enum Said {
 
 impl<'a> Reply<'a> {
     pub(super) fn json() -> Self {
-        Self { content_type: JSON, ..Self::text() }
+        Self::new(Status::Ok, JSON, None)
     }
 
     pub(super) fn text() -> Self {
-        Self {
-            status: Status::Ok,
-            content_type: TEXT,
-            why: None,
-            allow: None,
-            next: Next::KeepOpen,
-            refusal_is_said: Said::Here,
-        }
+        Self::new(Status::Ok, TEXT, None)
     }
 
     pub(super) fn exposition() -> Self {
-        Self { content_type: EXPOSITION, ..Self::text() }
+        Self::new(Status::Ok, EXPOSITION, None)
     }
 
+    /// `why`: one line that says why not, for the body and the `error` header.
     pub(super) fn refusal(status: Status, why: &'a str) -> Self {
-        Self { status, why: Some(why), ..Self::text() }
+        Self::new(status, TEXT, Some(why))
     }
 
     /// The line could not be appended.
     pub(super) fn not_appended(why: &'a str) -> Self {
-        Self { next: Next::Close, refusal_is_said: Said::ByTheLog, ..Self::refusal(Status::Unavailable, why) }
+        Self { refusal_is_said: Said::ByTheLog, ..Self::refusal(Status::Unavailable, why).closing() }
     }
 
-    pub(super) fn allowing(self, allow: Option<&'static str>) -> Self {
-        Self { allow, ..self }
+    fn new(status: Status, content_type: &'static str, error: Option<&'a str>) -> Self {
+        let response =
+            Response { status, content_type, allow: None, error, close: false, http10: false, head_only: false };
+        Self { response, refusal_is_said: Said::Here }
     }
 
-    pub(super) fn then(self, next: Next) -> Self {
-        Self { next, ..self }
+    /// With `Allow`, for a 405.
+    pub(super) fn allowing(mut self, allow: Option<&'static str>) -> Self {
+        self.response.allow = allow;
+        self
+    }
+
+    /// The connection's last one.
+    pub(super) fn closing(mut self) -> Self {
+        self.response.close = true;
+        self
     }
 }
 
@@ -111,21 +107,22 @@ impl Handler<'_> {
         let draining = self.port != Port::Metrics && self.service.draining.load(Ordering::Relaxed);
         // No body is read on the metrics port: a request that announces one is the connection's last.
         let body_left = self.port == Port::Metrics && request.framing != Framing::Length(0);
-        let keep_open = reply.next == Next::KeepOpen
+        let keep_open = !reply.response.close
             && request.next == Next::KeepOpen
             && !body_left
             && !draining
             && self.ends.is_none_or(|ends| Instant::now() < ends);
         let next = if keep_open { Next::KeepOpen } else { Next::Close };
-        self.compose(request, &reply.then(next));
+        self.compose(request, reply, next);
         let sent = self.transport.send(&self.response, Instant::now() + REPLY);
         if self.port != Port::Metrics {
             let took = request.arrived.elapsed();
-            self.service.metrics.http_responses.increment(reply.status);
+            let status = reply.response.status;
+            self.service.metrics.http_responses.increment(status);
             self.service.metrics.request_duration.observe(took);
             let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let why = reply.why.unwrap_or("");
-            let fields = [("status", reply.status.into()), ("error", why.into()), ("micros", micros.into())];
+            let why = reply.response.error.unwrap_or("");
+            let fields = [("status", status.into()), ("error", why.into()), ("micros", micros.into())];
             self.service.diagnostics.debug("request answered", &fields);
             self.say_if_refused(&reply);
         }
@@ -137,13 +134,13 @@ impl Handler<'_> {
 
     /// Says at the default verbosity, rate-limited, that a request was refused: events may be getting lost.
     fn say_if_refused(&self, reply: &Reply<'_>) {
-        if let Some(why) = reply.why
+        if let Some(why) = reply.response.error
             && reply.refusal_is_said == Said::Here
             && let Some(left_out) = self.service.refused_messages.admit(Instant::now())
         {
             let peer = self.connection.peer.to_string();
             let fields = [
-                ("status", reply.status.into()),
+                ("status", reply.response.status.into()),
                 ("reason", why.into()),
                 ("peer", (&peer).into()),
                 ("left_out", left_out.into()),
@@ -169,23 +166,15 @@ impl Handler<'_> {
     }
 
     /// Puts a reply's head and body into `self.response`.
-    pub(super) fn compose(&mut self, request: &Request, reply: &Reply<'_>) {
-        if let Some(why) = reply.why {
+    pub(super) fn compose(&mut self, request: &Request, reply: Reply<'_>, next: Next) {
+        if let Some(why) = reply.response.error {
             self.reply.clear();
             let _ = writeln!(self.reply, "{why}");
         }
+        let close = next == Next::Close;
+        let response = Response { close, http10: request.http10, head_only: request.head_only, ..reply.response };
         self.response.clear();
-        let response = Response {
-            status: reply.status,
-            content_type: reply.content_type,
-            body: &self.reply,
-            allow: reply.allow,
-            error: reply.why,
-            close: reply.next != Next::KeepOpen,
-            http10: request.http10,
-            head_only: request.head_only,
-        };
-        response.write(request.received, &mut self.response);
+        response.write(&self.reply, request.received, &mut self.response);
     }
 
     /// Takes note of how the connection stands as a request begins or ends: no reply is sent once it is closing.
