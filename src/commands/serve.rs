@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::VERSION;
-use crate::audit_log::OpenError;
 use crate::cli::{self, Action, Config, Exit};
 use crate::commands::server::Server;
 use crate::commands::signals::{Signal, Signals};
@@ -64,7 +63,7 @@ fn run(config: &Config) -> Exit {
     let metrics = Arc::new(Metrics::new());
     let outlet = match Outlet::to_stderr(format, Arc::clone(&metrics)) {
         Ok(outlet) => outlet,
-        Err(error) => return cannot_start(&StartError::System(error)),
+        Err(error) => return cannot_start(&StartError::system(error)),
     };
     let diagnostics = Arc::new(Diagnostics::to_sink(format, Box::new(outlet.clone())));
     let ended = serve(config, metrics, &diagnostics);
@@ -88,10 +87,10 @@ fn cannot_start(error: &StartError) -> Exit {
 
 fn serve(config: &Config, metrics: Arc<Metrics>, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
     // First, so that an order to end that comes during the start is not lost (as PID 1) and does not end it half-way.
-    let signals = Signals::catch().map_err(StartError::System)?;
+    let signals = Signals::catch().map_err(StartError::system)?;
     let server = match Server::start(config, metrics, Arc::clone(diagnostics), &|patience| signals.wait(patience)) {
-        Err(StartError::Log(OpenError::GivenUp)) => {
-            diagnostics.info("told to end before it served", &[]);
+        Err(given_up @ StartError::GivenUp) => {
+            diagnostics.info(&given_up.to_string(), &[]);
             return Ok(());
         }
         server => server?,

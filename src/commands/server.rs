@@ -101,12 +101,11 @@ impl Server {
             Some(Signal::Reload) | None => Start::GoOn,
         };
         let log = settings::log(config, chain_key.clone());
-        let log =
-            OpenedLog::open(log, Arc::clone(&metrics), Arc::clone(&diagnostics), &wait).map_err(StartError::Log)?;
+        let log = OpenedLog::open(log, Arc::clone(&metrics), Arc::clone(&diagnostics), &wait)?;
         let audit = bind_audit(config)?;
         let metrics_address = ("--metrics-address", config.metrics_address);
         let metrics_port = bind(Port::Metrics, ("--metrics-port", config.metrics_port), metrics_address)?;
-        let log = log.start().map_err(StartError::System)?;
+        let log = log.start().map_err(StartError::system)?;
 
         let service = Arc::new(Service {
             log,
@@ -132,7 +131,7 @@ impl Server {
         warn_of_few_descriptors(needed, &diagnostics);
         let metrics_port = Ports::serve(metrics_port, &service, metrics_roster)?;
         let audit = Ports::serve(audit, &service, audit_roster)?;
-        let reloader = Reloader::start(&service).map_err(StartError::System)?;
+        let reloader = Reloader::start(&service).map_err(StartError::system)?;
         for (port, address) in audit.addresses.iter().chain(&metrics_port.addresses) {
             let address = address.to_string();
             let fields = [("listener", port.name().into()), ("address", (&address).into())];
@@ -259,11 +258,9 @@ fn bind(
     (flag, number): (&'static str, u16),
     (address_flag, address): (&'static str, Option<IpAddr>),
 ) -> Result<Vec<Listener>, StartError> {
-    Listener::bind(port, address, number).map_err(|error| StartError::Bind {
-        flag,
-        port: number,
-        address: address.map(|address| (address_flag, address)),
-        error,
+    Listener::bind(port, address, number).map_err(|error| {
+        let address = address.map_or_else(String::new, |address| format!("{address_flag} {address}, "));
+        StartError::Failed(format!("{address}{flag} {number}: {error}"))
     })
 }
 
@@ -279,7 +276,7 @@ impl Ports {
                 .name(format!("accept-{}", listener.port.name()))
                 .stack_size(ACCEPT_STACK)
                 .spawn(move || serve_port(listener, &service, &roster));
-            ports.threads.push(thread.map_err(StartError::System)?);
+            ports.threads.push(thread.map_err(StartError::system)?);
         }
         Ok(ports)
     }

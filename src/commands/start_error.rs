@@ -2,45 +2,31 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 
-use crate::audit_log;
+use crate::audit_log::OpenError;
 use crate::files::watched;
 
-/// Why the program cannot start, with the flag and the path or address at fault.
+/// Why the program does not serve.
 #[derive(Debug)]
 pub enum StartError {
-    /// The certificate, its key, the client CA, the sources, the policy, or the chain's key.
-    File(watched::Error),
-    /// The audit log.
-    Log(audit_log::OpenError),
-    /// A port cannot be bound.
-    Bind {
-        /// The flag that sets the port.
-        flag: &'static str,
-        /// What was asked for.
-        port: u16,
-        /// The flag that sets the address, with what was asked for.
-        address: Option<(&'static str, IpAddr)>,
-        /// What the system said.
-        error: io::Error,
-    },
+    /// It was told to end while it waited for the reader of the log.
+    GivenUp,
+    /// It cannot: one line that names the flag and the path or address at fault.
+    Failed(String),
+}
+
+impl StartError {
     /// No thread or no signal handler can be had.
-    System(io::Error),
+    pub(super) fn system(error: io::Error) -> Self {
+        Self::Failed(format!("the system refused a thread or a signal handler: {error}"))
+    }
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(error) => error.fmt(f),
-            Self::Log(error) => write!(f, "--logger-filename {error}"),
-            Self::Bind { flag, port, address, error } => {
-                if let Some((flag, address)) = address {
-                    write!(f, "{flag} {address}, ")?;
-                }
-                write!(f, "{flag} {port}: {error}")
-            }
-            Self::System(error) => write!(f, "the system refused a thread or a signal handler: {error}"),
+            Self::GivenUp => f.write_str("told to end before it served"),
+            Self::Failed(why) => f.write_str(why),
         }
     }
 }
@@ -49,6 +35,15 @@ impl std::error::Error for StartError {}
 
 impl From<watched::Error> for StartError {
     fn from(error: watched::Error) -> Self {
-        Self::File(error)
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::GivenUp => Self::GivenUp,
+            error => Self::Failed(format!("--logger-filename {error}")),
+        }
     }
 }
