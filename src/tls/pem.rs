@@ -13,7 +13,7 @@ pub(super) struct Block<'f> {
     /// The BEGIN line's number, from 1.
     pub(super) line: usize,
     /// The lines between the markers.
-    body: &'f [u8],
+    body: Vec<u8>,
 }
 
 /// A line that begins or ends a block.
@@ -31,26 +31,23 @@ pub(super) fn blocks(content: &Content) -> Result<Vec<Block<'_>>, Error> {
     }
     let mut blocks = Vec::new();
     let mut open: Option<Block<'_>> = None;
-    let mut rest = content.bytes.as_slice();
     for (line, text) in (1..).zip(content.bytes.split_inclusive(|&byte| byte == b'\n')) {
-        let before = rest.len();
-        rest = rest.get(text.len()..).unwrap_or_default();
         let fault = match (open.take(), marker(text.trim_ascii_end())) {
             (None, Some(Marker::Begin(label))) => {
-                open = Some(Block { label, line, body: rest });
+                open = Some(Block { label, line, body: Vec::new() });
                 continue;
             }
             (Some(block), Some(Marker::End(label))) if label == block.label => {
-                // Until now its body was all of the file that follows the BEGIN line.
-                let length = block.body.len().saturating_sub(before);
-                blocks.push(Block { body: block.body.get(..length).unwrap_or_default(), ..block });
+                blocks.push(block);
                 continue;
             }
-            (block, None) if block.is_some() || !is_base64(text.trim_ascii()) => {
-                open = block;
+            (Some(mut block), None) => {
+                block.body.extend_from_slice(text);
+                open = Some(block);
                 continue;
             }
-            (_, None) => format!("line {line}: base64 outside of a PEM block"),
+            (None, None) if !is_base64(text.trim_ascii()) => continue,
+            (None, None) => format!("line {line}: base64 outside of a PEM block"),
             (_, Some(Marker::NotQuite)) => format!(
                 "line {line} is not quite a PEM marker (-----BEGIN or -----END, a label, five dashes, from the line's \
                  beginning to its end)"
@@ -80,7 +77,7 @@ impl Block<'_> {
         // Rustls decodes the base64 of a block whatever the block is, if it is labelled as a certificate. Its error is
         // not shown, because it quotes the line.
         let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
-        pem.extend_from_slice(self.body);
+        pem.extend_from_slice(&self.body);
         pem.extend_from_slice(b"-----END CERTIFICATE-----\n");
         let der = rustls_pemfile::certs(&mut pem.as_slice()).next()?.ok()?;
         Some(der.to_vec())
