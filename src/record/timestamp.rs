@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
+use time::{Date, Month, OffsetDateTime, Time};
 
 /// Length of the text of [`rfc3339`] in bytes.
 pub const RFC3339_LENGTH: usize = 30;
@@ -36,11 +36,9 @@ pub fn parse(text: &[u8]) -> Option<SystemTime> {
     if separators != b"--T::".map(Some) {
         return None;
     }
-    let date = Date::from_calendar_date(i32::from(number(0, 4)?), Month::try_from(small(5)?).ok()?, small(8)?).ok()?;
     // A leap second, 60, is read as the second before it.
     let second = if small(17)? == 60 { 59 } else { small(17)? };
-    let time = Time::from_hms(small(11)?, small(14)?, second).ok()?;
-    let seconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
+    let seconds = unix_seconds(number(0, 4)?, [small(5)?, small(8)?, small(11)?, small(14)?, second])?;
 
     let fraction = rest.strip_prefix(b".").unwrap_or_default();
     let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -60,7 +58,15 @@ pub fn parse(text: &[u8]) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)
 }
 
-fn decimal(digits: &[u8]) -> Option<u16> {
+/// Seconds since the Unix epoch at a month, day, hour, minute and second of a year, in UTC. `None` where there is no such
+/// time.
+pub(crate) fn unix_seconds(year: u16, [month, day, hour, minute, second]: [u8; 5]) -> Option<i64> {
+    let date = Date::from_calendar_date(i32::from(year), Month::try_from(month).ok()?, day).ok()?;
+    Some(date.with_time(Time::from_hms(hour, minute, second).ok()?).assume_utc().unix_timestamp())
+}
+
+/// The number that these digits say.
+pub(crate) fn decimal(digits: &[u8]) -> Option<u16> {
     let all_digits = digits.iter().all(u8::is_ascii_digit);
     str::from_utf8(digits).ok().filter(|_| all_digits)?.parse().ok()
 }

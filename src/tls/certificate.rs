@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use time::{Date, Month, Time};
+use crate::record::timestamp::{decimal, unix_seconds};
 
 /// What is read of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,23 +249,12 @@ fn time((tag, contents): (u8, &[u8]), what: &'static str) -> Result<i64, Malform
 
 /// `rest` is `MMDDHHMMSSZ`.
 fn timestamp(year: u16, rest: &[u8]) -> Option<i64> {
-    let rest: &[u8; 11] = rest.try_into().ok()?;
-    let [digits @ .., b'Z'] = rest else {
-        return None;
-    };
-    let mut pairs = digits.chunks_exact(2).map(|pair| u8::try_from(decimal(pair)?).ok());
-    let mut pair = || pairs.next().flatten();
-    let month = Month::try_from(pair()?).ok()?;
-    let date = Date::from_calendar_date(i32::from(year), month, pair()?).ok()?;
-    let time = Time::from_hms(pair()?, pair()?, pair()?).ok()?;
-    Some(date.with_time(time).assume_utc().unix_timestamp())
-}
-
-/// The number that at most four digits say.
-fn decimal(digits: &[u8]) -> Option<u16> {
-    digits
-        .iter()
-        .try_fold(0, |number: u16, digit| digit.is_ascii_digit().then(|| number * 10 + u16::from(digit - b'0')))
+    let digits: &[u8; 10] = rest.strip_suffix(b"Z")?.try_into().ok()?;
+    let mut numbers = [0; 5];
+    for (number, pair) in numbers.iter_mut().zip(digits.chunks_exact(2)) {
+        *number = u8::try_from(decimal(pair)?).ok()?;
+    }
+    unix_seconds(year, numbers)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use time::OffsetDateTime;
+use time::{Date, Month, OffsetDateTime, Time};
 
 use super::*;
 
