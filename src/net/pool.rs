@@ -32,9 +32,7 @@ pub(super) struct Pool<'e> {
 #[derive(Default)]
 struct Jobs {
     waiting: VecDeque<Arc<Connection>>,
-    /// Workers that exist.
-    threads: usize,
-    /// Those of them that wait for a connection.
+    /// Workers that wait for a connection, or are about to.
     idle: usize,
     /// Workers started so far, for their names.
     started: usize,
@@ -59,14 +57,13 @@ impl<'e> Pool<'e> {
         self.arrived.notify_all();
     }
 
-    /// Starts a worker if none would be left to wait for the next connection; at most one for each connection, and one
-    /// that waits.
+    /// Starts a worker if none would be left to wait for the next connection. So there is at most one for each connection
+    /// and one that waits: only where no more are idle than connections wait one is started, and all others serve one.
     pub(super) fn see_to_a_waiting_worker<'s>(&'s self, scope: &'s Scope<'s, '_>) {
         let mut jobs = self.lock();
-        if jobs.idle > jobs.waiting.len() || jobs.threads > self.serving.roster.most() || jobs.closed {
+        if jobs.idle > jobs.waiting.len() || jobs.closed {
             return;
         }
-        jobs.threads += 1;
         jobs.idle += 1;
         jobs.started += 1;
         let name = format!("{}-{}", self.port.name(), jobs.started);
@@ -74,7 +71,6 @@ impl<'e> Pool<'e> {
         let worker = thread::Builder::new().name(name).stack_size(STACK);
         if let Err(error) = worker.spawn_scoped(scope, move || self.work(scope)) {
             let mut jobs = self.lock();
-            jobs.threads -= 1;
             jobs.idle -= 1;
             let one_waits = jobs.waiting.len() > jobs.idle;
             drop(jobs);
@@ -90,9 +86,9 @@ impl<'e> Pool<'e> {
             self.see_to_a_waiting_worker(scope);
             connection.begin();
             (self.serving.serve)(&connection);
-            self.serving.roster.leave(&connection);
-            drop(connection);
+            // Idle first: a worker that were neither idle nor had a connection would be one more than is meant.
             self.lock().idle += 1;
+            self.serving.roster.leave(&connection);
         }
     }
 
@@ -107,7 +103,6 @@ impl<'e> Pool<'e> {
             }
             if jobs.closed || superfluous {
                 jobs.idle -= 1;
-                jobs.threads -= 1;
                 return None;
             }
             let waited = self.arrived.wait_timeout(jobs, WORKER_IDLE).unwrap_or_else(PoisonError::into_inner);
