@@ -113,6 +113,11 @@ impl<L: Label> GaugeBy<L> {
             gauge.add(delta);
         }
     }
+
+    /// What the gauge of `label` says now.
+    pub fn value(&self, label: L) -> i64 {
+        self.series.get(label.index()).map_or(0, Gauge::value)
+    }
 }
 
 /// One counter for each source that the operator names; the names may change while the program runs.

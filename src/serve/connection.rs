@@ -31,6 +31,10 @@ const HEAD: Duration = Duration::from_secs(5);
 /// A connection to the metrics port is closed after so long, in use or not. Scrapers dial again.
 const METRICS_LIFE: Duration = Duration::from_secs(300);
 
+/// With more connections than this, each thread that has answered lets the others run (sched_yield) before it looks for
+/// its next request. The kernel would let it serve one connection for milliseconds while the others wait.
+const CROWD: i64 = 16;
+
 /// Serves a connection until it ends.
 pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
     service.metrics.connections.add(port, 1);
@@ -83,6 +87,9 @@ impl Handler<'_> {
         while self.one_request()? == Next::KeepOpen {
             self.connection.await_request();
             self.transport.shrink();
+            if self.service.metrics.connections.value(self.port) > CROWD {
+                std::thread::yield_now();
+            }
         }
         self.close(LINGER);
         Ok(())

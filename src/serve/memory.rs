@@ -3,7 +3,8 @@
 //!
 //! A large body is charged for what has arrived, never for what was announced; as it grows it asks for more. What is
 //! granted stays safe in the sense of the banker's algorithm: each body, once all older ones have ended, could grow to
-//! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other.
+//! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other. What is given back
+//! goes to those that wait and can have it, the oldest first.
 //!
 //! A body that has waited for a quarter of a second, all its waits together, presses: none that came later gets memory
 //! before it. If it is held up as well, others that are still arriving give way ([`Connection::give_way`]), those first that
@@ -13,13 +14,14 @@
 
 mod claims;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::net::connection::{Connection, Standing};
 use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
-use claims::{State, spare_bytes};
+use claims::{Granted, State, Want, spare_bytes};
 
 /// Bodies up to this many bytes never wait for memory. A review is typically 1 to 10 KB.
 pub const SMALL: usize = 64 * 1024;
@@ -52,7 +54,6 @@ pub struct Memory {
     budget: usize,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
-    returned: Condvar,
 }
 
 /// A request that needs memory.
@@ -114,7 +115,7 @@ impl Waited {
 impl Memory {
     /// `budget`: bytes that all large bodies may take together.
     pub fn new(budget: usize, metrics: Arc<Metrics>) -> Self {
-        Self { budget, metrics, state: Mutex::default(), returned: Condvar::new() }
+        Self { budget, metrics, state: Mutex::default() }
     }
 
     /// A buffer for a small body, or for one whose size is not known yet.
@@ -145,69 +146,62 @@ impl Memory {
         }
     }
 
-    /// Waits until `body` may hold `charge` bytes in all.
-    fn charge<'m>(
+    /// Waits until `body` has what it wants.
+    fn obtain<'m>(
         &'m self,
         mut state: MutexGuard<'m, State>,
         body: &mut Body<'_>,
-        charge: usize,
+        want: Want,
         need: &Need<'_>,
     ) -> Result<MutexGuard<'m, State>, NoMemory> {
         let ticket = *body.ticket.get_or_insert_with(|| state.enter(need));
-        if state.can_have(ticket, charge, self.budget) {
-            self.grant(&mut state, body, charge);
-            return Ok(state);
-        }
-        let (began, waited_before, completed_before) = (Instant::now(), body.waited, state.completed);
-        need.connection.pause();
-        while !state.can_have(ticket, charge, self.budget) {
-            if need.connection.standing() == Standing::GivingWay {
-                return Err(NoMemory::GivesWay);
-            }
-            let left = need.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(NoMemory::NotInTime);
-            }
-            if body.waited.presses() {
-                if let Some(claim) = state.claim(ticket) {
-                    claim.presses = true;
+        if state.ask(ticket, want, self.budget) == Granted::NotYet {
+            let (began, waited_before, completed_before) = (Instant::now(), body.waited, state.completed);
+            need.connection.pause();
+            while state.granted(ticket) == Granted::NotYet {
+                let left = need.deadline.saturating_duration_since(Instant::now());
+                if need.connection.standing() == Standing::GivingWay {
+                    state.withdraw(ticket);
+                    return Err(NoMemory::GivesWay);
+                } else if left.is_zero() {
+                    state.withdraw(ticket);
+                    return Err(NoMemory::NotInTime);
                 }
-                if body.waited.held_up(self.budget) {
-                    self.make_room(&state, ticket, charge);
+                if body.waited.presses() {
+                    self.press(&mut state, ticket, want, body.waited);
                 }
+                drop(state);
+                thread::park_timeout(left.min(LOOK));
+                state = self.lock();
+                let completed = state.completed.wrapping_sub(completed_before);
+                body.waited = Waited {
+                    time: waited_before.time + began.elapsed(),
+                    completed: waited_before.completed.saturating_add(completed),
+                };
             }
-            state = self.wait(state, left.min(LOOK));
-            let completed = state.completed.wrapping_sub(completed_before);
-            body.waited = Waited {
-                time: waited_before.time + began.elapsed(),
-                completed: waited_before.completed.saturating_add(completed),
-            };
+            need.connection.resume();
         }
-        self.grant(&mut state, body, charge);
-        need.connection.resume();
+        body.charged = state.claim(ticket).map_or(0, |claim| claim.charged);
+        state.trim_spares(self.budget);
+        self.show(&state);
         Ok(state)
     }
 
-    /// Has others give way, so that the body of `ticket` can have `charge` bytes.
-    fn make_room(&self, state: &State, ticket: u64, charge: usize) {
-        let evicted = state.make_room(ticket, charge, self.budget);
-        if evicted > 0 {
-            self.metrics.connections_evicted.add(Evicted::Slow, evicted);
-            // They may be waiting themselves.
-            self.returned.notify_all();
+    /// Puts the body of `ticket` before younger ones. If it is held up, has others give way to it.
+    fn press(&self, state: &mut State, ticket: u64, want: Want, waited: Waited) {
+        if let Some(claim) = state.claim(ticket) {
+            claim.presses = true;
+        }
+        if waited.held_up(self.budget) {
+            let evicted = state.make_room(ticket, want.bytes(), self.budget);
+            if evicted > 0 {
+                self.metrics.connections_evicted.add(Evicted::Slow, evicted);
+                state.wake_leaving();
+            }
         }
     }
 
-    fn grant(&self, state: &mut State, body: &mut Body<'_>, charge: usize) {
-        if let Some(claim) = body.ticket.and_then(|ticket| state.claim(ticket)) {
-            (claim.charged, claim.presses) = (charge, false);
-        }
-        let extra = charge.saturating_sub(body.charged);
-        self.metrics.inflight_body_bytes.add(i64::try_from(extra).unwrap_or(i64::MAX));
-        body.charged = charge;
-    }
-
-    fn give_back(&self, ticket: Option<u64>, charged: usize, buffers: [Vec<u8>; 2]) {
+    fn give_back(&self, ticket: Option<u64>, buffers: [Vec<u8>; 2]) {
         let mut state = self.lock();
         if let Some(ticket) = ticket {
             state.claims.retain(|claim| claim.ticket != ticket);
@@ -224,22 +218,15 @@ impl Memory {
                 state.large.push(buffer);
             }
         }
-        // Even a claim without a charge may have held up younger ones.
         if ticket.is_some() {
-            self.metrics.inflight_body_bytes.add(-i64::try_from(charged).unwrap_or(i64::MAX));
-            // To wake nobody would cost a system call for each large body.
-            if state.waiting > 0 {
-                self.returned.notify_all();
-            }
+            // Even a claim without a charge may have held up younger ones.
+            state.grant_waiting(self.budget);
+            self.show(&state);
         }
     }
 
-    /// Waits until something is given back, at most for `patience`.
-    fn wait<'m>(&'m self, mut state: MutexGuard<'m, State>, patience: Duration) -> MutexGuard<'m, State> {
-        state.waiting += 1;
-        let mut state = self.returned.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
-        state.waiting -= 1;
-        state
+    fn show(&self, state: &State) {
+        self.metrics.inflight_body_bytes.set(i64::try_from(state.charged()).unwrap_or(i64::MAX));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -261,34 +248,35 @@ impl Body<'_> {
         let memory = self.memory;
         let mut state = memory.lock();
         state.taken += 1;
-        if self.ticket.is_none()
+        let ticket = *self.ticket.get_or_insert_with(|| state.enter(need));
+        if self.charged == 0
             && let Some(announced) = need.announced
-            && let Some(at) = state.spare(announced.saturating_add(ROOM))
+            && let Some(spare) = state.take_spare(ticket, announced.saturating_add(ROOM), memory.budget)
         {
             // Its pages are in memory already, so all of it is charged.
-            let whole = state.large.get(at).map_or(0, Vec::capacity).saturating_sub(ROOM);
-            let ticket = *self.ticket.get_or_insert(state.enter(&Need { body: whole, ..*need }));
-            if state.can_have(ticket, whole, memory.budget) {
-                self.bytes = state.large.remove(at);
-                state = memory.charge(state, self, whole, need)?;
-                state.trim_spares(memory.budget);
-                return Ok(());
-            }
+            self.charged = spare.capacity().saturating_sub(ROOM);
+            memory.show(&state);
+            self.bytes = spare;
+            return Ok(());
         }
         // Twice what it has, so that it asks a few times only.
         let charge = bytes.max(self.charged.saturating_mul(2).min(need.body));
-        state = memory.charge(state, self, charge, need)?;
-        state.trim_spares(memory.budget);
-        drop(state);
+        drop(memory.obtain(state, self, Want::Bytes(charge), need)?);
         let more = charge.saturating_add(ROOM).saturating_sub(self.bytes.len());
-        if self.bytes.capacity() > SMALL_CAPACITY || self.bytes.is_empty() {
+        if self.bytes.is_empty() {
+            // Addresses for all of it: to grow it while others arrive costs a fifth more CPU. Memory is used as it arrives.
+            let all = need.announced.map_or(more, |announced| announced.saturating_add(ROOM));
+            let reserved = self.bytes.try_reserve_exact(all).or_else(|_| self.bytes.try_reserve_exact(more));
+            return reserved.map_err(|_| NoMemory::NotInTime);
+        }
+        if self.bytes.capacity() > SMALL_CAPACITY {
             return self.bytes.try_reserve_exact(more).map_err(|_| NoMemory::NotInTime);
         }
         // A small buffer turned out too small; it goes back to be used again.
         let mut large = Vec::new();
         large.try_reserve_exact(charge.saturating_add(ROOM)).map_err(|_| NoMemory::NotInTime)?;
         large.extend_from_slice(&self.bytes);
-        memory.give_back(None, 0, [std::mem::replace(&mut self.bytes, large), Vec::new()]);
+        memory.give_back(None, [std::mem::replace(&mut self.bytes, large), Vec::new()]);
         Ok(())
     }
 
@@ -312,24 +300,10 @@ impl Body<'_> {
             return Ok(());
         }
         let charge = self.charged.saturating_add(most);
-        let mut state = memory.lock();
         // A list that came in chunks may have turned out too large for a small one, in a small buffer.
-        let ticket = *self.ticket.get_or_insert_with(|| state.enter(&Need { body: most, ..*need }));
-        loop {
-            if state.can_have(ticket, charge, memory.budget) {
-                memory.grant(&mut state, self, charge);
-                break;
-            }
-            if state.beside.is_none() {
-                state.beside = Some(ticket);
-                break;
-            }
-            let left = need.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(NoMemory::NotInTime);
-            }
-            state = memory.wait(state, left);
-        }
+        let need = Need { body: need.body.max(most), ..*need };
+        let state = memory.lock();
+        let mut state = memory.obtain(state, self, Want::BytesForLines(charge), &need)?;
         // Events grow by less than a quarter; the rest is for what no API server sends.
         let usual = self.bytes.len().saturating_add(self.bytes.len() / 4).min(most);
         let spare = state.spare(usual).filter(|at| state.large.get(*at).is_some_and(|spare| spare.capacity() <= most));
@@ -345,7 +319,7 @@ impl Body<'_> {
 impl Drop for Body<'_> {
     fn drop(&mut self) {
         let buffers = [std::mem::take(&mut self.bytes), std::mem::take(&mut self.lines)];
-        self.memory.give_back(self.ticket, self.charged, buffers);
+        self.memory.give_back(self.ticket, buffers);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Who holds how much of the budget, who may have more, and who gives way. Without waiting.
 
 use std::sync::Arc;
+use std::thread::{self, Thread};
 use std::time::Instant;
 
-use super::Need;
+use super::{Need, ROOM};
 use crate::net::connection::{Closed, Connection, Standing};
 
 /// What is on loan, and what is kept for the next request.
@@ -22,8 +23,6 @@ pub(super) struct State {
     pub(super) taken: usize,
     /// Bytes of all large bodies that have become complete.
     pub(super) completed: usize,
-    /// Threads that wait for something to be given back.
-    pub(super) waiting: usize,
 }
 
 #[derive(Debug)]
@@ -34,8 +33,36 @@ pub(super) struct Claim {
     pub(super) charged: usize,
     /// Bytes that it may come to need.
     most: usize,
+    /// What it waits for.
+    waits_for: Option<Want>,
     /// It has waited out its patience: none that came later gets memory before it, but for those that have as well.
     pub(super) presses: bool,
+    /// Who waits.
+    thread: Thread,
+}
+
+/// What a claim asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Want {
+    /// To hold so many bytes.
+    Bytes(usize),
+    /// Likewise, for lines, which may also be made beside the budget.
+    BytesForLines(usize),
+}
+
+impl Want {
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::Bytes(bytes) | Self::BytesForLines(bytes) => bytes,
+        }
+    }
+}
+
+/// Whether a claim has what it asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Granted {
+    Yes,
+    NotYet,
 }
 
 /// How bodies that were told to give way count.
@@ -56,7 +83,16 @@ impl State {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let connection = Arc::clone(need.connection);
-        self.claims.push(Claim { ticket, connection, charged: 0, most: need.body, presses: false });
+        let thread = thread::current();
+        self.claims.push(Claim {
+            ticket,
+            connection,
+            charged: 0,
+            most: need.body,
+            waits_for: None,
+            presses: false,
+            thread,
+        });
         ticket
     }
 
@@ -65,7 +101,7 @@ impl State {
     }
 
     /// Whether that of `ticket` may hold `charge` bytes now.
-    pub(super) fn can_have(&self, ticket: u64, charge: usize, budget: usize) -> bool {
+    fn can_have(&self, ticket: u64, charge: usize, budget: usize) -> bool {
         let presses = self.claims.iter().any(|claim| claim.presses && claim.ticket == ticket);
         let older_presses = self.claims.iter().any(|claim| claim.presses && claim.ticket < ticket);
         (presses || !older_presses) && self.is_safe(ticket, charge, budget, Leaving::Hold)
@@ -73,6 +109,71 @@ impl State {
 
     pub(super) fn claim(&mut self, ticket: u64) -> Option<&mut Claim> {
         self.claims.iter_mut().find(|claim| claim.ticket == ticket)
+    }
+
+    /// Grants that of `ticket` what it wants, now or once it can have it.
+    pub(super) fn ask(&mut self, ticket: u64, want: Want, budget: usize) -> Granted {
+        let granted = self.grant(ticket, want, budget);
+        if granted == Granted::NotYet
+            && let Some(claim) = self.claim(ticket)
+        {
+            claim.waits_for = Some(want);
+        }
+        granted
+    }
+
+    /// That of `ticket` waits no longer.
+    pub(super) fn withdraw(&mut self, ticket: u64) {
+        if let Some(claim) = self.claim(ticket) {
+            claim.waits_for = None;
+        }
+    }
+
+    /// Whether that of `ticket` has been granted what it asked for.
+    pub(super) fn granted(&self, ticket: u64) -> Granted {
+        let waits = |claim: &Claim| claim.ticket == ticket && claim.waits_for.is_some();
+        if self.claims.iter().any(waits) { Granted::NotYet } else { Granted::Yes }
+    }
+
+    /// Grants those that wait what they can have now, oldest first, and wakes them.
+    pub(super) fn grant_waiting(&mut self, budget: usize) {
+        let waiting = |claim: &Claim| Some((claim.ticket, claim.waits_for?));
+        for (ticket, want) in self.claims.iter().filter_map(waiting).collect::<Vec<_>>() {
+            if self.grant(ticket, want, budget) == Granted::Yes
+                && let Some(claim) = self.claim(ticket)
+            {
+                claim.thread.unpark();
+            }
+        }
+    }
+
+    fn grant(&mut self, ticket: u64, want: Want, budget: usize) -> Granted {
+        let charge = if self.can_have(ticket, want.bytes(), budget) {
+            Some(want.bytes())
+        } else if matches!(want, Want::BytesForLines(_)) && self.beside.is_none() {
+            self.beside = Some(ticket);
+            None
+        } else {
+            return Granted::NotYet;
+        };
+        if let Some(claim) = self.claim(ticket) {
+            (claim.waits_for, claim.presses) = (None, false);
+            claim.charged = charge.unwrap_or(claim.charged);
+            claim.most = claim.most.max(claim.charged);
+        }
+        Granted::Yes
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.claims.iter().filter(|claim| claim.waits_for.is_some()).count()
+    }
+
+    /// Wakes those that have to give way, lest they wait on.
+    pub(super) fn wake_leaving(&self) {
+        let leaves = |claim: &&Claim| claim.connection.standing() == Standing::GivingWay;
+        self.claims.iter().filter(leaves).for_each(|claim| claim.thread.unpark());
     }
 
     /// Whether each older body could still grow to its full size once those before it have ended, if that of `ticket`
@@ -111,6 +212,16 @@ impl State {
     pub(super) fn spare(&self, size: usize) -> Option<usize> {
         let fits = |spare: &Vec<u8>| spare.capacity() >= size && spare.capacity() / 4 <= size;
         self.large.iter().rposition(fits)
+    }
+
+    /// A spare in which `size` bytes fit, if that of `ticket` can have all of it.
+    pub(super) fn take_spare(&mut self, ticket: u64, size: usize, budget: usize) -> Option<Vec<u8>> {
+        let at = self.spare(size)?;
+        let whole = self.large.get(at)?.capacity().saturating_sub(ROOM);
+        match self.grant(ticket, Want::Bytes(whole), budget) {
+            Granted::Yes => Some(self.large.remove(at)),
+            Granted::NotYet => None,
+        }
     }
 
     /// Drops spares, oldest first, until they and what is granted stay under the budget together.

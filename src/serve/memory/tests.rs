@@ -75,6 +75,17 @@ fn a_body_is_charged_for_what_has_arrived_and_not_for_what_was_announced() {
 }
 
 #[test]
+fn a_body_whose_size_was_announced_is_not_moved_as_it_grows() {
+    let (memory, sender) = (memory(4 * MIB), Sender::new());
+    let mut body = memory.large();
+    body.reserve(100_000, &sender.need(2 * MIB, NOW)).unwrap();
+    let begins = body.bytes.as_ptr();
+    body.bytes.resize(100_000, b' ');
+    body.reserve(2 * MIB, &sender.need(2 * MIB, NOW)).unwrap();
+    assert_eq!(body.bytes.as_ptr(), begins);
+}
+
+#[test]
 fn two_bodies_of_half_the_budget_fit_it_exactly_and_a_third_does_not() {
     let memory = memory(4 * MIB);
     let senders = [Sender::complete(), Sender::complete(), Sender::complete()];
@@ -190,7 +201,7 @@ fn nobody_gives_way_while_the_budget_is_used_anew_every_second() {
         scope.spawn(|| leave_when_told(&slow, held));
         let began = Instant::now();
         scope.spawn(|| {
-            while memory.lock().waiting == 0 {
+            while memory.lock().waiting() == 0 {
                 thread::sleep(Duration::from_millis(1));
             }
             // As if other bodies had become complete: enough for a second.
@@ -215,7 +226,7 @@ fn a_complete_body_is_waited_for() {
             memory.large().reserve(MIB, &honest.need(MIB, LONG)).unwrap();
             served.send(()).unwrap();
         });
-        while memory.lock().waiting == 0 {
+        while memory.lock().waiting() == 0 {
             thread::sleep(Duration::from_millis(1));
         }
         // Past the patience of the one that waits.
@@ -224,6 +235,33 @@ fn a_complete_body_is_waited_for() {
         assert_eq!(complete.connection.standing(), Standing::Open);
         drop(held);
         order.recv().unwrap();
+    });
+}
+
+#[test]
+fn what_is_given_back_goes_to_the_body_that_came_first() {
+    let memory = memory(2 * MIB);
+    let senders = [(); 3].map(|()| Sender::complete());
+    let mut held = memory.large();
+    held.reserve(2 * MIB, &senders[0].need(2 * MIB, NOW)).unwrap();
+    thread::scope(|scope| {
+        let (served, order) = mpsc::channel();
+        for (at, sender) in senders.iter().enumerate().skip(1) {
+            let (memory, served) = (&memory, served.clone());
+            scope.spawn(move || {
+                let mut body = memory.large();
+                body.reserve(MIB + MIB / 2, &sender.need(MIB + MIB / 2, LONG)).unwrap();
+                served.send((at, body)).unwrap();
+            });
+            while memory.lock().waiting() < at {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        drop(held);
+        let (first, body) = order.recv().unwrap();
+        assert_eq!((first, memory.lock().waiting()), (1, 1));
+        drop(body);
+        assert_eq!(order.recv().unwrap().0, 2);
     });
 }
 
