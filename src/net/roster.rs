@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::connection::{Closed, Connection, LINGER};
+use crate::net::connection::{Closed, Connection, LINGER, Standing};
 use crate::observe::diagnostics::{Diagnostics, RateLimit};
 use crate::observe::labels::Evicted;
 use crate::observe::metrics::Metrics;
@@ -151,7 +151,7 @@ impl Roster {
             let Some(((turn, _), victim)) = in_turn.min_by_key(|(turn, _)| *turn) else {
                 return Room::None;
             };
-            if turn.is_of_a_newcomer() {
+            if Evicted::from(turn) == Evicted::Newcomer {
                 if state.newcomers_from.is_some_and(|from| now < from) {
                     return Room::None;
                 }
@@ -228,8 +228,9 @@ impl Roster {
 }
 
 impl State {
+    /// Connections that are not on their way out.
     fn places_taken(&self) -> usize {
-        self.connections.iter().filter(|connection| connection.takes_a_place()).count()
+        self.connections.iter().filter(|connection| connection.standing() == Standing::Open).count()
     }
 
     /// If more than `most` are on their way out and not cut yet, cuts the one that is due to leave next.

@@ -67,13 +67,6 @@ pub(in crate::net) enum Turn {
     JustIdle,
 }
 
-impl Turn {
-    /// Whether it is a connection in its first second.
-    pub(in crate::net) fn is_of_a_newcomer(self) -> bool {
-        matches!(self, Self::Refused | Self::Handshaking | Self::Newcomer)
-    }
-}
-
 impl From<Turn> for Evicted {
     fn from(turn: Turn) -> Self {
         match turn {

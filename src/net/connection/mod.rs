@@ -206,11 +206,6 @@ impl Connection {
         Closed::Now
     }
 
-    /// Whether it counts against the roster's cap: it is not on its way out.
-    pub(super) fn takes_a_place(&self) -> bool {
-        !matches!(self.lock().state, State::GivingWay { .. } | State::Closing { .. } | State::Cut)
-    }
-
     /// When it is to be cut; `None` if it is not on its way out, or cut already.
     pub(super) fn leaves_by(&self) -> Option<Instant> {
         match self.lock().state {
