@@ -118,6 +118,7 @@ impl Roster {
             if state.order == Order::GiveUp {
                 return None;
             }
+            state.cut_expired();
             state = self.left.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
         }
         let connection = Arc::new(connection);
@@ -186,10 +187,7 @@ impl Roster {
 
     /// Cuts the connections on their way out that had their time. Called several times a second.
     pub(super) fn cut_expired(&self) {
-        let now = Instant::now();
-        let state = self.lock();
-        let expired = state.connections.iter().filter(|one| one.leaves_by().is_some_and(|until| until <= now));
-        expired.for_each(|connection| connection.cut());
+        self.lock().cut_expired();
     }
 
     /// Connections that exist.
@@ -231,6 +229,12 @@ impl State {
     /// Connections that are not on their way out.
     fn places_taken(&self) -> usize {
         self.connections.iter().filter(|connection| connection.standing() == Standing::Open).count()
+    }
+
+    fn cut_expired(&self) {
+        let now = Instant::now();
+        let expired = self.connections.iter().filter(|one| one.leaves_by().is_some_and(|until| until <= now));
+        expired.for_each(|connection| connection.cut());
     }
 
     /// If more than `most` are on their way out and not cut yet, cuts the one that is due to leave next.

@@ -32,27 +32,27 @@ impl<'s> Handler<'s> {
             Framing::Chunked => None,
         };
         if announced.is_none_or(|length| length > self.transport.unread().len()) {
-            let standing = self.connection.begin_body();
-            self.note(standing)?;
+            goes_on(self.connection.begin_body())?;
         }
         let small = match record {
             Record::AdmissionReview => SMALL,
             Record::EventList => SMALL_LIST,
         };
         let most = announced.unwrap_or(self.service.max_request);
-        let deadline = self.bounded(request.arrived + BODY);
+        let deadline = request.arrived + BODY;
+        // A connection on its way out waits for memory no longer than until it is cut.
+        let deadline = self.connection.leaves_by().map_or(deadline, |until| until.min(deadline));
         let need = Need { connection: self.connection, announced, body: most, deadline };
         let memory: &'s Memory = &self.service.memory;
         let mut body = match announced {
             Some(length) if length > small => memory.large(),
             _ => memory.small(),
         };
-        if request.awaits_continue && self.transport.unread().is_empty() && self.muted_until.is_none() {
+        if request.awaits_continue && self.transport.unread().is_empty() && !self.is_muted() {
             self.transport.send(http::CONTINUE, Instant::now() + REPLY).map_err(|_| Stop::Gone)?;
         }
         self.pump(request.framing, &mut Sink::Keep(&mut body, &need), deadline)?;
-        let standing = self.connection.complete();
-        self.note(standing)?;
+        goes_on(self.connection.complete())?;
         body.complete();
         self.transport.shrink();
         if record == Record::EventList {
@@ -66,8 +66,7 @@ impl<'s> Handler<'s> {
         if let Framing::Length(length) = request.framing {
             self.within_limit(length)?;
         }
-        let deadline = self.bounded(request.arrived + BODY);
-        self.pump(request.framing, &mut Sink::Discard, deadline)
+        self.pump(request.framing, &mut Sink::Discard, request.arrived + BODY)
     }
 
     fn within_limit(&self, length: u64) -> Result<usize, Stop> {
@@ -161,6 +160,14 @@ impl<'s> Handler<'s> {
             Ok(Progress::End) | Err(_) if self.connection.standing() == Standing::GivingWay => Err(Stop::GiveWay),
             Ok(Progress::End) | Err(_) => Err(Stop::Gone),
         }
+    }
+}
+
+/// A request that has to give way goes no further.
+fn goes_on(standing: Standing) -> Result<(), Stop> {
+    match standing {
+        Standing::Open | Standing::Closing => Ok(()),
+        Standing::GivingWay => Err(Stop::GiveWay),
     }
 }
 

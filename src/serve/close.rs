@@ -43,7 +43,7 @@ impl Handler<'_> {
     /// Ends a connection after a reply with `Connection: close`. What the client still sends is thrown away for a while,
     /// so that it reads the reply and gets no reset. Meanwhile the connection may have to make room for another.
     pub(super) fn close(&mut self, patience: Duration) {
-        if self.muted_until.is_some() {
+        if self.is_muted() {
             return;
         }
         self.connection.await_request();

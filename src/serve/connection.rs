@@ -14,7 +14,7 @@ use super::service::Service;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::http::{self, Refusal, Status};
-use crate::net::connection::{Connection, LINGER};
+use crate::net::connection::{Connection, LINGER, Standing};
 use crate::net::transport::{Error, Progress, Transport};
 use crate::observe::labels::{LineKind, PolicyLevel, TokenFault};
 use crate::record::event_list::{self, Events};
@@ -45,7 +45,6 @@ pub fn serve(service: &Service, port: Port, connection: &Arc<Connection>) {
         transport: Transport::new(connection, &service.windows),
         reply: Vec::new(),
         response: Vec::new(),
-        muted_until: None,
         ends: (port == Port::Metrics).then(|| connection.accepted + METRICS_LIFE),
     };
     if let Err(stop) = handler.run() {
@@ -64,8 +63,6 @@ pub(super) struct Handler<'s> {
     pub(super) reply: Vec<u8>,
     /// A reply's head and body.
     pub(super) response: Vec<u8>,
-    /// Set once our writing side is closed. Until this time requests that were on their way are recorded, not answered.
-    pub(super) muted_until: Option<Instant>,
     /// When the connection is closed whatever happens on it.
     pub(super) ends: Option<Instant>,
 }
@@ -120,7 +117,8 @@ impl Handler<'_> {
     /// Waits for a head to be complete, and returns its length.
     fn await_head(&mut self) -> Result<usize, Stop> {
         let now = Instant::now();
-        let idle_until = self.ends.map_or(now + IDLE, |ends| ends.min(now + IDLE));
+        let mut idle_until = self.ends.map_or(now + IDLE, |ends| ends.min(now + IDLE));
+        let mut was_idle = false;
         let mut head_until = None;
         let mut seen = 0;
         loop {
@@ -137,21 +135,22 @@ impl Handler<'_> {
             }
             let begun = seen > 0 || self.transport.is_amid_record();
             let until = if begun { *head_until.get_or_insert_with(|| Instant::now() + HEAD) } else { idle_until };
-            match self.transport.read(self.bounded(until)) {
+            match self.transport.read(until) {
                 Ok(Progress::End) => {
                     // A client that closes in order may wait for our close_notify.
                     self.transport.say_goodbye();
                     return Err(Stop::Gone);
                 }
                 Ok(_) => {}
-                Err(Error::TimedOut) if begun && self.muted_until.is_none() => {
+                Err(Error::TimedOut) if begun && !self.is_muted() => {
                     let why = "the request's head did not arrive in time";
                     return Err(Stop::Refuse(Refusal { status: Status::RequestTimeout, why }));
                 }
-                Err(Error::TimedOut) if self.muted_until.is_none() => {
+                Err(Error::TimedOut) if !begun && !was_idle => {
                     // Idle for long: our writing side is closed, and what is on its way is still recorded.
                     self.connection.close_if_waiting();
-                    self.mute();
+                    was_idle = true;
+                    idle_until = Instant::now() + LINGER;
                 }
                 Err(_) => return Err(Stop::Gone),
             }
@@ -216,8 +215,9 @@ impl Handler<'_> {
             }
             Record::AdmissionReview => Reply::json(),
         };
+        let muted = self.is_muted();
         let next = self.answer(request, reply)?;
-        if self.muted_until.is_none() {
+        if !muted {
             metrics.valid_requests.increment();
         }
         Ok(next)
@@ -243,18 +243,13 @@ impl Handler<'_> {
             return self.answer(request, reply.closing());
         }
         self.discard_body(request)?;
-        let standing = self.connection.standing();
-        self.note(standing)?;
         self.answer(request, reply)
     }
 
-    /// From now on nothing can be answered; what was on its way is recorded for a little while.
-    pub(super) fn mute(&mut self) {
-        self.muted_until.get_or_insert_with(|| Instant::now() + LINGER);
-    }
-
-    pub(super) fn bounded(&self, deadline: Instant) -> Instant {
-        self.muted_until.map_or(deadline, |until| until.min(deadline))
+    /// Whether our writing side is closed: nothing is answered, and what was on its way is recorded until the connection
+    /// is cut.
+    pub(super) fn is_muted(&self) -> bool {
+        self.connection.standing() == Standing::Closing
     }
 
     fn count_request(&self) {

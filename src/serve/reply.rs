@@ -9,7 +9,6 @@ use super::request::Request;
 use super::routes::Port;
 use crate::audit_log::AuditLog;
 use crate::http::{Framing, Response, Status};
-use crate::net::connection::Standing;
 use crate::observe::labels::Mended;
 use crate::record::review;
 
@@ -101,7 +100,7 @@ pub(super) fn add_head(log: &AuditLog, line: &[u8], reply: &mut Vec<u8>) {
 impl Handler<'_> {
     /// Composes a reply and sends it, unless our writing side is closed. Returns what becomes of the connection.
     pub(super) fn answer(&mut self, request: &Request, reply: Reply<'_>) -> Result<Next, Stop> {
-        if self.muted_until.is_some() {
+        if self.is_muted() {
             return Ok(Next::KeepOpen);
         }
         let draining = self.port != Port::Metrics && self.service.draining.load(Ordering::Relaxed);
@@ -175,20 +174,5 @@ impl Handler<'_> {
         let response = Response { close, http10: request.http10, head_only: request.head_only, ..reply.response };
         self.response.clear();
         response.write(&self.reply, request.received, &mut self.response);
-    }
-
-    /// Takes note of how the connection stands as a request begins or ends: no reply is sent once it is closing.
-    ///
-    /// # Errors
-    /// [`Stop::GiveWay`].
-    pub(super) fn note(&mut self, standing: Standing) -> Result<(), Stop> {
-        match standing {
-            Standing::Open => Ok(()),
-            Standing::Closing => {
-                self.mute();
-                Ok(())
-            }
-            Standing::GivingWay => Err(Stop::GiveWay),
-        }
     }
 }

@@ -207,7 +207,7 @@ impl Connection {
     }
 
     /// When it is to be cut; `None` if it is not on its way out, or cut already.
-    pub(super) fn leaves_by(&self) -> Option<Instant> {
+    pub fn leaves_by(&self) -> Option<Instant> {
         match self.lock().state {
             State::GivingWay { until } | State::Closing { until } => Some(until),
             _ => None,
