@@ -101,7 +101,8 @@ impl Handler<'_> {
     /// Composes a reply and sends it, unless our writing side is closed. Returns what becomes of the connection.
     pub(super) fn answer(&mut self, request: &Request, reply: Reply<'_>) -> Result<Next, Stop> {
         if self.is_muted() {
-            return Ok(Next::KeepOpen);
+            // What is on its way is still recorded; on the metrics port there is nothing to record.
+            return if self.port == Port::Metrics { Err(Stop::Gone) } else { Ok(Next::KeepOpen) };
         }
         let draining = self.port != Port::Metrics && self.service.draining.load(Ordering::Relaxed);
         // No body is read on the metrics port: a request that announces one is the connection's last.
