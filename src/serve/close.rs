@@ -1,23 +1,20 @@
 //! How a connection ends.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connection::{Handler, Stop};
 use super::reply::Reply;
 use super::request::Request;
 use crate::http::Status;
-use crate::net::connection::Standing;
 use crate::net::transport::Progress;
 
 /// How long, and how many bytes, a refused client may still send after the reply, so that it comes to read the reply.
 const DISCARD: Duration = Duration::from_secs(10);
 const DISCARD_BYTES: usize = 256 * 1024 * 1024;
 
-/// How long a connection that gave way is kept after its reply, so that the client comes to read it.
+/// How long our writing side is kept open after the reply to a request that gave way, so that the client comes to read it.
 const GIVEN_WAY: Duration = Duration::from_millis(250);
-
-/// How often its thread looks whether the connection was cut meanwhile.
-const GIVEN_WAY_LOOK: Duration = Duration::from_millis(10);
 
 impl Handler<'_> {
     /// Ends a connection that cannot go on.
@@ -34,7 +31,9 @@ impl Handler<'_> {
                 let why = "not recorded: the body came slowly, and others wait for its place or its memory";
                 let reply = Reply::refusal(Status::Unavailable, why);
                 if self.answer(&Request::unreadable(), reply).is_ok() {
-                    self.linger_after_giving_way();
+                    // Our reading side is closed already, and the kernel resets a connection on which bytes arrive after
+                    // both are closed: the reply would be lost.
+                    thread::sleep(GIVEN_WAY);
                 }
             }
         }
@@ -55,15 +54,6 @@ impl Handler<'_> {
         {
             left -= count;
             self.transport.consume(usize::MAX);
-        }
-    }
-
-    /// Keeps our writing side open for a while: our reading side is closed already, and the kernel resets a connection on
-    /// which bytes arrive after both are closed, so that the reply would be lost.
-    fn linger_after_giving_way(&self) {
-        let deadline = Instant::now() + GIVEN_WAY;
-        while Instant::now() < deadline && self.connection.standing() == Standing::GivingWay {
-            std::thread::sleep(GIVEN_WAY_LOOK);
         }
     }
 }
