@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 
 use crate::net::connection::Connection;
 use crate::net::pool::Pool;
-use crate::net::roster::{Order, Room, Roster};
+use crate::net::roster::{Order, Roster};
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::labels::Port;
 
@@ -169,8 +169,8 @@ impl<'p, 'e> Acceptor<'p, 'e> {
 
     /// No descriptor or no memory: another connection gives its own back.
     fn make_room(&self, error: &io::Error) {
-        let room = self.serving.roster.make_room();
-        self.pool.complain("cannot accept connections", error, room);
+        self.pool.complain("cannot accept connections", error);
+        self.serving.roster.make_room();
         self.serving.roster.wait_for_one_to_leave(ACCEPT_REST);
     }
 
@@ -181,7 +181,7 @@ impl<'p, 'e> Acceptor<'p, 'e> {
         match Connection::new(socket, peer, config) {
             Ok(connection) => self.serving.roster.admit(connection),
             Err(error) => {
-                self.pool.complain("cannot begin a TLS session", &error, Room::None);
+                self.pool.complain("cannot begin a TLS session", &error);
                 None
             }
         }

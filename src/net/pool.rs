@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use crate::net::accept::Serving;
 use crate::net::connection::Connection;
-use crate::net::roster::Room;
 use crate::observe::diagnostics::RateLimit;
 use crate::observe::labels::Port;
 
@@ -74,9 +73,11 @@ impl<'e> Pool<'e> {
             jobs.idle -= 1;
             let one_waits = jobs.waiting.len() > jobs.idle;
             drop(jobs);
+            self.complain("cannot start a thread", &error);
             // A connection that waits for a worker gets one when another connection has ended, or at the next try.
-            let room = if one_waits { self.serving.roster.make_room() } else { Room::None };
-            self.complain("cannot start a thread", &error, room);
+            if one_waits {
+                self.serving.roster.make_room();
+            }
         }
     }
 
@@ -111,16 +112,12 @@ impl<'e> Pool<'e> {
         }
     }
 
-    /// Says that the system refused something, rate-limited, and whether a connection made room for it.
-    pub(super) fn complain(&self, msg: &str, error: &dyn std::fmt::Display, room: Room) {
+    /// Says that the system refused something, rate-limited.
+    pub(super) fn complain(&self, msg: &str, error: &dyn std::fmt::Display) {
         if let Some(left_out) = self.complaints.admit(Instant::now()) {
             let error = error.to_string();
-            let fields = [
-                ("listener", self.port.name().into()),
-                ("error", (&error).into()),
-                ("evicted", (room == Room::Made).into()),
-                ("left_out", left_out.into()),
-            ];
+            let fields =
+                [("listener", self.port.name().into()), ("error", (&error).into()), ("left_out", left_out.into())];
             self.serving.diagnostics.error(msg, &fields);
         }
     }

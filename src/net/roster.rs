@@ -50,15 +50,6 @@ pub(super) enum Order {
     GiveUp,
 }
 
-/// Whether somebody made room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// A connection was evicted and will leave soon.
-    Made,
-    /// Nobody may be evicted now.
-    None,
-}
-
 impl Roster {
     /// `cap`: connections served at once. `round`: the least time in which a flood of newcomers can go through all places.
     pub fn new(cap: usize, round: Duration, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Self {
@@ -112,7 +103,7 @@ impl Roster {
                 }
                 // A connection that is cut leaves as soon as its thread notices.
                 state.cut_next_of_more_than(self.most_leaving());
-            } else if self.evict_one(&mut state, LINGER) == Room::Made {
+            } else if self.evict_one(&mut state, LINGER) == Closed::Now {
                 continue;
             }
             if state.order == Order::GiveUp {
@@ -137,31 +128,32 @@ impl Roster {
     }
 
     /// Makes a connection give back its descriptor and its thread, unless another is about to.
-    pub(super) fn make_room(&self) -> Room {
+    pub(super) fn make_room(&self) {
         let mut state = self.lock();
         // One that is cut already does not count: it may itself be waiting for a thread to end it.
-        let one_leaves = state.connections.iter().any(|connection| connection.leaves_by().is_some());
-        if one_leaves { Room::None } else { self.evict_one(&mut state, SCARCE_LINGER) }
+        if !state.connections.iter().any(|connection| connection.leaves_by().is_some()) {
+            self.evict_one(&mut state, SCARCE_LINGER);
+        }
     }
 
     /// Evicts the connection whose turn it is, which then leaves within `linger`.
-    fn evict_one(&self, state: &mut State, linger: Duration) -> Room {
+    fn evict_one(&self, state: &mut State, linger: Duration) -> Closed {
         let now = Instant::now();
         loop {
             let in_turn = state.connections.iter().filter_map(|connection| Some((connection.turn(now)?, connection)));
             let Some(((turn, _), victim)) = in_turn.min_by_key(|(turn, _)| *turn) else {
-                return Room::None;
+                return Closed::No;
             };
             if Evicted::from(turn) == Evicted::Newcomer {
                 if state.newcomers_from.is_some_and(|from| now < from) {
-                    return Room::None;
+                    return Closed::No;
                 }
                 state.newcomers_from = Some(now + self.round / u32::try_from(self.cap).unwrap_or(u32::MAX).max(1));
             }
             // A request may have begun or ended on it in this very moment; then the next one is looked for.
             if let Some(evicted) = victim.evict(now, linger) {
                 self.say_evicted(victim, evicted);
-                return Room::Made;
+                return Closed::Now;
             }
         }
     }
