@@ -92,11 +92,14 @@ impl Roster {
     }
 
     /// Lets a connection in. Where all places are taken another makes room, in the order of `Turn` in
-    /// [`connection`](super::connection); where none may be evicted yet this waits. `None` if the listeners give up
-    /// meanwhile.
+    /// [`connection`](super::connection); where none may be evicted yet this waits. `None` once the listeners give up.
     pub(super) fn admit(&self, connection: Connection) -> Option<Arc<Connection>> {
         let mut state = self.lock();
         loop {
+            // Also where there is a place: whoever comes after the end of all others would be closed by nobody.
+            if state.order == Order::GiveUp {
+                return None;
+            }
             if state.connections.len() < self.cap || state.places_taken() < self.cap {
                 if state.connections.len() < self.most() {
                     break;
@@ -105,9 +108,6 @@ impl Roster {
                 state.cut_next_of_more_than(self.most_leaving());
             } else if self.evict_one(&mut state, LINGER) == Closed::Now {
                 continue;
-            }
-            if state.order == Order::GiveUp {
-                return None;
             }
             state.cut_expired();
             state = self.left.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
@@ -239,3 +239,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
