@@ -28,7 +28,7 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) enum Next {
     /// It carries the next request.
     KeepOpen,
-    /// It does not: the reply said `Connection: close`, or there was none.
+    /// It does not: the reply said `Connection: close`.
     Close,
 }
 
