@@ -162,12 +162,12 @@ impl GroupCommit {
         }
         let gathered = queue.gathering.as_ref().map_or(0, |gathering| gathering.lines.len());
         let room = self.limits.largest_group.saturating_sub(gathered);
-        if lines.bytes.len() > self.limits.largest_copied.min(room) {
+        if lines.bytes().len() > self.limits.largest_copied.min(room) {
             return self.append_own(self.await_turn(queue), lines);
         }
         if let Some(group) = &mut queue.gathering {
-            group.lines.extend_from_slice(lines.bytes);
-            group.digests.extend_from_slice(lines.digests);
+            group.lines.extend_from_slice(lines.bytes());
+            group.digests.extend_from_slice(lines.digests());
             group.members.push(thread::current());
             let outcome = Arc::clone(&group.outcome);
             drop(queue);
@@ -233,12 +233,12 @@ impl GroupCommit {
         let (own, since, outcome) = (thread::current(), Instant::now(), Arc::<Outcome>::default());
         let mut group = Gathering {
             lines: std::mem::take(&mut queue.spare),
-            digests: lines.digests.to_vec(),
+            digests: lines.digests().to_vec(),
             members: vec![own.clone()],
             since,
             outcome: Arc::clone(&outcome),
         };
-        group.lines.extend_from_slice(lines.bytes);
+        group.lines.extend_from_slice(lines.bytes());
         queue.gathering = Some(group);
         queue.turns.push_back(Waiting { thread: own.clone(), since, woken: false });
         loop {
@@ -261,7 +261,7 @@ impl GroupCommit {
             return queue;
         };
         drop(queue);
-        let outcome = writer.append(Lines { bytes: &group.lines, digests: &group.digests }, group.members.len());
+        let outcome = writer.append(Lines::Many(&group.lines, &group.digests), group.members.len());
         // It is not set yet: a group is taken out of the queue once.
         let _ = group.outcome.set(outcome);
         group.members.iter().for_each(Thread::unpark);

@@ -103,11 +103,11 @@ impl LogFile {
     /// Appends whole lines, all of them or none.
     ///
     /// With a chain each gets its `chain` member. Returns the number of bytes written.
-    pub(super) fn append(&mut self, lines: Lines<'_>, mut chain: Option<&mut Chain>) -> Result<usize, AppendError> {
+    pub(super) fn append(&mut self, mut lines: Lines<'_>, mut chain: Option<&mut Chain>) -> Result<usize, AppendError> {
         for _ in 0..MOST_ATTEMPTS {
             self.make_ready()?;
             let marking = self.marking();
-            match chain::write(chain.as_deref_mut(), lines, marking, |group| self.write(group)) {
+            match chain::write(chain.as_deref_mut(), &mut lines, marking, |group| self.write(group)) {
                 Ok(written) => {
                     self.try_again = None;
                     self.said_spent.well();

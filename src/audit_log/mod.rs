@@ -270,22 +270,24 @@ impl AuditLog {
             return Ok(());
         }
         let outcome = if self.heads.is_some() {
-            self.commit.append(Lines { bytes: lines, digests: &chain::digests(lines) })
+            self.commit.append(Lines::Many(lines, &chain::digests(lines)))
         } else {
-            self.commit.append(Lines::plain(lines))
+            self.commit.append(Lines::Plain(lines))
         };
         self.counted(outcome)
     }
 
-    /// [`Self::append`] for a single line. No newline has to be searched for.
+    /// [`Self::append`] for a single line. No newline has to be searched for, and a `chain` member is put into it while it
+    /// is written, so that it is not copied.
     ///
     /// # Errors
     /// Likewise.
-    pub fn append_one(&self, line: &[u8]) -> Result<(), AppendError> {
+    pub fn append_one(&self, line: &mut Vec<u8>) -> Result<(), AppendError> {
         let outcome = if self.heads.is_some() {
-            self.commit.append(Lines { bytes: line, digests: &[chain::digest(line)] })
+            let digest = chain::digest(line);
+            self.commit.append(Lines::One(line, digest))
         } else {
-            self.commit.append(Lines::plain(line))
+            self.commit.append(Lines::Plain(line))
         };
         self.counted(outcome)
     }

@@ -115,13 +115,13 @@ impl Stream {
         outcome
     }
 
-    fn append_after_rest(&mut self, lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
+    fn append_after_rest(&mut self, mut lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
         let rest = std::mem::take(&mut self.rest);
         let (written, outcome) = self.write(&rest);
         self.rest = rest;
         self.rest.drain(..written);
         outcome?;
-        chain::write(chain, lines, Marking::Done, |lines| self.append_whole(lines))
+        chain::write(chain, &mut lines, Marking::Done, |lines| self.append_whole(lines))
     }
 
     /// Says of lines that failed whether anything of them went out.

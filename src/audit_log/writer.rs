@@ -48,6 +48,7 @@ impl Writer {
         if self.status.reopen.load(Relaxed) {
             self.look();
         }
+        let bytes = lines.bytes().len();
         let outcome = match &mut self.sink {
             Sink::File(file) => file.append(lines, self.chain.as_mut()),
             Sink::Stream(stream) => stream.append(lines, self.chain.as_mut()),
@@ -63,7 +64,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                self.status.failed(&error, lines.bytes.len());
+                self.status.failed(&error, bytes);
                 Err(error)
             }
         }
