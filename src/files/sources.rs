@@ -6,16 +6,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hint::black_box;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::files::is_dns_name;
-use crate::files::watched::{Content, Error, Watched};
+use crate::files::watched::{Content, Error};
+use crate::files::watched_file::{FromFile, WatchedFile};
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::metrics::Metrics;
 
-/// The flag that names the file.
-const FLAG: &str = "--sources-filename";
 /// 128 bits: cannot be guessed over a network.
 const MIN_TOKEN_LENGTH: usize = 32;
 /// Every token is padded to this length and compared in full.
@@ -185,48 +182,19 @@ fn token_from(token: &[u8]) -> Option<Padded> {
 }
 
 /// The sources in use, read again when the file changes.
-pub struct SourcesFile {
-    metrics: Arc<Metrics>,
-    diagnostics: Arc<Diagnostics>,
-    watched: Watched<Content, Sources>,
-    path: PathBuf,
-}
+pub type SourcesFile = WatchedFile<Sources>;
 
-impl SourcesFile {
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// [`Error`], which names flag, path and line, where it cannot be read or used.
-    pub fn load(path: PathBuf, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, Error> {
-        let read = {
-            let path = path.clone();
-            move || Content::read(FLAG, &path)
-        };
-        let watched = Watched::load("sources", read, |content| {
-            Sources::parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))
-        })?;
-        let file = Self { metrics, diagnostics, watched, path };
-        file.in_use("sources loaded", &file.current());
-        Ok(file)
+impl FromFile for Sources {
+    const FLAG: &'static str = "--sources-filename";
+    const NAME: &'static str = "sources";
+
+    fn check(content: &Content) -> Result<Self, Error> {
+        Self::parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))
     }
 
-    /// The sources in use.
-    pub fn current(&self) -> Arc<Sources> {
-        self.watched.current()
-    }
-
-    /// Reads the file again, and uses it if it has changed and is valid. To be called every few seconds.
-    pub fn reload(&self) {
-        let reloads = &self.metrics.certificate_reloads;
-        if let Some(sources) = self.watched.reload(|_, _| Ok(()), reloads, &self.diagnostics) {
-            self.in_use("sources reloaded", &sources);
-        }
-    }
-
-    fn in_use(&self, msg: &str, sources: &Sources) {
-        self.metrics.source_requests.set_names(sources.names());
-        let path = self.path.to_string_lossy();
-        self.diagnostics.info(msg, &[("path", (&*path).into()), ("tokens", sources.tokens().into())]);
+    fn show(&self, msg: &str, path: &str, metrics: &Metrics, diagnostics: &Diagnostics) {
+        metrics.source_requests.set_names(self.names());
+        diagnostics.info(msg, &[("path", path.into()), ("tokens", self.tokens().into())]);
     }
 }
 
