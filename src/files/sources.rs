@@ -4,7 +4,6 @@
 //! is `NAME TOKEN`; the name goes into the audit lines as `source`.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hint::black_box;
 
 use crate::files::is_dns_name;
@@ -32,71 +31,14 @@ struct Entry {
     token: Padded,
 }
 
-/// A line that is not as it should be. Shows the line's number and nothing that stands in it: with name and token
-/// swapped, that would be the token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InvalidSources {
-    /// Neither `NAME TOKEN`, nor blank, nor a comment.
-    Shape {
-        /// The line, from 1.
-        line: usize,
-    },
-    /// The name is not of the form of a DNS name (RFC 1123).
-    Name {
-        /// The line, from 1.
-        line: usize,
-    },
-    /// The token is not lowercase hex of 32 to 128 digits.
-    Token {
-        /// The line, from 1.
-        line: usize,
-    },
-    /// The token stands in an earlier line too.
-    Repeated {
-        /// The line, from 1.
-        line: usize,
-        /// The earlier line.
-        first: usize,
-    },
-    /// There are more than a thousand tokens.
-    TooMany {
-        /// The first line too many, from 1.
-        line: usize,
-    },
-    /// There is no source at all, which would lock everyone out.
-    Empty,
-}
-
-impl fmt::Display for InvalidSources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shape { line } => write!(f, "line {line}: not of the form NAME TOKEN"),
-            Self::Name { line } => write!(
-                f,
-                "line {line}: the name is not of lowercase letters, digits, - and . (at most {MAX_NAME_LENGTH}, a letter or digit at both ends of each part)"
-            ),
-            Self::Token { line } => write!(
-                f,
-                "line {line}: the token is not of {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} lowercase hex digits"
-            ),
-            Self::Repeated { line, first } => {
-                write!(f, "line {line}: the same token as in line {first}")
-            }
-            Self::TooMany { line } => write!(f, "line {line}: more than {MAX_TOKENS} tokens"),
-            Self::Empty => write!(f, "holds no source: nobody could write"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidSources {}
-
 impl Sources {
     /// Reads the file's text: lines `NAME TOKEN` with blanks or tabs between, blank lines, and comment lines that begin
     /// with `#`. CRLF is taken for LF. A name may have several tokens (rotation); a token stands once.
     ///
     /// # Errors
-    /// [`InvalidSources`] for the first line that is not so, and for a file without any source.
-    pub fn parse(text: &[u8]) -> Result<Self, InvalidSources> {
+    /// For the first line that is not so, and for a file without any source: what is wrong, with the line's number. It
+    /// shows nothing that stands in the line: with name and token swapped, that would be the token.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
         let mut entries = Vec::new();
         let mut lines_by_token = HashMap::new();
         for (line, text) in (1..).zip(text.split(|&byte| byte == b'\n')) {
@@ -104,22 +46,31 @@ impl Sources {
             if text.is_empty() || text.starts_with(b"#") {
                 continue;
             }
+            let invalid = |what: &str| Err(format!("line {line}: {what}"));
             let mut words = text.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
             let (Some(name), Some(token), None) = (words.next(), words.next(), words.next()) else {
-                return Err(InvalidSources::Shape { line });
+                return invalid("not of the form NAME TOKEN");
             };
-            let name = name_from(name).ok_or(InvalidSources::Name { line })?;
-            let token_padded = token_from(token).ok_or(InvalidSources::Token { line })?;
+            let Some(name) = name_from(name) else {
+                return invalid(&format!(
+                    "the name is not of lowercase letters, digits, - and . (at most {MAX_NAME_LENGTH}, a letter or digit at both ends of each part)"
+                ));
+            };
+            let Some(token_padded) = token_from(token) else {
+                return invalid(&format!(
+                    "the token is not of {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} lowercase hex digits"
+                ));
+            };
             if let Some(first) = lines_by_token.insert(token, line) {
-                return Err(InvalidSources::Repeated { line, first });
+                return invalid(&format!("the same token as in line {first}"));
             }
             if entries.len() == MAX_TOKENS {
-                return Err(InvalidSources::TooMany { line });
+                return invalid(&format!("more than {MAX_TOKENS} tokens"));
             }
             entries.push(Entry { name, token: token_padded });
         }
         if entries.is_empty() {
-            return Err(InvalidSources::Empty);
+            return Err("holds no source: nobody could write".to_owned());
         }
         Ok(Self { entries })
     }
@@ -189,7 +140,7 @@ impl FromFile for Sources {
     const NAME: &'static str = "sources";
 
     fn check(content: &Content) -> Result<Self, Error> {
-        Self::parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))
+        Self::parse(&content.bytes).map_err(|invalid| content.unusable(invalid))
     }
 
     fn show(&self, msg: &str, path: &str, metrics: &Metrics, diagnostics: &Diagnostics) {
