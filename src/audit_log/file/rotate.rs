@@ -108,7 +108,7 @@ impl LogFile {
             self.open.length = length;
         } else {
             // If that fails, the file is not written any more, and that has been said.
-            let _ = self.cut_back(&[], 0);
+            let _ = self.cut_back(&[]);
         }
     }
 
