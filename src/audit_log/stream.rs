@@ -247,21 +247,16 @@ fn await_reader(
     diagnostics: &Diagnostics,
     wait: &dyn Fn(Duration) -> Start,
 ) -> Result<File, OpenError> {
+    let open = || open_if_read(fs, fifo).map_err(|error| OpenError::io(fifo, error));
+    if let Some(file) = open()? {
+        return Ok(file);
+    }
+    diagnostics.warn(
+        "nobody reads from the audit log's FIFO; waiting for a reader",
+        &[("path", (&fifo.display().to_string()).into()), ("seconds", READER_TIMEOUT.as_secs().into())],
+    );
     let began = Instant::now();
-    let mut said = false;
-    loop {
-        if let Some(file) = open_if_read(fs, fifo).map_err(|error| OpenError::io(fifo, error))? {
-            return Ok(file);
-        }
-        if began.elapsed() >= READER_TIMEOUT {
-            return Err(OpenError::NoReader(fifo.to_owned()));
-        }
-        if !std::mem::replace(&mut said, true) {
-            diagnostics.warn(
-                "nobody reads from the audit log's FIFO; waiting for a reader",
-                &[("path", (&fifo.display().to_string()).into()), ("seconds", READER_TIMEOUT.as_secs().into())],
-            );
-        }
+    while began.elapsed() < READER_TIMEOUT {
         if wait(READER_POLL) == Start::GiveUp {
             return Err(OpenError::GivenUp);
         }
