@@ -256,7 +256,7 @@ impl LogFile {
         let failed = |error| AppendError::write(&self.name, &error);
         let metadata = self.fs.metadata_of(&self.open.file).map_err(failed)?;
         // Some file systems count no links: the path is asked as well.
-        if metadata.nlink() == 0 && !self.is_at_path() {
+        if metadata.nlink() == 0 && !matches!(self.at_path(), Ok(Some(_))) {
             return match self.succeed() {
                 // The directory, made anew, has gone as well.
                 Err(error) if !missing(&error) => Err(AppendError::open(&self.name, &error)),
