@@ -269,12 +269,11 @@ impl AuditLog {
         if lines.is_empty() {
             return Ok(());
         }
-        let outcome = if self.heads.is_some() {
-            self.commit.append(Lines { bytes: lines, digests: &chain::digests(lines) })
-        } else {
-            self.commit.append(Lines::plain(lines))
+        let outcome = match self.heads {
+            None => self.commit.append(Lines::plain(lines)),
+            Some(_) => self.commit.append(Lines { bytes: lines, digests: &chain::digests(lines) }),
         };
-        self.counted(outcome)
+        outcome.inspect_err(|error| self.count(error))
     }
 
     /// [`Self::append`] for a single line. No newline has to be searched for.
@@ -282,19 +281,15 @@ impl AuditLog {
     /// # Errors
     /// Likewise.
     pub fn append_one(&self, line: &[u8]) -> Result<(), AppendError> {
-        let outcome = if self.heads.is_some() {
-            self.commit.append(Lines { bytes: line, digests: &[chain::digest(line)] })
-        } else {
-            self.commit.append(Lines::plain(line))
+        let outcome = match self.heads {
+            None => self.commit.append(Lines::plain(line)),
+            Some(_) => self.commit.append(Lines { bytes: line, digests: &[chain::digest(line)] }),
         };
-        self.counted(outcome)
+        outcome.inspect_err(|error| self.count(error))
     }
 
-    fn counted(&self, outcome: Result<(), AppendError>) -> Result<(), AppendError> {
-        if let Err(error) = &outcome {
-            self.status.metrics.append_errors.increment(error.reason());
-        }
-        outcome
+    fn count(&self, error: &AppendError) {
+        self.status.metrics.append_errors.increment(error.reason());
     }
 
     /// Opens the log anew (SIGHUP), before the next line is written, and a file within milliseconds even without one.
