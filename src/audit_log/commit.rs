@@ -127,6 +127,21 @@ impl Queue {
         (!looks_by_itself).then(|| first.thread.clone())
     }
 
+    /// Puts this thread's lines into the gathering group, or begins one, for whose turn this thread then waits.
+    fn join(&mut self, lines: Lines<'_>) -> Arc<Outcome> {
+        let own = thread::current();
+        let group = self.gathering.get_or_insert_with(|| {
+            let since = Instant::now();
+            self.turns.push_back(Waiting { thread: own.clone(), since, woken: false });
+            let lines = std::mem::take(&mut self.spare);
+            Gathering { lines, digests: Vec::new(), members: Vec::new(), since, outcome: Arc::default() }
+        });
+        group.lines.extend_from_slice(lines.bytes());
+        group.digests.extend_from_slice(lines.digests());
+        group.members.push(own);
+        Arc::clone(&group.outcome)
+    }
+
     /// Takes the gathering group out of the queue, with its leader's turn.
     fn take_group(&mut self) -> Option<Gathering> {
         let group = self.gathering.take()?;
@@ -165,15 +180,8 @@ impl GroupCommit {
         if lines.bytes().len() > self.limits.largest_copied.min(room) {
             return self.append_own(self.await_turn(queue), lines);
         }
-        if let Some(group) = &mut queue.gathering {
-            group.lines.extend_from_slice(lines.bytes());
-            group.digests.extend_from_slice(lines.digests());
-            group.members.push(thread::current());
-            let outcome = Arc::clone(&group.outcome);
-            drop(queue);
-            return follow(&outcome);
-        }
-        self.lead(queue, lines)
+        let outcome = queue.join(lines);
+        self.await_outcome(queue, &outcome)
     }
 
     /// Does something other than appending with the writer, after those who wait for it already.
@@ -212,46 +220,26 @@ impl GroupCommit {
             if let Some(writer) = queue.take_in_turn(&own) {
                 return writer;
             }
-            queue = self.sleep(queue, &own);
+            sleep(queue, &own);
+            queue = lock(&self.queue);
         }
     }
 
-    /// Sleeps until this thread is woken, or for a short time if it has been woken for its turn before.
-    fn sleep<'a>(&'a self, queue: MutexGuard<'a, Queue>, own: &Thread) -> MutexGuard<'a, Queue> {
-        let overtaken = queue.turns.front().is_some_and(|first| first.woken && first.thread.id() == own.id());
-        drop(queue);
-        if overtaken {
-            thread::park_timeout(LOOK_AGAIN)
-        } else {
-            thread::park()
-        }
-        lock(&self.queue)
-    }
-
-    /// Begins a group, and writes it when its turn comes, if nobody else has.
-    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, lines: Lines<'_>) -> Result<(), AppendError> {
-        let (own, since, outcome) = (thread::current(), Instant::now(), Arc::<Outcome>::default());
-        let mut group = Gathering {
-            lines: std::mem::take(&mut queue.spare),
-            digests: lines.digests().to_vec(),
-            members: vec![own.clone()],
-            since,
-            outcome: Arc::clone(&outcome),
-        };
-        group.lines.extend_from_slice(lines.bytes());
-        queue.gathering = Some(group);
-        queue.turns.push_back(Waiting { thread: own.clone(), since, woken: false });
+    /// Waits for the result of the write of this thread's group. Its leader writes it when its turn comes, if nobody else
+    /// has; the others have no turn.
+    fn await_outcome<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, outcome: &Outcome) -> Result<(), AppendError> {
+        let own = thread::current();
         loop {
-            if let Some(outcome) = outcome.get() {
-                return outcome.clone();
-            }
             if let Some(mut writer) = queue.take_in_turn(&own) {
                 drop(self.write_group(queue, &mut writer));
                 self.end_turn(writer);
-                queue = lock(&self.queue);
             } else {
-                queue = self.sleep(queue, &own);
+                sleep(queue, &own);
             }
+            if let Some(outcome) = outcome.get() {
+                return outcome.clone();
+            }
+            queue = lock(&self.queue);
         }
     }
 
@@ -280,12 +268,13 @@ impl GroupCommit {
     }
 }
 
-/// Waits for the result of a group's write.
-fn follow(outcome: &Outcome) -> Result<(), AppendError> {
-    loop {
-        if let Some(outcome) = outcome.get() {
-            return outcome.clone();
-        }
+/// Sleeps until this thread is woken, or for a short time if it has been woken for its turn before.
+fn sleep(queue: MutexGuard<'_, Queue>, own: &Thread) {
+    let overtaken = queue.turns.front().is_some_and(|first| first.woken && first.thread.id() == own.id());
+    drop(queue);
+    if overtaken {
+        thread::park_timeout(LOOK_AGAIN);
+    } else {
         thread::park();
     }
 }

@@ -95,13 +95,10 @@ impl Writer {
                 Ok(()) => Probe::Scratch(file.scratch_path()),
                 Err(_) => Probe::Fails,
             },
-            Sink::Stream(stream) => {
-                if stream.may_work() {
-                    Probe::MayWork
-                } else {
-                    Probe::Fails
-                }
-            }
+            Sink::Stream(stream) => match self.status.outage() {
+                Some(outage) if stream.may_work(outage.error.reason()) => Probe::MayWork,
+                _ => Probe::Fails,
+            },
         }
     }
 }
