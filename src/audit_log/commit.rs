@@ -5,9 +5,6 @@
 //! and then writes the group. So do, with their own lines, appends too long to copy. Turns come in the order of
 //! arrival. A group that has waited a while does not wait for its turn: whoever has the writer writes it after his own
 //! lines, so a small append is not held up by a row of long ones.
-//!
-//! A running append may take the free writer although others wait for turns: waking them takes longer than most writes
-//! do. But nobody's turn is put off so for longer than [`PATIENCE`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -27,21 +24,14 @@ struct Limits {
     largest_copied: usize,
     /// A group takes no more bytes than this.
     largest_group: usize,
-    /// How long a waiting turn may be put off by appends that find the writer free. Zero where each write is followed
-    /// by a sync: each such append would cost a sync of its own, while a group shares one.
-    patience: Duration,
     /// A group that is older is written by whoever has the writer, after his own lines; a younger one is left to its
     /// leader. Where each write is followed by a sync it always is, so that nobody waits for a second sync.
     left_to_leader: Duration,
 }
 
 const NOT_SYNCED: Limits =
-    Limits { largest_copied: 64 << 10, largest_group: 256 << 10, patience: PATIENCE, left_to_leader: LEFT_TO_LEADER };
-const SYNCED: Limits =
-    Limits { largest_copied: 1 << 20, largest_group: 4 << 20, patience: Duration::ZERO, left_to_leader: Duration::MAX };
-
-/// Long enough for hundreds of small writes, and short beside the time that a request may take.
-const PATIENCE: Duration = Duration::from_millis(1);
+    Limits { largest_copied: 64 << 10, largest_group: 256 << 10, left_to_leader: LEFT_TO_LEADER };
+const SYNCED: Limits = Limits { largest_copied: 1 << 20, largest_group: 4 << 20, left_to_leader: Duration::MAX };
 
 /// Capacity that a group's buffer keeps for the next group; what a larger group needed is given back.
 const LARGEST_KEPT: usize = 256 << 10;
@@ -49,11 +39,6 @@ const LARGEST_KEPT: usize = 256 << 10;
 /// How long a group gathers lines before others than its leader may write it: written at once it would be small, and
 /// its threads would be woken only to sleep again with their next lines.
 const LEFT_TO_LEADER: Duration = Duration::from_micros(200);
-
-/// How often a thread that was woken for its turn, and then overtaken by a running append, looks again for the writer.
-/// Waking it after each append instead costs a fifth more CPU per line with two threads and lines of 1 KB, and a third
-/// with 20 KB.
-const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// The writer, and who waits for it.
 #[derive(Debug)]
@@ -68,20 +53,11 @@ struct Queue {
     writer: Option<Box<Writer>>,
     /// Threads that wait for a turn, in the order of their arrival: those with lines of their own, and the leader of
     /// the gathering group.
-    turns: VecDeque<Waiting>,
+    turns: VecDeque<Thread>,
     /// The group that is gathering, if an append has begun one.
     gathering: Option<Gathering>,
     /// The next group's buffer, empty.
     spare: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    thread: Thread,
-    since: Instant,
-    /// Whether it has been woken for its turn. From then on it looks for the free writer by itself, every
-    /// [`LOOK_AGAIN`].
-    woken: bool,
 }
 
 #[derive(Debug)]
@@ -100,17 +76,14 @@ struct Gathering {
 type Outcome = OnceLock<Result<(), AppendError>>;
 
 impl Queue {
-    /// The writer, if it is free and nobody's turn has been put off for too long.
-    fn take_if_free(&mut self, patience: Duration) -> Option<Box<Writer>> {
-        match self.turns.front() {
-            Some(first) if first.since.elapsed() >= patience => None,
-            _ => self.writer.take(),
-        }
+    /// The writer, if it is free and nobody waits for it.
+    fn take_if_free(&mut self) -> Option<Box<Writer>> {
+        if self.turns.is_empty() { self.writer.take() } else { None }
     }
 
     /// The writer, if it is this thread's turn.
     fn take_in_turn(&mut self, thread: &Thread) -> Option<Box<Writer>> {
-        if self.turns.front()?.thread.id() != thread.id() {
+        if self.turns.front()?.id() != thread.id() {
             return None;
         }
         let writer = self.writer.take()?;
@@ -118,22 +91,13 @@ impl Queue {
         Some(writer)
     }
 
-    /// Whom to wake when the writer has become free: the first that waits, unless it looks by itself and may still be
-    /// put off.
-    fn next(&mut self, patience: Duration) -> Option<Thread> {
-        let first = self.turns.front_mut()?;
-        let looks_by_itself = first.woken && first.since.elapsed() < patience;
-        first.woken = true;
-        (!looks_by_itself).then(|| first.thread.clone())
-    }
-
     /// Puts this thread's lines into the gathering group, or begins one, for whose turn this thread then waits.
     fn join(&mut self, lines: Lines<'_>) -> Arc<Outcome> {
         let own = thread::current();
         let group = self.gathering.get_or_insert_with(|| {
-            let since = Instant::now();
-            self.turns.push_back(Waiting { thread: own.clone(), since, woken: false });
+            self.turns.push_back(own.clone());
             let lines = std::mem::take(&mut self.spare);
+            let since = Instant::now();
             Gathering { lines, digests: Vec::new(), members: Vec::new(), since, outcome: Arc::default() }
         });
         group.lines.extend_from_slice(lines.bytes());
@@ -146,7 +110,7 @@ impl Queue {
     fn take_group(&mut self) -> Option<Gathering> {
         let group = self.gathering.take()?;
         if let Some(leader) = group.members.first() {
-            self.turns.retain(|waiting| waiting.thread.id() != leader.id());
+            self.turns.retain(|thread| thread.id() != leader.id());
         }
         Some(group)
     }
@@ -171,7 +135,7 @@ impl GroupCommit {
     /// Returns when the fate of `lines` is known.
     pub(super) fn append(&self, lines: Lines<'_>) -> Result<(), AppendError> {
         let mut queue = lock(&self.queue);
-        if let Some(writer) = queue.take_if_free(self.limits.patience) {
+        if let Some(writer) = queue.take_if_free() {
             drop(queue);
             return self.append_own(writer, lines);
         }
@@ -206,7 +170,7 @@ impl GroupCommit {
             queue = self.write_group(queue, &mut writer);
         }
         queue.writer = Some(writer);
-        let next = queue.next(self.limits.patience);
+        let next = queue.turns.front().cloned();
         drop(queue);
         if let Some(next) = next {
             next.unpark();
@@ -215,12 +179,13 @@ impl GroupCommit {
 
     fn await_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> Box<Writer> {
         let own = thread::current();
-        queue.turns.push_back(Waiting { thread: own.clone(), since: Instant::now(), woken: false });
+        queue.turns.push_back(own.clone());
         loop {
             if let Some(writer) = queue.take_in_turn(&own) {
                 return writer;
             }
-            sleep(queue, &own);
+            drop(queue);
+            thread::park();
             queue = lock(&self.queue);
         }
     }
@@ -234,7 +199,8 @@ impl GroupCommit {
                 drop(self.write_group(queue, &mut writer));
                 self.end_turn(writer);
             } else {
-                sleep(queue, &own);
+                drop(queue);
+                thread::park();
             }
             if let Some(outcome) = outcome.get() {
                 return outcome.clone();
@@ -265,16 +231,5 @@ impl GroupCommit {
     pub(super) fn waiting(&self) -> (bool, usize) {
         let queue = lock(&self.queue);
         (queue.writer.is_none(), queue.gathering.as_ref().map_or(0, |group| group.members.len()))
-    }
-}
-
-/// Sleeps until this thread is woken, or for a short time if it has been woken for its turn before.
-fn sleep(queue: MutexGuard<'_, Queue>, own: &Thread) {
-    let overtaken = queue.turns.front().is_some_and(|first| first.woken && first.thread.id() == own.id());
-    drop(queue);
-    if overtaken {
-        thread::park_timeout(LOOK_AGAIN);
-    } else {
-        thread::park();
     }
 }
