@@ -3,13 +3,11 @@
 //! An append that finds the writer free takes it and writes its own lines, without a copy. Otherwise it copies its
 //! lines to the group that is gathering and waits for the outcome. The first of a group, its leader, waits for a turn
 //! and then writes the group. So do, with their own lines, appends too long to copy. Turns come in the order of
-//! arrival. A group that has waited a while does not wait for its turn: whoever has the writer writes it after his own
-//! lines, so a small append is not held up by a row of long ones.
+//! arrival.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
 
 use super::chain::Lines;
 use super::chain::format::Digest;
@@ -24,21 +22,10 @@ struct Limits {
     largest_copied: usize,
     /// A group takes no more bytes than this.
     largest_group: usize,
-    /// A group that is older is written by whoever has the writer, after his own lines; a younger one is left to its
-    /// leader. Where each write is followed by a sync it always is, so that nobody waits for a second sync.
-    left_to_leader: Duration,
 }
 
-const NOT_SYNCED: Limits =
-    Limits { largest_copied: 64 << 10, largest_group: 256 << 10, left_to_leader: LEFT_TO_LEADER };
-const SYNCED: Limits = Limits { largest_copied: 1 << 20, largest_group: 4 << 20, left_to_leader: Duration::MAX };
-
-/// Capacity that a group's buffer keeps for the next group; what a larger group needed is given back.
-const LARGEST_KEPT: usize = 256 << 10;
-
-/// How long a group gathers lines before others than its leader may write it: written at once it would be small, and
-/// its threads would be woken only to sleep again with their next lines.
-const LEFT_TO_LEADER: Duration = Duration::from_micros(200);
+const NOT_SYNCED: Limits = Limits { largest_copied: 64 << 10, largest_group: 256 << 10 };
+const SYNCED: Limits = Limits { largest_copied: 1 << 20, largest_group: 4 << 20 };
 
 /// The writer, and who waits for it.
 #[derive(Debug)]
@@ -54,21 +41,17 @@ struct Queue {
     /// Threads that wait for a turn, in the order of their arrival: those with lines of their own, and the leader of
     /// the gathering group.
     turns: VecDeque<Thread>,
-    /// The group that is gathering, if an append has begun one.
-    gathering: Option<Gathering>,
-    /// The next group's buffer, empty.
-    spare: Vec<u8>,
+    /// The group that is gathering. It has lines if an append has begun it.
+    gathering: Gathering,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Gathering {
     lines: Vec<u8>,
     /// Of each line, with a chain.
     digests: Vec<Digest>,
-    /// The threads whose lines these are. The first is the leader, who writes the group unless somebody else did.
-    members: Vec<Thread>,
-    /// When its first append came.
-    since: Instant,
+    /// Threads whose lines these are, beside the leader, which writes them.
+    followers: Vec<Thread>,
     /// The result of the write, once it is known.
     outcome: Arc<Outcome>,
 }
@@ -90,30 +73,6 @@ impl Queue {
         self.turns.pop_front();
         Some(writer)
     }
-
-    /// Puts this thread's lines into the gathering group, or begins one, for whose turn this thread then waits.
-    fn join(&mut self, lines: Lines<'_>) -> Arc<Outcome> {
-        let own = thread::current();
-        let group = self.gathering.get_or_insert_with(|| {
-            self.turns.push_back(own.clone());
-            let lines = std::mem::take(&mut self.spare);
-            let since = Instant::now();
-            Gathering { lines, digests: Vec::new(), members: Vec::new(), since, outcome: Arc::default() }
-        });
-        group.lines.extend_from_slice(lines.bytes());
-        group.digests.extend_from_slice(lines.digests());
-        group.members.push(own);
-        Arc::clone(&group.outcome)
-    }
-
-    /// Takes the gathering group out of the queue, with its leader's turn.
-    fn take_group(&mut self) -> Option<Gathering> {
-        let group = self.gathering.take()?;
-        if let Some(leader) = group.members.first() {
-            self.turns.retain(|thread| thread.id() != leader.id());
-        }
-        Some(group)
-    }
 }
 
 impl GroupCommit {
@@ -127,8 +86,7 @@ impl GroupCommit {
         if max_size > 0 {
             limits.largest_group = limits.largest_group.min(usize::try_from(max_size / 2).unwrap_or(usize::MAX));
         }
-        let queue =
-            Queue { writer: Some(Box::new(writer)), turns: VecDeque::new(), gathering: None, spare: Vec::new() };
+        let queue = Queue { writer: Some(Box::new(writer)), turns: VecDeque::new(), gathering: Gathering::default() };
         Self { limits, queue: Mutex::new(queue) }
     }
 
@@ -139,13 +97,21 @@ impl GroupCommit {
             drop(queue);
             return self.append_own(writer, lines);
         }
-        let gathered = queue.gathering.as_ref().map_or(0, |gathering| gathering.lines.len());
+        let gathered = queue.gathering.lines.len();
         let room = self.limits.largest_group.saturating_sub(gathered);
         if lines.bytes().len() > self.limits.largest_copied.min(room) {
             return self.append_own(self.await_turn(queue), lines);
         }
-        let outcome = queue.join(lines);
-        self.await_outcome(queue, &outcome)
+        let group = &mut queue.gathering;
+        group.lines.extend_from_slice(lines.bytes());
+        group.digests.extend_from_slice(lines.digests());
+        if gathered == 0 {
+            return self.append_group(self.await_turn(queue));
+        }
+        group.followers.push(thread::current());
+        let outcome = Arc::clone(&group.outcome);
+        drop(queue);
+        follow(&outcome)
     }
 
     /// Does something other than appending with the writer, after those who wait for it already.
@@ -162,13 +128,20 @@ impl GroupCommit {
         outcome
     }
 
+    /// Writes the group that its leader, this thread, has begun, and wakes the others with the result.
+    fn append_group(&self, mut writer: Box<Writer>) -> Result<(), AppendError> {
+        let group = std::mem::take(&mut lock(&self.queue).gathering);
+        let outcome = writer.append(Lines::Many(&group.lines, &group.digests), 1 + group.followers.len());
+        self.end_turn(writer);
+        // It is not set yet: a group has one leader.
+        let _ = group.outcome.set(outcome.clone());
+        group.followers.iter().for_each(Thread::unpark);
+        outcome
+    }
+
     /// Gives the writer back, and wakes who needs it next.
-    fn end_turn(&self, mut writer: Box<Writer>) {
+    fn end_turn(&self, writer: Box<Writer>) {
         let mut queue = lock(&self.queue);
-        let overdue = |group: &Gathering| group.since.elapsed() >= self.limits.left_to_leader;
-        if queue.gathering.as_ref().is_some_and(overdue) {
-            queue = self.write_group(queue, &mut writer);
-        }
         queue.writer = Some(writer);
         let next = queue.turns.front().cloned();
         drop(queue);
@@ -190,46 +163,21 @@ impl GroupCommit {
         }
     }
 
-    /// Waits for the result of the write of this thread's group. Its leader writes it when its turn comes, if nobody else
-    /// has; the others have no turn.
-    fn await_outcome<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, outcome: &Outcome) -> Result<(), AppendError> {
-        let own = thread::current();
-        loop {
-            if let Some(mut writer) = queue.take_in_turn(&own) {
-                drop(self.write_group(queue, &mut writer));
-                self.end_turn(writer);
-            } else {
-                drop(queue);
-                thread::park();
-            }
-            if let Some(outcome) = outcome.get() {
-                return outcome.clone();
-            }
-            queue = lock(&self.queue);
-        }
-    }
-
-    /// Writes the gathering group, if there is one, and wakes its members with the result.
-    fn write_group<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, writer: &mut Writer) -> MutexGuard<'a, Queue> {
-        let Some(mut group) = queue.take_group() else {
-            return queue;
-        };
-        drop(queue);
-        let outcome = writer.append(Lines::Many(&group.lines, &group.digests), group.members.len());
-        // It is not set yet: a group is taken out of the queue once.
-        let _ = group.outcome.set(outcome);
-        group.members.iter().for_each(Thread::unpark);
-        group.lines.clear();
-        group.lines.shrink_to(LARGEST_KEPT);
-        let mut queue = lock(&self.queue);
-        queue.spare = group.lines;
-        queue
-    }
-
     /// Whether somebody writes, and how many appends the gathering group has.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (bool, usize) {
         let queue = lock(&self.queue);
-        (queue.writer.is_none(), queue.gathering.as_ref().map_or(0, |group| group.members.len()))
+        let group = &queue.gathering;
+        (queue.writer.is_none(), if group.lines.is_empty() { 0 } else { 1 + group.followers.len() })
+    }
+}
+
+/// Waits for the result of a group's write.
+fn follow(outcome: &Outcome) -> Result<(), AppendError> {
+    loop {
+        if let Some(outcome) = outcome.get() {
+            return outcome.clone();
+        }
+        thread::park();
     }
 }

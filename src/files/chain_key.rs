@@ -31,6 +31,8 @@ pub type ChainKeyFile = WatchedFile<SigningKey>;
 impl FromFile for SigningKey {
     const FLAG: &'static str = "--chain-key-filename";
     const NAME: &'static str = "chain key";
+    const LOADED: &'static str = "chain key loaded";
+    const RELOADED: &'static str = "chain key reloaded";
 
     /// Takes the first key in PKCS#8 PEM.
     fn check(content: &Content) -> Result<Self, Error> {

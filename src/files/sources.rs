@@ -138,6 +138,8 @@ pub type SourcesFile = WatchedFile<Sources>;
 impl FromFile for Sources {
     const FLAG: &'static str = "--sources-filename";
     const NAME: &'static str = "sources";
+    const LOADED: &'static str = "sources loaded";
+    const RELOADED: &'static str = "sources reloaded";
 
     fn check(content: &Content) -> Result<Self, Error> {
         Self::parse(&content.bytes).map_err(|invalid| content.unusable(invalid))

@@ -16,6 +16,10 @@ pub trait FromFile: Sized {
     const FLAG: &'static str;
     /// What messages call it.
     const NAME: &'static str;
+    /// The message that it is in use at the start.
+    const LOADED: &'static str;
+    /// The message that it has come into use later.
+    const RELOADED: &'static str;
 
     /// Makes it of the file's content.
     ///
@@ -59,7 +63,7 @@ impl<T: FromFile> WatchedFile<T> {
         let watched = Watched::load(T::NAME, move || Content::read(T::FLAG, &file), T::check)?;
         let file = Self { path, metrics, diagnostics, watched };
         T::count_start(&file.metrics);
-        file.show("loaded", &file.current());
+        file.show(T::LOADED, &file.current());
         Ok(file)
     }
 
@@ -72,12 +76,11 @@ impl<T: FromFile> WatchedFile<T> {
     pub fn reload(&self) {
         let reloads = T::reloads(&self.metrics);
         if let Some(fresh) = self.watched.reload(|_, _| Ok(()), reloads, &self.diagnostics) {
-            self.show("reloaded", &fresh);
+            self.show(T::RELOADED, &fresh);
         }
     }
 
-    fn show(&self, done: &str, in_use: &T) {
-        let (msg, path) = (format!("{} {done}", T::NAME), self.path.to_string_lossy());
-        in_use.show(&msg, &path, &self.metrics, &self.diagnostics);
+    fn show(&self, msg: &str, in_use: &T) {
+        in_use.show(msg, &self.path.to_string_lossy(), &self.metrics, &self.diagnostics);
     }
 }

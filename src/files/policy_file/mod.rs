@@ -83,6 +83,8 @@ pub type PolicyFile = WatchedFile<Loaded>;
 impl FromFile for Loaded {
     const FLAG: &'static str = "--policy-filename";
     const NAME: &'static str = "policy";
+    const LOADED: &'static str = "policy loaded";
+    const RELOADED: &'static str = "policy reloaded";
 
     fn check(content: &Content) -> Result<Self, Error> {
         let policy = parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))?;
