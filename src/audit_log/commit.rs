@@ -3,16 +3,11 @@
 //! An append that finds the writer free takes it and writes its own lines, without a copy. Otherwise it copies its
 //! lines to the group that is gathering and waits for the outcome. The first of a group, its leader, waits for a turn
 //! and then writes the group. So do, with their own lines, appends too long to copy. Turns come in the order of
-//! arrival. A group that has waited a while does not wait for its turn: whoever has the writer writes it after his own
-//! lines, so a small append is not held up by a row of long ones.
-//!
-//! A running append may take the free writer although others wait for turns: waking them takes longer than most writes
-//! do. But nobody's turn is put off so for longer than [`PATIENCE`].
+//! arrival.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
 
 use super::chain::Lines;
 use super::chain::format::Digest;
@@ -27,33 +22,10 @@ struct Limits {
     largest_copied: usize,
     /// A group takes no more bytes than this.
     largest_group: usize,
-    /// How long a waiting turn may be put off by appends that find the writer free. Zero where each write is followed
-    /// by a sync: each such append would cost a sync of its own, while a group shares one.
-    patience: Duration,
-    /// A group that is older is written by whoever has the writer, after his own lines; a younger one is left to its
-    /// leader. Where each write is followed by a sync it always is, so that nobody waits for a second sync.
-    left_to_leader: Duration,
 }
 
-const NOT_SYNCED: Limits =
-    Limits { largest_copied: 64 << 10, largest_group: 256 << 10, patience: PATIENCE, left_to_leader: LEFT_TO_LEADER };
-const SYNCED: Limits =
-    Limits { largest_copied: 1 << 20, largest_group: 4 << 20, patience: Duration::ZERO, left_to_leader: Duration::MAX };
-
-/// Long enough for hundreds of small writes, and short beside the time that a request may take.
-const PATIENCE: Duration = Duration::from_millis(1);
-
-/// Capacity that a group's buffer keeps for the next group; what a larger group needed is given back.
-const LARGEST_KEPT: usize = 256 << 10;
-
-/// How long a group gathers lines before others than its leader may write it: written at once it would be small, and
-/// its threads would be woken only to sleep again with their next lines.
-const LEFT_TO_LEADER: Duration = Duration::from_micros(200);
-
-/// How often a thread that was woken for its turn, and then overtaken by a running append, looks again for the writer.
-/// Waking it after each append instead costs a fifth more CPU per line with two threads and lines of 1 KB, and a third
-/// with 20 KB.
-const LOOK_AGAIN: Duration = Duration::from_micros(100);
+const NOT_SYNCED: Limits = Limits { largest_copied: 64 << 10, largest_group: 256 << 10 };
+const SYNCED: Limits = Limits { largest_copied: 1 << 20, largest_group: 4 << 20 };
 
 /// The writer, and who waits for it.
 #[derive(Debug)]
@@ -68,31 +40,18 @@ struct Queue {
     writer: Option<Box<Writer>>,
     /// Threads that wait for a turn, in the order of their arrival: those with lines of their own, and the leader of
     /// the gathering group.
-    turns: VecDeque<Waiting>,
-    /// The group that is gathering, if an append has begun one.
-    gathering: Option<Gathering>,
-    /// The next group's buffer, empty.
-    spare: Vec<u8>,
+    turns: VecDeque<Thread>,
+    /// The group that is gathering. It has lines if an append has begun it.
+    gathering: Gathering,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    thread: Thread,
-    since: Instant,
-    /// Whether it has been woken for its turn. From then on it looks for the free writer by itself, every
-    /// [`LOOK_AGAIN`].
-    woken: bool,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Gathering {
     lines: Vec<u8>,
     /// Of each line, with a chain.
     digests: Vec<Digest>,
-    /// The threads whose lines these are. The first is the leader, who writes the group unless somebody else did.
-    members: Vec<Thread>,
-    /// When its first append came.
-    since: Instant,
+    /// Threads whose lines these are, beside the leader, which writes them.
+    followers: Vec<Thread>,
     /// The result of the write, once it is known.
     outcome: Arc<Outcome>,
 }
@@ -100,40 +59,19 @@ struct Gathering {
 type Outcome = OnceLock<Result<(), AppendError>>;
 
 impl Queue {
-    /// The writer, if it is free and nobody's turn has been put off for too long.
-    fn take_if_free(&mut self, patience: Duration) -> Option<Box<Writer>> {
-        match self.turns.front() {
-            Some(first) if first.since.elapsed() >= patience => None,
-            _ => self.writer.take(),
-        }
+    /// The writer, if it is free and nobody waits for it.
+    fn take_if_free(&mut self) -> Option<Box<Writer>> {
+        if self.turns.is_empty() { self.writer.take() } else { None }
     }
 
     /// The writer, if it is this thread's turn.
     fn take_in_turn(&mut self, thread: &Thread) -> Option<Box<Writer>> {
-        if self.turns.front()?.thread.id() != thread.id() {
+        if self.turns.front()?.id() != thread.id() {
             return None;
         }
         let writer = self.writer.take()?;
         self.turns.pop_front();
         Some(writer)
-    }
-
-    /// Whom to wake when the writer has become free: the first that waits, unless it looks by itself and may still be
-    /// put off.
-    fn next(&mut self, patience: Duration) -> Option<Thread> {
-        let first = self.turns.front_mut()?;
-        let looks_by_itself = first.woken && first.since.elapsed() < patience;
-        first.woken = true;
-        (!looks_by_itself).then(|| first.thread.clone())
-    }
-
-    /// Takes the gathering group out of the queue, with its leader's turn.
-    fn take_group(&mut self) -> Option<Gathering> {
-        let group = self.gathering.take()?;
-        if let Some(leader) = group.members.first() {
-            self.turns.retain(|waiting| waiting.thread.id() != leader.id());
-        }
-        Some(group)
     }
 }
 
@@ -148,32 +86,32 @@ impl GroupCommit {
         if max_size > 0 {
             limits.largest_group = limits.largest_group.min(usize::try_from(max_size / 2).unwrap_or(usize::MAX));
         }
-        let queue =
-            Queue { writer: Some(Box::new(writer)), turns: VecDeque::new(), gathering: None, spare: Vec::new() };
+        let queue = Queue { writer: Some(Box::new(writer)), turns: VecDeque::new(), gathering: Gathering::default() };
         Self { limits, queue: Mutex::new(queue) }
     }
 
     /// Returns when the fate of `lines` is known.
     pub(super) fn append(&self, lines: Lines<'_>) -> Result<(), AppendError> {
         let mut queue = lock(&self.queue);
-        if let Some(writer) = queue.take_if_free(self.limits.patience) {
+        if let Some(writer) = queue.take_if_free() {
             drop(queue);
             return self.append_own(writer, lines);
         }
-        let gathered = queue.gathering.as_ref().map_or(0, |gathering| gathering.lines.len());
+        let gathered = queue.gathering.lines.len();
         let room = self.limits.largest_group.saturating_sub(gathered);
-        if lines.bytes.len() > self.limits.largest_copied.min(room) {
+        if lines.bytes().len() > self.limits.largest_copied.min(room) {
             return self.append_own(self.await_turn(queue), lines);
         }
-        if let Some(group) = &mut queue.gathering {
-            group.lines.extend_from_slice(lines.bytes);
-            group.digests.extend_from_slice(lines.digests);
-            group.members.push(thread::current());
-            let outcome = Arc::clone(&group.outcome);
-            drop(queue);
-            return follow(&outcome);
+        let group = &mut queue.gathering;
+        group.lines.extend_from_slice(lines.bytes());
+        group.digests.extend_from_slice(lines.digests());
+        if gathered == 0 {
+            return self.append_group(self.await_turn(queue));
         }
-        self.lead(queue, lines)
+        group.followers.push(thread::current());
+        let outcome = Arc::clone(&group.outcome);
+        drop(queue);
+        follow(&outcome)
     }
 
     /// Does something other than appending with the writer, after those who wait for it already.
@@ -190,15 +128,22 @@ impl GroupCommit {
         outcome
     }
 
+    /// Writes the group that its leader, this thread, has begun, and wakes the others with the result.
+    fn append_group(&self, mut writer: Box<Writer>) -> Result<(), AppendError> {
+        let group = std::mem::take(&mut lock(&self.queue).gathering);
+        let outcome = writer.append(Lines::Many(&group.lines, &group.digests), 1 + group.followers.len());
+        self.end_turn(writer);
+        // It is not set yet: a group has one leader.
+        let _ = group.outcome.set(outcome.clone());
+        group.followers.iter().for_each(Thread::unpark);
+        outcome
+    }
+
     /// Gives the writer back, and wakes who needs it next.
-    fn end_turn(&self, mut writer: Box<Writer>) {
+    fn end_turn(&self, writer: Box<Writer>) {
         let mut queue = lock(&self.queue);
-        let overdue = |group: &Gathering| group.since.elapsed() >= self.limits.left_to_leader;
-        if queue.gathering.as_ref().is_some_and(overdue) {
-            queue = self.write_group(queue, &mut writer);
-        }
         queue.writer = Some(writer);
-        let next = queue.next(self.limits.patience);
+        let next = queue.turns.front().cloned();
         drop(queue);
         if let Some(next) = next {
             next.unpark();
@@ -207,76 +152,23 @@ impl GroupCommit {
 
     fn await_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> Box<Writer> {
         let own = thread::current();
-        queue.turns.push_back(Waiting { thread: own.clone(), since: Instant::now(), woken: false });
+        queue.turns.push_back(own.clone());
         loop {
             if let Some(writer) = queue.take_in_turn(&own) {
                 return writer;
             }
-            queue = self.sleep(queue, &own);
+            drop(queue);
+            thread::park();
+            queue = lock(&self.queue);
         }
-    }
-
-    /// Sleeps until this thread is woken, or for a short time if it has been woken for its turn before.
-    fn sleep<'a>(&'a self, queue: MutexGuard<'a, Queue>, own: &Thread) -> MutexGuard<'a, Queue> {
-        let overtaken = queue.turns.front().is_some_and(|first| first.woken && first.thread.id() == own.id());
-        drop(queue);
-        if overtaken {
-            thread::park_timeout(LOOK_AGAIN)
-        } else {
-            thread::park()
-        }
-        lock(&self.queue)
-    }
-
-    /// Begins a group, and writes it when its turn comes, if nobody else has.
-    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, lines: Lines<'_>) -> Result<(), AppendError> {
-        let (own, since, outcome) = (thread::current(), Instant::now(), Arc::<Outcome>::default());
-        let mut group = Gathering {
-            lines: std::mem::take(&mut queue.spare),
-            digests: lines.digests.to_vec(),
-            members: vec![own.clone()],
-            since,
-            outcome: Arc::clone(&outcome),
-        };
-        group.lines.extend_from_slice(lines.bytes);
-        queue.gathering = Some(group);
-        queue.turns.push_back(Waiting { thread: own.clone(), since, woken: false });
-        loop {
-            if let Some(outcome) = outcome.get() {
-                return outcome.clone();
-            }
-            if let Some(mut writer) = queue.take_in_turn(&own) {
-                drop(self.write_group(queue, &mut writer));
-                self.end_turn(writer);
-                queue = lock(&self.queue);
-            } else {
-                queue = self.sleep(queue, &own);
-            }
-        }
-    }
-
-    /// Writes the gathering group, if there is one, and wakes its members with the result.
-    fn write_group<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, writer: &mut Writer) -> MutexGuard<'a, Queue> {
-        let Some(mut group) = queue.take_group() else {
-            return queue;
-        };
-        drop(queue);
-        let outcome = writer.append(Lines { bytes: &group.lines, digests: &group.digests }, group.members.len());
-        // It is not set yet: a group is taken out of the queue once.
-        let _ = group.outcome.set(outcome);
-        group.members.iter().for_each(Thread::unpark);
-        group.lines.clear();
-        group.lines.shrink_to(LARGEST_KEPT);
-        let mut queue = lock(&self.queue);
-        queue.spare = group.lines;
-        queue
     }
 
     /// Whether somebody writes, and how many appends the gathering group has.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (bool, usize) {
         let queue = lock(&self.queue);
-        (queue.writer.is_none(), queue.gathering.as_ref().map_or(0, |group| group.members.len()))
+        let group = &queue.gathering;
+        (queue.writer.is_none(), if group.lines.is_empty() { 0 } else { 1 + group.followers.len() })
     }
 }
 

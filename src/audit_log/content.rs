@@ -70,7 +70,7 @@ pub(super) fn ends_with(fs: &Fs, file: &File, length: u64, lines: &[u8]) -> io::
 }
 
 /// Cuts off what a failed append has left at a file's end. Before it the file was `begin` bytes long, and ended with a
-/// whole line; then `written` was added with one write(2), and perhaps so many `nuls` with another.
+/// whole line; then `written` was added.
 ///
 /// A file that is shorter than it should be was truncated meanwhile: what is left of `written` is cut off, and with it
 /// the torn line that the truncation may have left before it. No file is ever made longer, which would leave a hole of
@@ -79,10 +79,10 @@ pub(super) fn ends_with(fs: &Fs, file: &File, length: u64, lines: &[u8]) -> io::
 ///
 /// # Errors
 /// The file's end is in doubt, and it must not be written or cut again.
-pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8], nuls: u64) -> io::Result<u64> {
+pub(super) fn cut_back(fs: &Fs, file: &File, begin: u64, written: &[u8]) -> io::Result<u64> {
     let length = fs.metadata_of(file)?.len();
     let mut whole = line_start(fs, file, begin.min(length))?;
-    let added = written.len() as u64 + nuls;
+    let added = written.len() as u64;
     if length < begin + added
         && let Some(at) = length.checked_sub(added)
         && holds(fs, file, written, at)?
@@ -270,7 +270,7 @@ mod tests {
         ] {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
-            let length = cut_back(&Fs::default(), file.as_file(), begin, b"xx\nyy\n", 0).unwrap();
+            let length = cut_back(&Fs::default(), file.as_file(), begin, b"xx\nyy\n").unwrap();
             assert_eq!(std::fs::read_to_string(file.path()).unwrap(), left, "{content:?} {begin}");
             assert_eq!(length, left.len() as u64);
         }

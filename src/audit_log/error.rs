@@ -80,17 +80,15 @@ pub enum OpenError {
         /// What the other process has locked: the lock file, or the log itself by another name.
         lock: PathBuf,
     },
-    /// The log is a FIFO that nobody has opened for reading.
-    NoReader(PathBuf),
-    /// The program was told to end while it waited for that.
+    /// The program was told to end while it waited for a FIFO's reader.
     GivenUp,
     /// Standard output is closed, leads nowhere, or would not keep lines whole.
     Stdout(&'static str),
-    /// A system call failed.
+    /// A system call failed, or what is there cannot be used.
     Io {
-        /// What the call was about: the log, its lock file, its directory.
+        /// What it was about: the log, its lock file, its directory.
         path: PathBuf,
-        /// The call's error.
+        /// The call's error, or why it cannot be used.
         error: io::Error,
     },
 }
@@ -107,9 +105,6 @@ impl fmt::Display for OpenError {
         match self {
             Self::InUse { log, lock } => {
                 write!(f, "{}: in use by another process (it holds the lock on {})", log.display(), lock.display())
-            }
-            Self::NoReader(path) => {
-                write!(f, "{}: nobody reads from this FIFO", path.display())
             }
             Self::GivenUp => f.write_str("given up: the program was told to end"),
             Self::Stdout(why) => write!(f, "standard output {why}"),

@@ -103,11 +103,11 @@ impl LogFile {
     /// Appends whole lines, all of them or none.
     ///
     /// With a chain each gets its `chain` member. Returns the number of bytes written.
-    pub(super) fn append(&mut self, lines: Lines<'_>, mut chain: Option<&mut Chain>) -> Result<usize, AppendError> {
+    pub(super) fn append(&mut self, mut lines: Lines<'_>, mut chain: Option<&mut Chain>) -> Result<usize, AppendError> {
         for _ in 0..MOST_ATTEMPTS {
             self.make_ready()?;
             let marking = self.marking();
-            match chain::write(chain.as_deref_mut(), lines, marking, |group| self.write(group)) {
+            match chain::write(chain.as_deref_mut(), &mut lines, marking, |group| self.write(group)) {
                 Ok(written) => {
                     self.try_again = None;
                     self.said_spent.well();
@@ -187,7 +187,7 @@ impl LogFile {
     /// no line; if the process dies before it is cut off, the next start cuts it off.
     fn after_short_write(&mut self, written: &[u8]) -> Result<usize, Failure> {
         match self.fs.write(&self.open.file, b"\0") {
-            Ok(nuls) => match self.cut_back(written, nuls as u64) {
+            Ok(nuls) => match self.cut_back(&[written, &vec![0; nuls]].concat()) {
                 Ok(()) => Err((Residue::None, Setback::Again)),
                 Err(error) => Err((Residue::Possible, Setback::Failed(error))),
             },
@@ -198,7 +198,7 @@ impl LogFile {
     fn after_failed_write(&mut self, written: &[u8], error: &io::Error) -> Result<usize, Failure> {
         let had_lines = self.open.length > 0;
         let refusal = AppendError::write(&self.name, error);
-        if self.cut_back(written, 0).is_err() {
+        if self.cut_back(written).is_err() {
             return Err((Residue::Possible, Setback::Failed(refusal)));
         }
         // The limit on file sizes of the process or of the file system is reached. A new file has room.
@@ -230,7 +230,7 @@ impl LogFile {
             && let Err(error) = self.sync()
         {
             // If the cut fails, the file is spent already.
-            if self.cut_back(group, 0).is_ok() {
+            if self.cut_back(group).is_ok() {
                 self.after_failed_sync(&error);
             }
             return Err((Residue::Possible, Setback::Failed(error)));
@@ -243,7 +243,7 @@ impl LogFile {
             // Somebody may have read the lines before they went.
             Ok(false) => Err((Residue::Possible, Setback::Again)),
             Err(error) => {
-                let gone = self.cut_back(group, 0).is_ok();
+                let gone = self.cut_back(group).is_ok();
                 let residue = if gone { Residue::None } else { Residue::Possible };
                 Err((residue, Setback::Failed(error)))
             }
@@ -256,7 +256,7 @@ impl LogFile {
         let failed = |error| AppendError::write(&self.name, &error);
         let metadata = self.fs.metadata_of(&self.open.file).map_err(failed)?;
         // Some file systems count no links: the path is asked as well.
-        if metadata.nlink() == 0 && !self.is_at_path() {
+        if metadata.nlink() == 0 && !matches!(self.at_path(), Ok(Some(_))) {
             return match self.succeed() {
                 // The directory, made anew, has gone as well.
                 Err(error) if !missing(&error) => Err(AppendError::open(&self.name, &error)),
@@ -271,17 +271,17 @@ impl LogFile {
             self.open.length = length;
             return Ok(true);
         }
-        self.cut_back(group, 0)?;
+        self.cut_back(group)?;
         Ok(false)
     }
 
     /// Cuts off what a group has left behind the length that the file had before, see [`content::cut_back`]. If it is in
     /// doubt whether that worked, the file is neither written nor cut any more.
-    fn cut_back(&mut self, written: &[u8], nuls: u64) -> Result<(), AppendError> {
+    fn cut_back(&mut self, written: &[u8]) -> Result<(), AppendError> {
         if let Some(error) = &self.spent {
             return Err(error.clone());
         }
-        match content::cut_back(&self.fs, &self.open.file, self.open.length, written, nuls) {
+        match content::cut_back(&self.fs, &self.open.file, self.open.length, written) {
             Ok(length) => {
                 self.open.length = length;
                 Ok(())

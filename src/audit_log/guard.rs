@@ -65,9 +65,10 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(Self::Unsupported),
             Err(error) => return Err(error),
         }
-        if Identity::of(&fs.metadata(path)?) != opened.identity {
+        let identity = Identity::of(&opened.metadata);
+        if Identity::of(&fs.metadata(path)?) != identity {
             return Err(io::Error::other("was replaced while it was being locked"));
         }
-        Ok(Self::Held { _file: opened.file, identity: opened.identity })
+        Ok(Self::Held { _file: opened.file, identity })
     }
 }

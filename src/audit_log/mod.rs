@@ -269,32 +269,31 @@ impl AuditLog {
         if lines.is_empty() {
             return Ok(());
         }
-        let outcome = if self.heads.is_some() {
-            self.commit.append(Lines { bytes: lines, digests: &chain::digests(lines) })
-        } else {
-            self.commit.append(Lines::plain(lines))
+        let outcome = match self.heads {
+            None => self.commit.append(Lines::Plain(lines)),
+            Some(_) => self.commit.append(Lines::Many(lines, &chain::digests(lines))),
         };
-        self.counted(outcome)
+        outcome.inspect_err(|error| self.count(error))
     }
 
-    /// [`Self::append`] for a single line. No newline has to be searched for.
+    /// [`Self::append`] for a single line. No newline has to be searched for, and a `chain` member is put into it while it
+    /// is written, so that it is not copied.
     ///
     /// # Errors
     /// Likewise.
-    pub fn append_one(&self, line: &[u8]) -> Result<(), AppendError> {
-        let outcome = if self.heads.is_some() {
-            self.commit.append(Lines { bytes: line, digests: &[chain::digest(line)] })
-        } else {
-            self.commit.append(Lines::plain(line))
+    pub fn append_one(&self, line: &mut Vec<u8>) -> Result<(), AppendError> {
+        let outcome = match self.heads {
+            None => self.commit.append(Lines::Plain(line)),
+            Some(_) => {
+                let digest = chain::digest(line);
+                self.commit.append(Lines::One(line, digest))
+            }
         };
-        self.counted(outcome)
+        outcome.inspect_err(|error| self.count(error))
     }
 
-    fn counted(&self, outcome: Result<(), AppendError>) -> Result<(), AppendError> {
-        if let Err(error) = &outcome {
-            self.status.metrics.append_errors.increment(error.reason());
-        }
-        outcome
+    fn count(&self, error: &AppendError) {
+        self.status.metrics.append_errors.increment(error.reason());
     }
 
     /// Opens the log anew (SIGHUP), before the next line is written, and a file within milliseconds even without one.

@@ -28,9 +28,8 @@ impl Identity {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) file: File,
-    pub(super) identity: Identity,
-    /// In bytes.
-    pub(super) length: u64,
+    /// As it was when the file had been opened.
+    pub(super) metadata: Metadata,
     /// Something about the file that an operator should be told.
     pub(super) warning: Option<String>,
 }
@@ -43,8 +42,8 @@ pub(super) fn open_or_make(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened
         file => file?,
     };
     fs.set_mode(&file, mode);
-    let identity = Identity::of(&fs.metadata_of(&file)?);
-    Ok(Opened { file, identity, length: 0, warning: None })
+    let metadata = fs.metadata_of(&file)?;
+    Ok(Opened { file, metadata, warning: None })
 }
 
 /// The same, but fails if there is no file.
@@ -60,12 +59,11 @@ pub(super) fn open_found(fs: &Fs, path: &Path, mode: u32) -> io::Result<Opened> 
     }
     let file = fs.open(&appending(mode), path)?;
     let metadata = fs.metadata_of(&file)?;
-    let identity = Identity::of(&metadata);
-    if identity != Identity::of(&before) {
+    if Identity::of(&metadata) != Identity::of(&before) {
         return Err(io::Error::other("was replaced while it was being opened"));
     }
     let warning = judge_owner(&metadata, mode)?;
-    Ok(Opened { file, identity, length: metadata.len(), warning })
+    Ok(Opened { file, metadata, warning })
 }
 
 fn appending(mode: u32) -> OpenOptions {

@@ -171,7 +171,7 @@ impl World {
         };
         let lines: Vec<String> = lengths.iter().enumerate().map(line).collect();
         let taken = self.fs.faults.with_disk(|disk| disk.taken.len());
-        let outcome = writer.append(Lines::plain((lines.join("\n") + "\n").as_bytes()), 1);
+        let outcome = writer.append(Lines::Plain((lines.join("\n") + "\n").as_bytes()), 1);
         let fate = match outcome {
             _ if killed => Fate::Unknown,
             Ok(()) => Fate::Acknowledged,

@@ -33,17 +33,17 @@ pub(super) struct LogStatus {
 }
 
 /// From the first append that failed to the first that works again.
-#[derive(Debug)]
-struct Outage {
+#[derive(Debug, Clone)]
+pub(super) struct Outage {
     since: Instant,
     /// Whether its beginning was said; then its end is said as well.
     said: bool,
     /// Of the last append that failed.
-    error: String,
+    pub(super) error: AppendError,
     /// Writes that failed. A probe compares it to see whether one more failed meanwhile.
-    failures: u64,
+    pub(super) failures: u64,
     /// Bytes that the last of them was to write.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl LogStatus {
@@ -67,12 +67,12 @@ impl LogStatus {
         if let Some(outage) = &mut *outage {
             outage.failures += 1;
             outage.bytes = bytes;
-            outage.error = error.to_string();
+            outage.error = error.clone();
             return;
         }
         let now = Instant::now();
         let left_out = self.outage_messages.admit(now);
-        *outage = Some(Outage { since: now, said: left_out.is_some(), error: error.to_string(), failures: 1, bytes });
+        *outage = Some(Outage { since: now, said: left_out.is_some(), error: error.clone(), failures: 1, bytes });
         if let Some(left_out) = left_out {
             self.diagnostics.error(
                 "append failed; events are answered 503 until it works again",
@@ -101,9 +101,9 @@ impl LogStatus {
         *slot = None;
     }
 
-    /// How many writes have failed in this outage, and how many bytes the last was to write; `None` if there is none.
-    pub(super) fn failures(&self) -> Option<(u64, usize)> {
-        lock(&self.outage).as_ref().map(|outage| (outage.failures, outage.bytes))
+    /// The outage as it is now, if there is one.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        lock(&self.outage).clone()
     }
 
     /// Sets what stands in the way of appends, or that nothing does. Said when it comes, and when it is gone.
@@ -121,8 +121,7 @@ impl LogStatus {
 
     /// Why appends fail, or would.
     pub(super) fn failing(&self) -> Option<String> {
-        let outage = lock(&self.outage).as_ref().map(|outage| outage.error.clone());
-        outage.or_else(|| lock(&self.obstacle).clone())
+        self.outage().map(|outage| outage.error.to_string()).or_else(|| lock(&self.obstacle).clone())
     }
 
     /// A write to a stream begins, and may wait for the reader.

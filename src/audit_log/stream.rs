@@ -51,8 +51,6 @@ pub(super) struct Stream {
     /// The end of a line whose beginning was written before a failure. It goes out before anything else, so that no
     /// line is ever glued to a torn one.
     rest: Vec<u8>,
-    /// Whether the last append failed because nobody has the pipe open for reading.
-    broken_pipe: bool,
 }
 
 impl Stream {
@@ -82,7 +80,7 @@ impl Stream {
                 .diagnostics
                 .warn("standard output is also standard error: messages may stand within audit lines", &[]);
         }
-        Ok(Self { fs, file, name: name.to_owned(), fifo: None, status, rest: Vec::new(), broken_pipe: false })
+        Ok(Self { fs, file, name: name.to_owned(), fifo: None, status, rest: Vec::new() })
     }
 
     /// Opens what `path` names. Waits for a FIFO's reader, says so, and gives up after [`READER_TIMEOUT`].
@@ -102,26 +100,20 @@ impl Stream {
         };
         let fifo = is_fifo.then(|| path.to_owned());
         let name = path.display().to_string();
-        Ok(Self { fs, file, name, fifo, status, rest: Vec::new(), broken_pipe: false })
+        Ok(Self { fs, file, name, fifo, status, rest: Vec::new() })
     }
 
     /// Writes whole lines. What had gone out before a failure cannot be taken back; if that ends within a line, the
     /// line is completed by the next append.
     ///
     /// With a chain each gets its `chain` member. Returns the number of bytes written.
-    pub(super) fn append(&mut self, lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
-        let outcome = self.append_after_rest(lines, chain);
-        self.broken_pipe = outcome.as_ref().is_err_and(|error| error.reason() == AppendFault::BrokenPipe);
-        outcome
-    }
-
-    fn append_after_rest(&mut self, lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
+    pub(super) fn append(&mut self, mut lines: Lines<'_>, chain: Option<&mut Chain>) -> Result<usize, AppendError> {
         let rest = std::mem::take(&mut self.rest);
         let (written, outcome) = self.write(&rest);
         self.rest = rest;
         self.rest.drain(..written);
         outcome?;
-        chain::write(chain, lines, Marking::Done, |lines| self.append_whole(lines))
+        chain::write(chain, &mut lines, Marking::Done, |lines| self.append_whole(lines))
     }
 
     /// Says of lines that failed whether anything of them went out.
@@ -161,12 +153,12 @@ impl Stream {
         (written, Ok(()))
     }
 
-    /// After a failure, whether the next append may succeed as far as can be told without writing a line: a FIFO has a
-    /// reader again, a full pipe may have been read from. Standard output whose reader is gone stays so.
-    pub(super) fn may_work(&mut self) -> bool {
+    /// After a failure for this reason, whether the next append may succeed as far as can be told without writing a line:
+    /// a FIFO has a reader again, a full pipe may have been read from. Standard output whose reader is gone stays so.
+    pub(super) fn may_work(&mut self, failure: AppendFault) -> bool {
         match self.fifo {
             Some(_) => self.follow().is_ok(),
-            None => !self.broken_pipe,
+            None => failure != AppendFault::BrokenPipe,
         }
     }
 
@@ -247,23 +239,22 @@ fn await_reader(
     diagnostics: &Diagnostics,
     wait: &dyn Fn(Duration) -> Start,
 ) -> Result<File, OpenError> {
+    let open = || open_if_read(fs, fifo).map_err(|error| OpenError::io(fifo, error));
+    if let Some(file) = open()? {
+        return Ok(file);
+    }
+    diagnostics.warn(
+        "nobody reads from the audit log's FIFO; waiting for a reader",
+        &[("path", (&fifo.display().to_string()).into()), ("seconds", READER_TIMEOUT.as_secs().into())],
+    );
     let began = Instant::now();
-    let mut said = false;
-    loop {
-        if let Some(file) = open_if_read(fs, fifo).map_err(|error| OpenError::io(fifo, error))? {
-            return Ok(file);
-        }
-        if began.elapsed() >= READER_TIMEOUT {
-            return Err(OpenError::NoReader(fifo.to_owned()));
-        }
-        if !std::mem::replace(&mut said, true) {
-            diagnostics.warn(
-                "nobody reads from the audit log's FIFO; waiting for a reader",
-                &[("path", (&fifo.display().to_string()).into()), ("seconds", READER_TIMEOUT.as_secs().into())],
-            );
-        }
+    while began.elapsed() < READER_TIMEOUT {
         if wait(READER_POLL) == Start::GiveUp {
             return Err(OpenError::GivenUp);
         }
+        if let Some(file) = open()? {
+            return Ok(file);
+        }
     }
+    Err(OpenError::io(fifo, io::Error::other("nobody reads from this FIFO")))
 }

@@ -1,9 +1,9 @@
 //! The two threads beside the appends. The watcher notices when the log was moved or its lock is lost, and finds out
 //! when appends would work again. The other deletes rolled files, which may take long, and nobody waits for it.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,8 +28,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// Between two tries to learn the oldest line's time, while it is not known.
 const OLDEST_EVERY: Duration = Duration::from_secs(1);
-/// Bytes of one write of a probe, and the least that a probe writes to find out whether there is room again.
-const PROBE_PIECE: usize = 64 << 10;
+/// The fewest bytes that a probe writes to find out whether there is room again.
+const LEAST_TRIED: usize = 64 << 10;
 /// A stream's reader that has taken nothing for this long is said to stand still. Shorter than the time-out of most
 /// webhooks.
 const STANDS_STILL: Duration = Duration::from_secs(2);
@@ -88,16 +88,17 @@ impl Watcher {
     /// A pod that is not ready gets no traffic, and without traffic no append would ever find out that it may be ready
     /// again.
     fn probe(&self) {
-        let Some((failures, bytes)) = self.status.failures() else {
+        let Some(outage) = self.status.outage() else {
             return;
         };
+        let failures = Some(outage.failures);
         match self.commit.with_writer(|writer| writer.probe()) {
             Probe::Fails => {}
-            Probe::MayWork => self.status.end_outage("append may work again", Some(failures)),
+            Probe::MayWork => self.status.end_outage("append may work again", failures),
             // As much as failed, so that a disk that has room only for small lines is not taken for mended.
             Probe::Scratch(path) => {
-                if self.try_writing(&path, bytes.max(PROBE_PIECE)).is_ok() {
-                    self.status.end_outage("append would work again: a trial write did", Some(failures));
+                if self.try_writing(&path, outage.bytes.max(LEAST_TRIED)).is_ok() {
+                    self.status.end_outage("append would work again: a trial write did", failures);
                 }
             }
         }
@@ -108,22 +109,14 @@ impl Watcher {
         options.write(true).create_new(true).mode(0o600);
         // Whatever a crash has left there, or somebody has put there, is removed and not written to.
         let _ = std::fs::remove_file(scratch);
-        let file = self.fs.open(&options, scratch)?;
-        let outcome = self.fill(&file, bytes);
+        let mut file = self.fs.open(&options, scratch)?;
+        let written = io::copy(&mut io::repeat(b'\n').take(bytes as u64), &mut file);
+        let outcome = match self.sync {
+            SyncMode::Always => written.and_then(|_| self.fs.sync_data(&file)),
+            SyncMode::Never => written.map(drop),
+        };
         let removed = std::fs::remove_file(scratch);
         outcome.and(removed)
-    }
-
-    /// Writes at least so many bytes, in pieces: as many as a request may have would be too much memory.
-    fn fill(&self, file: &File, bytes: usize) -> io::Result<()> {
-        let piece = vec![b'\n'; PROBE_PIECE];
-        for at in (0..bytes).step_by(PROBE_PIECE) {
-            file.write_all_at(&piece, at as u64)?;
-        }
-        match self.sync {
-            SyncMode::Always => self.fs.sync_data(file),
-            SyncMode::Never => Ok(()),
-        }
     }
 }
 

@@ -48,6 +48,7 @@ impl Writer {
         if self.status.reopen.load(Relaxed) {
             self.look();
         }
+        let bytes = lines.bytes().len();
         let outcome = match &mut self.sink {
             Sink::File(file) => file.append(lines, self.chain.as_mut()),
             Sink::Stream(stream) => stream.append(lines, self.chain.as_mut()),
@@ -63,7 +64,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                self.status.failed(&error, lines.bytes.len());
+                self.status.failed(&error, bytes);
                 Err(error)
             }
         }
@@ -94,13 +95,10 @@ impl Writer {
                 Ok(()) => Probe::Scratch(file.scratch_path()),
                 Err(_) => Probe::Fails,
             },
-            Sink::Stream(stream) => {
-                if stream.may_work() {
-                    Probe::MayWork
-                } else {
-                    Probe::Fails
-                }
-            }
+            Sink::Stream(stream) => match self.status.outage() {
+                Some(outage) if stream.may_work(outage.error.reason()) => Probe::MayWork,
+                _ => Probe::Fails,
+            },
         }
     }
 }

@@ -2,17 +2,12 @@
 //!
 //! What is signed, and when, is not known here.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
-use crate::files::watched::{Content, Error, Watched};
+use crate::files::watched::{Content, Error};
+use crate::files::watched_file::{FromFile, WatchedFile};
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::metrics::Metrics;
-
-/// The flag that names the file.
-const FLAG: &str = "--chain-key-filename";
 
 /// An Ed25519 key (RFC 8032).
 pub struct SigningKey(Ed25519KeyPair);
@@ -31,60 +26,33 @@ impl SigningKey {
 }
 
 /// The key in use, read again when the file changes.
-pub struct ChainKeyFile {
-    metrics: Arc<Metrics>,
-    diagnostics: Arc<Diagnostics>,
-    watched: Watched<Content, SigningKey>,
-}
+pub type ChainKeyFile = WatchedFile<SigningKey>;
 
-impl std::fmt::Debug for ChainKeyFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChainKeyFile").finish_non_exhaustive()
-    }
-}
+impl FromFile for SigningKey {
+    const FLAG: &'static str = "--chain-key-filename";
+    const NAME: &'static str = "chain key";
+    const LOADED: &'static str = "chain key loaded";
+    const RELOADED: &'static str = "chain key reloaded";
 
-impl ChainKeyFile {
-    /// Reads the file, and says the public key that belongs to it.
-    ///
-    /// # Errors
-    /// [`Error`], which names flag and path, where it cannot be read or holds no Ed25519 key in PKCS#8 PEM.
-    pub fn load(path: PathBuf, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, Error> {
-        let watched = Watched::load("chain key", move || Content::read(FLAG, &path), check)?;
-        let file = Self { metrics, diagnostics, watched };
-        file.say("chain key loaded", &file.current());
-        Ok(file)
-    }
-
-    /// The key in use.
-    pub fn current(&self) -> Arc<SigningKey> {
-        self.watched.current()
-    }
-
-    /// Reads the file again, and uses the key if it has changed and is valid. To be called every few seconds.
-    pub fn reload(&self) {
-        let reloads = &self.metrics.certificate_reloads;
-        if let Some(key) = self.watched.reload(|_, _| Ok(()), reloads, &self.diagnostics) {
-            self.say("chain key reloaded", &key);
-        }
-    }
-
-    fn say(&self, msg: &str, key: &SigningKey) {
-        self.diagnostics.info(msg, &[("public_key", (&key.public()).into())]);
-    }
-}
-
-fn check(content: &Content) -> Result<SigningKey, Error> {
-    let wanted = "holds no Ed25519 key in PKCS#8 PEM (openssl genpkey -algorithm ed25519)";
-    let mut rest = content.bytes.as_slice();
-    loop {
-        // The decoder's error is not shown: it quotes the line.
-        match rustls_pemfile::read_one(&mut rest) {
-            Ok(Some(rustls_pemfile::Item::Pkcs8Key(key))) => {
-                let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der());
-                return key.map(SigningKey).map_err(|_| content.unusable(wanted));
+    /// Takes the first key in PKCS#8 PEM.
+    fn check(content: &Content) -> Result<Self, Error> {
+        let wanted = "holds no Ed25519 key in PKCS#8 PEM (openssl genpkey -algorithm ed25519)";
+        let mut rest = content.bytes.as_slice();
+        loop {
+            // The decoder's error is not shown: it quotes the line.
+            match rustls_pemfile::read_one(&mut rest) {
+                Ok(Some(rustls_pemfile::Item::Pkcs8Key(key))) => {
+                    let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der());
+                    return key.map(Self).map_err(|_| content.unusable(wanted));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return Err(content.unusable(wanted)),
             }
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => return Err(content.unusable(wanted)),
         }
+    }
+
+    /// Says the public key that belongs to it.
+    fn show(&self, msg: &str, _path: &str, _metrics: &Metrics, diagnostics: &Diagnostics) {
+        diagnostics.info(msg, &[("public_key", (&self.public()).into())]);
     }
 }

@@ -7,6 +7,7 @@ pub mod chain_key;
 pub mod policy_file;
 pub mod sources;
 pub mod watched;
+mod watched_file;
 
 /// Whether `name` is a DNS name (a subdomain in the words of RFC 1123) of at most `longest` bytes.
 fn is_dns_name(name: &str, longest: usize) -> bool {

@@ -4,18 +4,14 @@
 //! is `NAME TOKEN`; the name goes into the audit lines as `source`.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hint::black_box;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::files::is_dns_name;
-use crate::files::watched::{Content, Error, Watched};
+use crate::files::watched::{Content, Error};
+use crate::files::watched_file::{FromFile, WatchedFile};
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::metrics::Metrics;
 
-/// The flag that names the file.
-const FLAG: &str = "--sources-filename";
 /// 128 bits: cannot be guessed over a network.
 const MIN_TOKEN_LENGTH: usize = 32;
 /// Every token is padded to this length and compared in full.
@@ -35,71 +31,14 @@ struct Entry {
     token: Padded,
 }
 
-/// A line that is not as it should be. Shows the line's number and nothing that stands in it: with name and token
-/// swapped, that would be the token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InvalidSources {
-    /// Neither `NAME TOKEN`, nor blank, nor a comment.
-    Shape {
-        /// The line, from 1.
-        line: usize,
-    },
-    /// The name is not of the form of a DNS name (RFC 1123).
-    Name {
-        /// The line, from 1.
-        line: usize,
-    },
-    /// The token is not lowercase hex of 32 to 128 digits.
-    Token {
-        /// The line, from 1.
-        line: usize,
-    },
-    /// The token stands in an earlier line too.
-    Repeated {
-        /// The line, from 1.
-        line: usize,
-        /// The earlier line.
-        first: usize,
-    },
-    /// There are more than a thousand tokens.
-    TooMany {
-        /// The first line too many, from 1.
-        line: usize,
-    },
-    /// There is no source at all, which would lock everyone out.
-    Empty,
-}
-
-impl fmt::Display for InvalidSources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shape { line } => write!(f, "line {line}: not of the form NAME TOKEN"),
-            Self::Name { line } => write!(
-                f,
-                "line {line}: the name is not of lowercase letters, digits, - and . (at most {MAX_NAME_LENGTH}, a letter or digit at both ends of each part)"
-            ),
-            Self::Token { line } => write!(
-                f,
-                "line {line}: the token is not of {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} lowercase hex digits"
-            ),
-            Self::Repeated { line, first } => {
-                write!(f, "line {line}: the same token as in line {first}")
-            }
-            Self::TooMany { line } => write!(f, "line {line}: more than {MAX_TOKENS} tokens"),
-            Self::Empty => write!(f, "holds no source: nobody could write"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidSources {}
-
 impl Sources {
     /// Reads the file's text: lines `NAME TOKEN` with blanks or tabs between, blank lines, and comment lines that begin
     /// with `#`. CRLF is taken for LF. A name may have several tokens (rotation); a token stands once.
     ///
     /// # Errors
-    /// [`InvalidSources`] for the first line that is not so, and for a file without any source.
-    pub fn parse(text: &[u8]) -> Result<Self, InvalidSources> {
+    /// For the first line that is not so, and for a file without any source: what is wrong, with the line's number. It
+    /// shows nothing that stands in the line: with name and token swapped, that would be the token.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
         let mut entries = Vec::new();
         let mut lines_by_token = HashMap::new();
         for (line, text) in (1..).zip(text.split(|&byte| byte == b'\n')) {
@@ -107,22 +46,31 @@ impl Sources {
             if text.is_empty() || text.starts_with(b"#") {
                 continue;
             }
+            let invalid = |what: &str| Err(format!("line {line}: {what}"));
             let mut words = text.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
             let (Some(name), Some(token), None) = (words.next(), words.next(), words.next()) else {
-                return Err(InvalidSources::Shape { line });
+                return invalid("not of the form NAME TOKEN");
             };
-            let name = name_from(name).ok_or(InvalidSources::Name { line })?;
-            let token_padded = token_from(token).ok_or(InvalidSources::Token { line })?;
+            let Some(name) = name_from(name) else {
+                return invalid(&format!(
+                    "the name is not of lowercase letters, digits, - and . (at most {MAX_NAME_LENGTH}, a letter or digit at both ends of each part)"
+                ));
+            };
+            let Some(token_padded) = token_from(token) else {
+                return invalid(&format!(
+                    "the token is not of {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} lowercase hex digits"
+                ));
+            };
             if let Some(first) = lines_by_token.insert(token, line) {
-                return Err(InvalidSources::Repeated { line, first });
+                return invalid(&format!("the same token as in line {first}"));
             }
             if entries.len() == MAX_TOKENS {
-                return Err(InvalidSources::TooMany { line });
+                return invalid(&format!("more than {MAX_TOKENS} tokens"));
             }
             entries.push(Entry { name, token: token_padded });
         }
         if entries.is_empty() {
-            return Err(InvalidSources::Empty);
+            return Err("holds no source: nobody could write".to_owned());
         }
         Ok(Self { entries })
     }
@@ -185,48 +133,21 @@ fn token_from(token: &[u8]) -> Option<Padded> {
 }
 
 /// The sources in use, read again when the file changes.
-pub struct SourcesFile {
-    metrics: Arc<Metrics>,
-    diagnostics: Arc<Diagnostics>,
-    watched: Watched<Content, Sources>,
-    path: PathBuf,
-}
+pub type SourcesFile = WatchedFile<Sources>;
 
-impl SourcesFile {
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// [`Error`], which names flag, path and line, where it cannot be read or used.
-    pub fn load(path: PathBuf, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, Error> {
-        let read = {
-            let path = path.clone();
-            move || Content::read(FLAG, &path)
-        };
-        let watched = Watched::load("sources", read, |content| {
-            Sources::parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))
-        })?;
-        let file = Self { metrics, diagnostics, watched, path };
-        file.in_use("sources loaded", &file.current());
-        Ok(file)
+impl FromFile for Sources {
+    const FLAG: &'static str = "--sources-filename";
+    const NAME: &'static str = "sources";
+    const LOADED: &'static str = "sources loaded";
+    const RELOADED: &'static str = "sources reloaded";
+
+    fn check(content: &Content) -> Result<Self, Error> {
+        Self::parse(&content.bytes).map_err(|invalid| content.unusable(invalid))
     }
 
-    /// The sources in use.
-    pub fn current(&self) -> Arc<Sources> {
-        self.watched.current()
-    }
-
-    /// Reads the file again, and uses it if it has changed and is valid. To be called every few seconds.
-    pub fn reload(&self) {
-        let reloads = &self.metrics.certificate_reloads;
-        if let Some(sources) = self.watched.reload(|_, _| Ok(()), reloads, &self.diagnostics) {
-            self.in_use("sources reloaded", &sources);
-        }
-    }
-
-    fn in_use(&self, msg: &str, sources: &Sources) {
-        self.metrics.source_requests.set_names(sources.names());
-        let path = self.path.to_string_lossy();
-        self.diagnostics.info(msg, &[("path", (&*path).into()), ("tokens", sources.tokens().into())]);
+    fn show(&self, msg: &str, path: &str, metrics: &Metrics, diagnostics: &Diagnostics) {
+        metrics.source_requests.set_names(self.names());
+        diagnostics.info(msg, &[("path", path.into()), ("tokens", self.tokens().into())]);
     }
 }
 

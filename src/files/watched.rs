@@ -37,7 +37,7 @@ impl std::error::Error for Error {}
 
 /// A file as it was found. Without `Debug`: it may hold a key or tokens.
 #[derive(PartialEq, Eq)]
-pub(crate) struct Content {
+pub struct Content {
     flag: &'static str,
     pub(crate) path: PathBuf,
     pub(crate) bytes: Vec<u8>,

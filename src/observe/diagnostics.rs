@@ -56,14 +56,15 @@ impl Diagnostics {
 }
 
 /// Keeps a flood of equal messages down to a few, and counts what it left out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RateLimit {
     state: Mutex<RateState>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct RateState {
-    window: Instant,
+    /// When the present window began, once there is one.
+    window: Option<Instant>,
     written: u64,
     left_out: u64,
 }
@@ -73,16 +74,16 @@ impl RateLimit {
     const MOST: u64 = 10;
     const WINDOW: Duration = Duration::from_secs(10);
 
-    /// The first window begins now.
+    /// The first window begins with the first message.
     pub fn new() -> Self {
-        Self { state: Mutex::new(RateState { window: Instant::now(), written: 0, left_out: 0 }) }
+        Self::default()
     }
 
     /// `None` if a message at `now` is one too many. Otherwise how many were left out since the last one written.
     pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_duration_since(state.window) >= Self::WINDOW {
-            (state.window, state.written) = (now, 0);
+        if state.window.is_none_or(|window| now.saturating_duration_since(window) >= Self::WINDOW) {
+            (state.window, state.written) = (Some(now), 0);
         }
         if state.written >= Self::MOST {
             state.left_out += 1;
@@ -90,12 +91,6 @@ impl RateLimit {
         }
         state.written += 1;
         Some(std::mem::take(&mut state.left_out))
-    }
-}
-
-impl Default for RateLimit {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -183,23 +183,18 @@ impl Histogram {
 
 /// Seconds since something last happened, or since the start.
 #[derive(Debug)]
-pub struct Elapsed {
-    start: Instant,
-    /// From `start` to the last time that it happened.
-    nanos: AtomicU64,
-}
+pub struct Elapsed(Mutex<Instant>);
 
 impl Default for Elapsed {
     fn default() -> Self {
-        Self { start: Instant::now(), nanos: AtomicU64::new(0) }
+        Self(Mutex::new(Instant::now()))
     }
 }
 
 impl Elapsed {
     /// It has just happened.
     pub fn mark(&self) {
-        let nanos = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.store(nanos, Relaxed);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
 
@@ -259,7 +254,7 @@ impl Instrument for Elapsed {
     const TYPE: &'static str = "gauge";
 
     fn render(&self, name: &str, page: &mut String) {
-        let elapsed = self.start.elapsed().saturating_sub(Duration::from_nanos(self.nanos.load(Relaxed)));
-        let _ = writeln!(page, "{name} {:.3}", elapsed.as_secs_f64());
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(page, "{name} {:.3}", since.elapsed().as_secs_f64());
     }
 }

@@ -186,7 +186,7 @@ impl Handler<'_> {
         let (appended, kind) = match record {
             _ if events.lines == 0 => (Ok(()), LineKind::Event),
             Record::EventList => (log.append(&body.lines), LineKind::Event),
-            Record::AdmissionReview => (log.append_one(&body.bytes), LineKind::AdmissionReview),
+            Record::AdmissionReview => (log.append_one(&mut body.bytes), LineKind::AdmissionReview),
         };
         if let Err(error) = appended {
             drop(body);

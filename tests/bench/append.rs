@@ -103,7 +103,10 @@ fn chained(directory: &Path, length: usize) {
     line[length - 2] = b'}';
     let append = |chain: ChainSetting| {
         let (log, _) = open(Settings { chain, ..settings(directory) });
-        let cost = measured(lines, || (0..lines).for_each(|_| log.append_one(&line).expect("an append")));
+        // With some room at its end, as the server's buffers have.
+        let mut line = [&line[..], &[0; 4096]].concat();
+        line.truncate(length);
+        let cost = measured(lines, || (0..lines).for_each(|_| log.append_one(&mut line).expect("an append")));
         drop(log);
         fs::remove_file(directory.join("audit.log")).expect("removed");
         cost.cpu * 1e6
@@ -314,7 +317,7 @@ fn pauses(directory: &Path) {
     /// What is within this time of a roll counts as at the roll.
     const NEAR: Duration = Duration::from_millis(500);
     let (log, metrics) = open(Settings { max_size: 500 << 20, ..settings(directory) });
-    let (small, large) = (line(1200), line(LARGE));
+    let (mut small, mut large) = (line(1200), line(LARGE));
     let began = Instant::now();
     let rolled = || metrics.log_rotations.value() >= ROLLS;
     let mut rolls = Vec::new();
@@ -324,7 +327,7 @@ fn pauses(directory: &Path) {
             let every = Duration::from_millis(50);
             for number in 0.. {
                 std::thread::sleep((began + every * number).saturating_duration_since(Instant::now()));
-                log.append_one(&large).expect("an append");
+                log.append_one(&mut large).expect("an append");
                 if rolled() {
                     return;
                 }
@@ -332,7 +335,7 @@ fn pauses(directory: &Path) {
         });
         while !rolled() {
             let before = Instant::now();
-            log.append_one(&small).expect("an append");
+            log.append_one(&mut small).expect("an append");
             appends.push((before, before.elapsed()));
             if metrics.log_rotations.value() > rolls.len() as u64 {
                 rolls.push(Instant::now());

@@ -14,6 +14,7 @@ pub(crate) mod origin;
 mod tests;
 
 use std::io::{self, BufRead as _};
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,24 +30,42 @@ const SIGN_AFTER: Duration = Duration::from_millis(50);
 /// At the latest, so many lines after a signature comes another one.
 const SIGN_AT_LEAST: u64 = 1000;
 
+/// What stands behind a line's members.
+const LINE_END: &[u8] = b"}\n";
+
 /// Bytes of a member that is not marked, and some.
 const TYPICAL: usize = 96;
 
 /// Capacity that the buffer keeps.
 const LARGEST_KEPT: usize = 256 << 10;
 
-/// Lines to be appended, and with a chain the digest of each.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Lines<'a> {
-    pub(super) bytes: &'a [u8],
-    /// [`format::digest_of`] what stands before each line's `}\n`. Empty without a chain.
-    pub(super) digests: &'a [Digest],
+/// Lines to be appended, each ending in `}\n` if they are to be chained.
+#[derive(Debug)]
+pub(super) enum Lines<'a> {
+    /// As they are.
+    Plain(&'a [u8]),
+    /// One to be chained, and its digest. Its member is put into it, and taken out again once it is written.
+    One(&'a mut Vec<u8>, Digest),
+    /// To be chained, and the digest of each.
+    Many(&'a [u8], &'a [Digest]),
 }
 
-impl<'a> Lines<'a> {
-    /// Lines that are written as they are.
-    pub(super) fn plain(bytes: &'a [u8]) -> Self {
-        Self { bytes, digests: &[] }
+impl Lines<'_> {
+    /// Without their members.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) | Self::Many(bytes, _) => bytes,
+            Self::One(bytes, _) => bytes,
+        }
+    }
+
+    /// Empty without a chain.
+    pub(super) fn digests(&self) -> &[Digest] {
+        match self {
+            Self::Plain(_) => &[],
+            Self::One(_, digest) => slice::from_ref(digest),
+            Self::Many(_, digests) => digests,
+        }
     }
 }
 
@@ -82,6 +101,13 @@ pub(super) enum Marking {
     Due,
     /// There is one in the file.
     Done,
+}
+
+/// Whether the last line of a group is to be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signing {
+    Due,
+    NotDue,
 }
 
 /// What a failed append may have left.
@@ -133,27 +159,36 @@ impl Chain {
     }
 
     /// The lines with their `chain` members.
-    fn chained(&mut self, lines: Lines<'_>, marking: Marking) -> Vec<u8> {
+    fn chained(&mut self, lines: &[u8], digests: &[Digest], marking: Marking) -> Vec<u8> {
         let mut out = std::mem::take(&mut self.buffer);
-        let sign_last = self.key.is_some() && self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
-        let count = lines.digests.len();
         // Once, and not by doubling: about what all members take.
-        out.reserve(lines.bytes.len() + format::LONGEST + TYPICAL * count);
-        let mut rest = lines.bytes;
-        for (number, digest) in lines.digests.iter().enumerate() {
-            let (line, others) = if count == 1 { (rest, &[][..]) } else { first_line(rest) };
+        out.reserve(lines.len() + format::LONGEST + TYPICAL * digests.len());
+        let mut rest = lines;
+        for (number, digest) in digests.iter().enumerate() {
+            let (line, others) = first_line(rest);
             rest = others;
-            let marked = self.state.sequence == 0 || (number == 0 && marking == Marking::Due);
-            let sign = marked || self.unsigned + 1 >= SIGN_AT_LEAST || (sign_last && number + 1 == count);
-            let link = match self.key.as_ref().filter(|_| sign).map(|key| key.current()) {
-                Some(key) => self.signed_link(digest, &key),
-                _ if marked => self.link(digest, Mark::Previous(self.state.hash)),
-                _ => self.link(digest, Mark::Plain),
-            };
-            out.extend_from_slice(line.strip_suffix(b"}\n").unwrap_or(line));
-            format::push(&mut out, &link);
+            let marking = if number == 0 { marking } else { Marking::Done };
+            let signing = if others.is_empty() { self.signing() } else { Signing::NotDue };
+            out.extend_from_slice(content(line));
+            format::push(&mut out, &self.next_link(digest, marking, signing));
         }
         out
+    }
+
+    fn signing(&self) -> Signing {
+        let due = self.key.is_some() && self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
+        if due { Signing::Due } else { Signing::NotDue }
+    }
+
+    /// The next line's link, with what it has to say beside its place.
+    fn next_link(&mut self, digest: &Digest, marking: Marking, signing: Signing) -> Link {
+        let marked = self.state.sequence == 0 || marking == Marking::Due;
+        let sign = marked || self.unsigned + 1 >= SIGN_AT_LEAST || signing == Signing::Due;
+        match self.key.as_ref().filter(|_| sign).map(|key| key.current()) {
+            Some(key) => self.signed_link(digest, &key),
+            _ if marked => self.link(digest, Mark::Previous(self.state.hash)),
+            _ => self.link(digest, Mark::Plain),
+        }
     }
 
     fn signed_link(&mut self, digest: &Digest, key: &SigningKey) -> Link {
@@ -174,11 +209,19 @@ impl Chain {
         Link { point: self.state.point(), mark, origin: (sequence == 1).then_some(origin) }
     }
 
-    /// Takes the buffer back.
-    fn give_back(&mut self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        buffer.shrink_to(LARGEST_KEPT);
-        self.buffer = buffer;
+    fn write_copied<T>(
+        &mut self,
+        lines: &[u8],
+        digests: &[Digest],
+        marking: Marking,
+        write: impl FnOnce(&[u8]) -> T,
+    ) -> T {
+        let mut chained = self.chained(lines, digests, marking);
+        let outcome = write(&chained);
+        chained.clear();
+        chained.shrink_to(LARGEST_KEPT);
+        self.buffer = chained;
+        outcome
     }
 }
 
@@ -186,23 +229,38 @@ impl Chain {
 /// be left.
 pub(super) fn write<T, E>(
     chain: Option<&mut Chain>,
-    lines: Lines<'_>,
+    lines: &mut Lines<'_>,
     marking: Marking,
     write: impl FnOnce(&[u8]) -> Result<T, (Residue, E)>,
 ) -> Result<T, E> {
     let Some(chain) = chain else {
-        return write(lines.bytes).map_err(|(_, error)| error);
+        return write(lines.bytes()).map_err(|(_, error)| error);
     };
     let before = chain.state;
-    let chained = chain.chained(lines, marking);
-    let outcome = write(&chained);
+    let outcome = match lines {
+        Lines::One(line, digest) => {
+            let (whole, content) = (line.len(), content(line).len());
+            line.truncate(content);
+            format::push(line, &chain.next_link(digest, marking, chain.signing()));
+            let outcome = write(line);
+            line.truncate(content);
+            line.extend_from_slice(LINE_END.get(..whole - content).unwrap_or_default());
+            outcome
+        }
+        Lines::Many(lines, digests) => chain.write_copied(lines, digests, marking, write),
+        Lines::Plain(lines) => chain.write_copied(lines, &self::digests(lines), marking, write),
+    };
     match &outcome {
         Ok(_) => chain.heads.publish(chain.state.point()),
         Err((Residue::None, _)) => chain.state = before,
         Err((Residue::Possible, _)) => chain.renew(before),
     }
-    chain.give_back(chained);
     outcome.map_err(|(_, error)| error)
+}
+
+/// A line without its end.
+fn content(line: &[u8]) -> &[u8] {
+    line.strip_suffix(LINE_END).unwrap_or(line)
 }
 
 /// The digests of lines, each ending in `}\n`.
@@ -219,7 +277,7 @@ pub(super) fn digests(lines: &[u8]) -> Vec<Digest> {
 
 /// The digest of one line.
 pub(super) fn digest(line: &[u8]) -> Digest {
-    format::digest_of(line.strip_suffix(b"}\n").unwrap_or(line))
+    format::digest_of(content(line))
 }
 
 /// The first line with its newline, and the rest.

@@ -48,7 +48,7 @@ fn assert_proven(place: &Place) -> String {
 
 fn append(log: &AuditLog, numbers: std::ops::Range<u32>) {
     for number in numbers {
-        log.append_one(format!("{{\"number\":{number}}}\n").as_bytes()).unwrap();
+        log.append_one(&mut format!("{{\"number\":{number}}}\n").into_bytes()).unwrap();
     }
 }
 
@@ -157,7 +157,7 @@ fn many_threads_make_one_chain() {
                     if number % 3 == 0 {
                         log.append(line.repeat(3).as_bytes())
                     } else {
-                        log.append_one(line.as_bytes())
+                        log.append_one(&mut line.as_bytes().to_vec())
                     }
                     .unwrap();
                 }
@@ -175,7 +175,7 @@ fn without_the_flag_lines_stay_as_they_are() {
     let place = Place::new();
     let log = place.open();
     log.append(b"{\"a\":1}\n").unwrap();
-    log.append_one(b"{\"b\":2}\n").unwrap();
+    log.append_one(&mut b"{\"b\":2}\n".to_vec()).unwrap();
     assert_eq!(log.head_due(|| true), None);
     assert_eq!(fs::read_to_string(place.log()).unwrap(), "{\"a\":1}\n{\"b\":2}\n");
     drop(log);

@@ -4,6 +4,7 @@
 //! Both are one step, [`LogFile::succeed`], which begins by looking at what the path names now. So it needs no memory
 //! of how far an earlier try got: whatever failed, the next one goes on from what it finds.
 
+use std::fs::Metadata;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime};
@@ -46,12 +47,7 @@ impl LogFile {
         let anew = |error| (OPEN_ANEW, error);
         make_directory(&self.fs, directory_of(&self.path), self.rules.sync).map_err(anew)?;
         self.hold_lock().map_err(anew)?;
-        let has_name = match self.fs.metadata(&self.path) {
-            Ok(metadata) => Identity::of(&metadata) == self.open.identity,
-            Err(error) if missing(&error) => false,
-            // It cannot be told whether our file is there.
-            Err(error) => return Err((ROLL, error)),
-        };
+        let has_name = self.at_path().map_err(|error| (ROLL, error))?.is_some();
         if has_name {
             self.archive().map_err(|error| (ROLL, error))?;
         }
@@ -74,24 +70,25 @@ impl LogFile {
         Ok(())
     }
 
-    /// Whether the path names the open file.
-    pub(super) fn is_at_path(&self) -> bool {
-        self.fs.metadata(&self.path).is_ok_and(|metadata| Identity::of(&metadata) == self.open.identity)
+    /// The open file's metadata if the path names it, and none if it names another file or nothing. Fails if that cannot
+    /// be told.
+    pub(super) fn at_path(&self) -> io::Result<Option<Metadata>> {
+        match self.fs.metadata(&self.path) {
+            Ok(metadata) => Ok(Some(metadata).filter(|metadata| Identity::of(metadata) == self.open.identity)),
+            Err(error) if missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks whether the path still names the open file, whether somebody has truncated it, and whether the lock is
     /// still ours. If SIGHUP came, it is answered by a message even if all is as it was.
     pub(in super::super) fn look(&mut self) {
         let asked = self.status.reopen.swap(false, Relaxed);
-        let moved = match self.fs.metadata(&self.path) {
-            Ok(metadata) if Identity::of(&metadata) == self.open.identity => {
-                self.note_length(metadata.len());
-                false
-            }
-            Ok(_) => true,
-            Err(error) => missing(&error),
-        };
-        if moved {
+        let at_path = self.at_path();
+        if let Ok(Some(metadata)) = &at_path {
+            self.note_length(metadata.len());
+        }
+        if let Ok(None) = at_path {
             // If that fails, it has been said, and is tried again at the next look.
             let _ = self.succeed();
         } else if asked {
@@ -108,7 +105,7 @@ impl LogFile {
             self.open.length = length;
         } else {
             // If that fails, the file is not written any more, and that has been said.
-            let _ = self.cut_back(&[], 0);
+            let _ = self.cut_back(&[]);
         }
     }
 

@@ -16,7 +16,7 @@ use super::super::error::OpenError;
 use super::super::fs::Fs;
 use super::super::guard::Guard;
 use super::super::names::{Names, directory_of, hidden_beside};
-use super::super::open::{open_found, open_or_make};
+use super::super::open::{Identity, Opened, open_found, open_or_make};
 use super::super::proc::Mounts;
 use super::super::status::LogStatus;
 use super::{LogFile, OpenFile, Rules};
@@ -127,7 +127,7 @@ impl LogFile {
         let mut scanned = content::SCANNED.saturating_sub(self.open.length);
         for backup in self.backups.list().unwrap_or_default().into_iter().rev() {
             let mended = open_found(&self.fs, &backup.path, self.rules.mode)
-                .and_then(|opened| content::mend(&self.fs, &backup.path, &opened.file, opened.length, scanned));
+                .and_then(|opened| content::mend(&self.fs, &backup.path, &opened.file, opened.metadata.len(), scanned));
             scanned = scanned.saturating_sub(backup.length);
             let name = backup.path.display().to_string();
             match mended {
@@ -143,26 +143,25 @@ impl OpenFile {
     /// either. Leaves only whole lines in it (see [`content::mend`]). Where lines are synced, its content and its name
     /// are too.
     pub(super) fn open(fs: &Fs, path: &Path, rules: Rules, scanned: u64, status: &LogStatus) -> io::Result<Self> {
-        let opened = open_or_make(fs, path, rules.mode)?;
+        let Opened { file, metadata, warning } = open_or_make(fs, path, rules.mode)?;
         let name = path.display().to_string();
-        let metadata = fs.metadata_of(&opened.file)?;
         if !Mounts::read().is_of_network(&metadata) {
             // If the file system has no locks, locking the lock file has shown it.
-            fs.lock(&opened.file).or_else(|error| match error.kind() {
+            fs.lock(&file).or_else(|error| match error.kind() {
                 io::ErrorKind::Unsupported => Ok(()),
                 _ => Err(error),
             })?;
         }
-        if let Some(warning) = &opened.warning {
+        if let Some(warning) = &warning {
             status.warn("the audit log is another user's", &name, warning);
         }
-        let mended = content::mend(fs, path, &opened.file, opened.length, scanned)?;
+        let mended = content::mend(fs, path, &file, metadata.len(), scanned)?;
         say_mended(status, &name, &mended);
         if let SyncMode::Always = rules.sync {
-            fs.sync_all(&opened.file)?;
+            fs.sync_all(&file)?;
             fs.sync_directory(directory_of(path))?;
         }
-        let (file, identity, length) = (opened.file, opened.identity, opened.length - mended.cut);
+        let (identity, length) = (Identity::of(&metadata), metadata.len() - mended.cut);
         Ok(Self { file, identity, length, marking: Marking::Due })
     }
 }

@@ -9,7 +9,7 @@ fn stream_to(file: OwnedFd) -> Stream {
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(io::sink()));
     let status = Arc::new(LogStatus::new(Arc::default(), Arc::new(diagnostics)));
     let (fs, file, name) = (Fs::default(), File::from(file), "a pipe".to_owned());
-    Stream { fs, file, name, fifo: None, status, rest: Vec::new(), broken_pipe: false }
+    Stream { fs, file, name, fifo: None, status, rest: Vec::new() }
 }
 
 /// What comes through, up to its end.
@@ -41,14 +41,14 @@ fn the_end_of_a_torn_line_is_what_is_left_of_it_and_of_no_other() {
 fn a_pipe_that_stays_full_fails_the_append_and_its_torn_line_is_completed_before_the_next() {
     let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
     let mut stream = stream_to(writer);
-    let error = stream.append(Lines::plain(&long_line()), None).unwrap_err();
+    let error = stream.append(Lines::Plain(&long_line()), None).unwrap_err();
     assert_eq!(error.reason(), AppendFault::PipeFull);
     assert!(!stream.rest.is_empty());
     // Still full: nothing of this line may go out.
-    assert_eq!(stream.append(Lines::plain(b"never\n"), None).unwrap_err().reason(), AppendFault::PipeFull);
+    assert_eq!(stream.append(Lines::Plain(b"never\n"), None).unwrap_err().reason(), AppendFault::PipeFull);
     rustix::io::ioctl_fionbio(&reader, false).unwrap();
     let read = read_all(reader);
-    stream.append(Lines::plain(b"next\n"), None).unwrap();
+    stream.append(Lines::Plain(b"next\n"), None).unwrap();
     drop(stream);
     assert_eq!(read.join().unwrap(), [&long_line()[..], b"next\n"].concat());
 }
@@ -58,8 +58,8 @@ fn a_slow_reader_holds_the_append_up_and_loses_nothing() {
     let (reader, writer) = pipe_with(PipeFlags::empty()).unwrap();
     let mut stream = stream_to(writer);
     let read = read_all(reader);
-    stream.append(Lines::plain(&long_line()), None).unwrap();
-    stream.append(Lines::plain(b"next\n"), None).unwrap();
+    stream.append(Lines::Plain(&long_line()), None).unwrap();
+    stream.append(Lines::Plain(b"next\n"), None).unwrap();
     drop(stream);
     assert_eq!(read.join().unwrap(), [&long_line()[..], b"next\n"].concat());
 }
@@ -84,7 +84,7 @@ fn a_closed_pipe_is_a_failed_append_and_stays_one() {
     drop(reader);
     let mut stream = stream_to(writer);
     for _ in 0..2 {
-        assert_eq!(stream.append(Lines::plain(b"line\n"), None).unwrap_err().reason(), AppendFault::BrokenPipe);
+        assert_eq!(stream.append(Lines::Plain(b"line\n"), None).unwrap_err().reason(), AppendFault::BrokenPipe);
     }
-    assert!(!stream.may_work());
+    assert!(!stream.may_work(AppendFault::BrokenPipe));
 }

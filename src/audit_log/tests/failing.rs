@@ -61,11 +61,11 @@ fn a_file_whose_end_is_in_doubt_gets_a_successor_at_once_and_if_that_fails_likew
             let rules = Rules { max_size: 0, sync, mode: 0o600 };
             let file = LogFile::open(place.fs.clone(), place.log(), rules, Arc::new(place.status())).unwrap();
             let mut writer = Writer::new(Sink::File(Box::new(file)), Arc::new(place.status()), None);
-            writer.append(Lines::plain(b"{\"one\":1}\n"), 1).unwrap();
+            writer.append(Lines::Plain(b"{\"one\":1}\n"), 1).unwrap();
             // What fails first is the write or its sync, and then all calls do: it cannot be cut off either.
             let mut failing_from = |call| {
                 place.fs.faults.play(vec![(call, first.clone()), (call + 1, Fault::Crash)]);
-                let outcome = writer.append(Lines::plain(b"{\"two\":2}\n"), 1);
+                let outcome = writer.append(Lines::Plain(b"{\"two\":2}\n"), 1);
                 place.fs.faults.play(Vec::new());
                 outcome.is_err() && place.messages.count("will not be written any more") > 0
             };
@@ -74,7 +74,7 @@ fn a_file_whose_end_is_in_doubt_gets_a_successor_at_once_and_if_that_fails_likew
             let files = place.rolled().len();
             if failing_from(nth) && place.rolled().len() > files {
                 let files = place.rolled().len();
-                writer.append(Lines::plain(b"{\"three\":3}\n"), 1).unwrap_err();
+                writer.append(Lines::Plain(b"{\"three\":3}\n"), 1).unwrap_err();
                 assert_eq!(place.rolled().len(), files, "{nth}");
                 paused += 1;
             }

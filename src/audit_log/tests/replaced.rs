@@ -48,10 +48,10 @@ fn a_line_that_is_truncated_away_before_it_is_acknowledged_is_written_again() {
             let place = Place::new();
             let file = file_of(&place);
             let mut writer = Writer::new(Sink::File(Box::new(file)), Arc::new(place.status()), None);
-            writer.append(Lines::plain(b"{\"one\":1}\n"), 1).unwrap();
+            writer.append(Lines::Plain(b"{\"one\":1}\n"), 1).unwrap();
             place.fs.faults.with_disk(|disk| disk.log = place.log());
             place.fs.faults.play(vec![(call, Fault::Truncate(share))]);
-            writer.append(Lines::plain(b"{\"two\":2}\n"), 1).unwrap();
+            writer.append(Lines::Plain(b"{\"two\":2}\n"), 1).unwrap();
             let text = place.read_log();
             // The third call, if there is one, comes after a truncation that was noticed.
             let expected = ["{\"two\":2}\n", "{\"one\":1}\n{\"two\":2}\n"];
@@ -67,12 +67,12 @@ fn a_truncation_amid_a_short_write_costs_no_line_that_it_has_left_even_one_that_
         for share in 0..=100 {
             let place = Place::in_memory();
             let mut writer = Writer::new(Sink::File(Box::new(file_of(&place))), Arc::new(place.status()), None);
-            writer.append(Lines::plain((earlier.join("\n") + "\n").as_bytes()), 1).unwrap();
+            writer.append(Lines::Plain((earlier.join("\n") + "\n").as_bytes()), 1).unwrap();
             place.fs.faults.with_disk(|disk| disk.log = place.log());
             place.fs.faults.play(vec![(1, Fault::Short), (call, Fault::Truncate(share))]);
-            let acknowledged = writer.append(Lines::plain(format!("{new}\n").as_bytes()), 1).is_ok();
+            let acknowledged = writer.append(Lines::Plain(format!("{new}\n").as_bytes()), 1).is_ok();
             place.fs.faults.play(Vec::new());
-            writer.append(Lines::plain(b"{\"e\":5}\n"), 1).unwrap();
+            writer.append(Lines::Plain(b"{\"e\":5}\n"), 1).unwrap();
             let taken = place.fs.faults.with_disk(|disk| disk.taken.clone());
             let text = place.rolled().concat() + &place.read_log();
             let times = |line: &str| text.matches(&format!("{line}\n")).count();
@@ -112,20 +112,20 @@ fn a_call_that_fails_as_the_lock_is_taken_again_keeps_appends_refused_no_longer_
         let status = Arc::new(place.status());
         let rules = Rules { max_size: 0, sync: SyncMode::Never, mode: 0o600 };
         let mut log = LogFile::open(place.fs.clone(), place.log(), rules, Arc::clone(&status)).unwrap();
-        log.append(Lines::plain(b"{\"one\":1}\n"), None).unwrap();
+        log.append(Lines::Plain(b"{\"one\":1}\n"), None).unwrap();
         let lock = place.directory().join(".audit.log.lock");
         fs::remove_file(&lock).unwrap();
         let other = fs::File::create(&lock).unwrap();
         other.lock().unwrap();
         log.look();
-        assert_eq!(log.append(Lines::plain(b"{\"two\":2}\n"), None).unwrap_err().reason(), AppendFault::Lock);
+        assert_eq!(log.append(Lines::Plain(b"{\"two\":2}\n"), None).unwrap_err().reason(), AppendFault::Lock);
         drop(other);
         place.fs.faults.set(Some(faults::Plan { call: Some(Call::Stat), nth, times: 1, errno: 5, short: false }));
         log.look();
         assert!(place.fs.faults.fired() || nth == 6, "{nth}");
         log.look();
         assert_eq!(status.failing(), None, "{nth}");
-        log.append(Lines::plain(b"{\"three\":3}\n"), None).unwrap();
+        log.append(Lines::Plain(b"{\"three\":3}\n"), None).unwrap();
         assert_eq!(place.read_log(), "{\"one\":1}\n{\"three\":3}\n");
     }
 }

@@ -36,7 +36,7 @@ fn lines(directory: &Path) -> Vec<Vec<u8>> {
             "{{\"kind\":\"AdmissionReview\",\"request\":{{\"uid\":\"{number}\",\"object\":\"{}\"}}}}\n",
             "x".repeat(number % 100)
         );
-        log.append_one(line.as_bytes()).unwrap();
+        log.append_one(&mut line.as_bytes().to_vec()).unwrap();
     }
     drop(log);
     let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();

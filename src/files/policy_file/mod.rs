@@ -7,19 +7,17 @@ mod document;
 mod yaml;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use ring::digest::{SHA256, digest};
 
-use crate::files::watched::{Content, Error, Watched};
+use crate::files::watched::{Content, Error};
+use crate::files::watched_file::{FromFile, WatchedFile};
 use crate::observe::diagnostics::Diagnostics;
+use crate::observe::instruments::CounterBy;
 use crate::observe::labels::Reload;
 use crate::observe::metrics::Metrics;
 use crate::record::policy::Policy;
-
-/// The flag that names the file.
-const FLAG: &str = "--policy-filename";
 
 /// What is wrong, and where. Displays as `line 7: rules[0].level: ...`.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,48 +78,34 @@ impl Loaded {
 }
 
 /// The policy in use, read again when the file changes.
-pub struct PolicyFile {
-    metrics: Arc<Metrics>,
-    diagnostics: Arc<Diagnostics>,
-    watched: Watched<Content, Loaded>,
-    path: PathBuf,
-}
+pub type PolicyFile = WatchedFile<Loaded>;
 
-impl PolicyFile {
-    /// Reads the file, and says so with its SHA-256: whoever changes what is recorded leaves a trace here.
-    ///
-    /// # Errors
-    /// [`Error`], which names flag, path, line and field, where it cannot be read or used.
-    pub fn load(path: PathBuf, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, Error> {
-        let read = {
-            let path = path.clone();
-            move || Content::read(FLAG, &path)
-        };
-        let watched = Watched::load("policy", read, check)?;
-        let file = Self { metrics, diagnostics, watched, path };
-        file.metrics.policy_reloads.increment(Reload::Success);
-        file.tell("policy loaded", &file.current());
-        Ok(file)
+impl FromFile for Loaded {
+    const FLAG: &'static str = "--policy-filename";
+    const NAME: &'static str = "policy";
+    const LOADED: &'static str = "policy loaded";
+    const RELOADED: &'static str = "policy reloaded";
+
+    fn check(content: &Content) -> Result<Self, Error> {
+        let policy = parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))?;
+        let sha256 = digest(&SHA256, &content.bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { policy, sha256 })
     }
 
-    /// The policy in use.
-    pub fn current(&self) -> Arc<Loaded> {
-        self.watched.current()
+    /// Says the file's SHA-256: whoever changes what is recorded leaves a trace here.
+    fn show(&self, msg: &str, path: &str, metrics: &Metrics, diagnostics: &Diagnostics) {
+        metrics.policy_hash.set(self.hash());
+        let rules = self.policy.rules.len();
+        let fields = [("path", path.into()), ("rules", rules.into()), ("sha256", (&self.sha256).into())];
+        diagnostics.info(msg, &fields);
     }
 
-    /// Reads the file again, and uses it if it has changed and is valid. To be called every few seconds.
-    pub fn reload(&self) {
-        if let Some(loaded) = self.watched.reload(|_, _| Ok(()), &self.metrics.policy_reloads, &self.diagnostics) {
-            self.tell("policy reloaded", &loaded);
-        }
+    fn count_start(metrics: &Metrics) {
+        metrics.policy_reloads.increment(Reload::Success);
     }
 
-    fn tell(&self, msg: &str, loaded: &Loaded) {
-        self.metrics.policy_hash.set(loaded.hash());
-        let path = self.path.to_string_lossy();
-        let rules = loaded.policy.rules.len();
-        let fields = [("path", (&*path).into()), ("rules", rules.into()), ("sha256", (&loaded.sha256).into())];
-        self.diagnostics.info(msg, &fields);
+    fn reloads(metrics: &Metrics) -> &CounterBy<Reload> {
+        &metrics.policy_reloads
     }
 }
 
@@ -130,13 +114,7 @@ impl PolicyFile {
 /// # Errors
 /// As those of [`PolicyFile::load`], without the flag.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
-    check(&Content::read("the policy", path)?)
-}
-
-fn check(content: &Content) -> Result<Loaded, Error> {
-    let policy = parse(&content.bytes).map_err(|invalid| content.unusable(invalid.to_string()))?;
-    let sha256 = digest(&SHA256, &content.bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Loaded { policy, sha256 })
+    Loaded::check(&Content::read("the policy", path)?)
 }
 
 #[cfg(test)]

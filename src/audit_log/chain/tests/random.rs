@@ -92,7 +92,7 @@ proptest! {
         place.fs.faults.set(None);
         // So that the last line is acknowledged and its head said.
         let began = Instant::now();
-        while log.as_ref().unwrap().append_one(b"{\"last\":1}\n").is_err() {
+        while log.as_ref().unwrap().append_one(&mut b"{\"last\":1}\n".to_vec()).is_err() {
             prop_assert!(began.elapsed() < Duration::from_secs(20));
             std::thread::sleep(Duration::from_millis(20));
         }
