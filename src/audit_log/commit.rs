@@ -15,6 +15,9 @@ use super::error::AppendError;
 use super::writer::Writer;
 use super::{SyncMode, lock};
 
+/// Capacity that a group's buffer keeps for the next group; what a larger group needed is given back.
+const LARGEST_KEPT: usize = 256 << 10;
+
 /// How appends share writes.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
@@ -43,6 +46,8 @@ struct Queue {
     turns: VecDeque<Thread>,
     /// The group that is gathering. It has lines if an append has begun it.
     gathering: Gathering,
+    /// The next group's buffer, empty.
+    spare: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +78,12 @@ impl Queue {
         self.turns.pop_front();
         Some(writer)
     }
+
+    /// The group that was gathering. The next may be begun.
+    fn take_group(&mut self) -> Gathering {
+        let next = Gathering { lines: std::mem::take(&mut self.spare), ..Gathering::default() };
+        std::mem::replace(&mut self.gathering, next)
+    }
 }
 
 impl GroupCommit {
@@ -86,7 +97,12 @@ impl GroupCommit {
         if max_size > 0 {
             limits.largest_group = limits.largest_group.min(usize::try_from(max_size / 2).unwrap_or(usize::MAX));
         }
-        let queue = Queue { writer: Some(Box::new(writer)), turns: VecDeque::new(), gathering: Gathering::default() };
+        let queue = Queue {
+            writer: Some(Box::new(writer)),
+            turns: VecDeque::new(),
+            gathering: Gathering::default(),
+            spare: Vec::new(),
+        };
         Self { limits, queue: Mutex::new(queue) }
     }
 
@@ -130,12 +146,15 @@ impl GroupCommit {
 
     /// Writes the group that its leader, this thread, has begun, and wakes the others with the result.
     fn append_group(&self, mut writer: Box<Writer>) -> Result<(), AppendError> {
-        let group = std::mem::take(&mut lock(&self.queue).gathering);
+        let mut group = lock(&self.queue).take_group();
         let outcome = writer.append(Lines::Many(&group.lines, &group.digests), 1 + group.followers.len());
         self.end_turn(writer);
         // It is not set yet: a group has one leader.
         let _ = group.outcome.set(outcome.clone());
         group.followers.iter().for_each(Thread::unpark);
+        group.lines.clear();
+        group.lines.shrink_to(LARGEST_KEPT);
+        lock(&self.queue).spare = group.lines;
         outcome
     }
 
