@@ -43,7 +43,11 @@ impl AppendError {
 
     pub(super) fn doubtful(target: &str, error: &io::Error) -> Self {
         let message = format!("the end of {target} is in doubt, and it has no successor yet: {error}");
-        Self::new(AppendFault::Io, message)
+        let fault = match fault(error) {
+            AppendFault::Other => AppendFault::Io,
+            known => known,
+        };
+        Self::new(fault, message)
     }
 }
 
@@ -134,6 +138,14 @@ impl std::error::Error for OpenError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_in_doubt_is_counted_as_what_kept_it_from_being_cut() {
+        let reason = |error: io::Error| AppendError::doubtful("audit.log", &error).reason();
+        assert_eq!(reason(io::ErrorKind::ReadOnlyFilesystem.into()), AppendFault::ReadOnly);
+        assert_eq!(reason(io::Error::from_raw_os_error(EIO)), AppendFault::Io);
+        assert_eq!(reason(io::Error::other("it is not what it was cut to")), AppendFault::Io);
+    }
 
     #[test]
     fn what_is_not_permitted_names_the_nearest_directory_and_none_that_is_no_directory() {

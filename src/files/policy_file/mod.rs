@@ -112,7 +112,7 @@ impl FromFile for Loaded {
 /// Reads a policy for the `policy` command.
 ///
 /// # Errors
-/// As those of [`PolicyFile::load`], without the flag.
+/// [`Error`], which names path, line and field, where it cannot be read or used.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
     Loaded::check(&Content::read("the policy", path)?)
 }
