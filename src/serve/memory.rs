@@ -261,14 +261,15 @@ impl Body<'_> {
         }
         // Twice what it has, so that it asks a few times only.
         let charge = bytes.max(self.charged.saturating_mul(2).min(need.body));
-        drop(memory.obtain(state, self, Want::Bytes(charge), need)?);
-        let more = charge.saturating_add(ROOM).saturating_sub(self.bytes.len());
+        let mut state = memory.obtain(state, self, Want::Bytes(charge), need)?;
         if self.bytes.is_empty() {
             // Addresses for all of it: to grow it while others arrive costs a fifth more CPU. Memory is used as it arrives.
-            let all = need.announced.map_or(more, |announced| announced.saturating_add(ROOM));
-            let reserved = self.bytes.try_reserve_exact(all).or_else(|_| self.bytes.try_reserve_exact(more));
-            return reserved.map_err(|_| NoMemory::NotInTime);
+            let size = state.first_buffer(ticket, charge, need.announced, memory.budget).saturating_add(ROOM);
+            drop(state);
+            return self.bytes.try_reserve_exact(size).map_err(|_| NoMemory::NotInTime);
         }
+        drop(state);
+        let more = charge.saturating_add(ROOM).saturating_sub(self.bytes.len());
         if self.bytes.capacity() > SMALL_CAPACITY {
             return self.bytes.try_reserve_exact(more).map_err(|_| NoMemory::NotInTime);
         }

@@ -33,6 +33,8 @@ pub(super) struct Claim {
     pub(super) charged: usize,
     /// Bytes that it may come to need.
     most: usize,
+    /// Addresses that were taken for it before it has memory for all of them.
+    addresses: usize,
     /// What it waits for.
     waits_for: Option<Want>,
     /// It has waited out its patience: none that came later gets memory before it, but for those that have as well.
@@ -89,6 +91,7 @@ impl State {
             connection,
             charged: 0,
             most: need.body,
+            addresses: 0,
             waits_for: None,
             presses: false,
             thread,
@@ -120,6 +123,25 @@ impl State {
             claim.waits_for = Some(want);
         }
         granted
+    }
+
+    /// How large a buffer that of `ticket` gets for its first `charge` bytes: one for all that was announced, unless the
+    /// buffers of all bodies would then take more than twice the budget of addresses, of which some systems have few
+    /// (RLIMIT_AS, vm.overcommit_memory=2).
+    pub(super) fn first_buffer(
+        &mut self,
+        ticket: u64,
+        charge: usize,
+        announced: Option<usize>,
+        budget: usize,
+    ) -> usize {
+        let taken: usize = self.claims.iter().map(|claim| claim.addresses).sum();
+        let left = budget.saturating_mul(2).saturating_sub(taken);
+        let size = announced.filter(|announced| *announced <= left).unwrap_or_default().max(charge);
+        if let Some(claim) = self.claim(ticket) {
+            claim.addresses = size;
+        }
+        size
     }
 
     /// That of `ticket` waits no longer.

@@ -86,6 +86,20 @@ fn a_body_whose_size_was_announced_is_not_moved_as_it_grows() {
 }
 
 #[test]
+fn what_is_announced_takes_no_more_addresses_than_twice_the_budget() {
+    let memory = memory(4 * MIB);
+    let senders: Vec<Sender> = (0..10).map(|_| Sender::new()).collect();
+    let bodies = senders.iter().map(|sender| {
+        let mut body = memory.large();
+        body.reserve(100_000, &sender.need(3 * MIB, NOW)).unwrap();
+        body
+    });
+    let bodies: Vec<Body<'_>> = bodies.collect();
+    let addresses: usize = bodies.iter().map(|body| body.bytes.capacity()).sum();
+    assert!(addresses <= 8 * MIB + 10 * (100_000 + ROOM), "{addresses}");
+}
+
+#[test]
 fn two_bodies_of_half_the_budget_fit_it_exactly_and_a_third_does_not() {
     let memory = memory(4 * MIB);
     let senders = [Sender::complete(), Sender::complete(), Sender::complete()];
