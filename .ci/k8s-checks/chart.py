@@ -75,7 +75,7 @@ def main() -> None:
         "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": [{"name": "registry"}]},
         "tolerations": [{"operator": "Exists"}], "nodeSelector": {"kubernetes.io/os": "linux"},
         "initContainers": [{"name": "shipper", "image": "shipper:1", "restartPolicy": "Always"}],
-        "volumes": [{"name": "shipper", "emptyDir": {}}], "extraArgs": ["--verbosity"], "podLabels": {"team": "security"},
+        "volumes": [{"name": "shipper", "emptyDir": {}}], "volumeMounts": [{"name": "shipper", "mountPath": "/shipper"}], "extraArgs": ["--verbosity"], "podLabels": {"team": "security"},
     })
     answer = template(everything, release="audit", namespace="security")
     if answer.returncode:
@@ -94,13 +94,40 @@ def main() -> None:
     assert [webhook["clientConfig"]["caBundle"] for webhook in webhooks] == ["Q0E=", "Q0E="]
     assert objects(secret.stdout)["v1 ConfigMap kube-audit-rest-policy"]["data"] == {"policy.yaml": "kind: Policy"}
 
-    for values, why in {
+    # What users change, and what has to follow from it.
+    def made(values: str, kind: str, namespace: str = "kube-audit-rest") -> dict | None:
+        answer = template(values, namespace=namespace)
+        if answer.returncode:
+            sys.exit(f"{values}: {answer.stderr}")
+        return next((found for found in yaml.safe_load_all(answer.stdout) if found["kind"] == kind), None)
+
+    assert made("replicas: 1", "PodDisruptionBudget") is None, "the only pod's node could never be drained"
+    assert made("{failClosed: {enabled: true}, replicas: 2}", "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+    assert made("{}", "Service", namespace="123")["metadata"]["namespace"] == "123", "a namespace of digits is a number"
+    pod = made("{log: {maxSize: 1000}, resources: {requests: null}}", "Deployment")["spec"]["template"]["spec"]
+    assert pod["volumes"][1]["emptyDir"]["sizeLimit"] == "6400Mi", "the log outgrows its volume"
+    assert pod["containers"][0]["resources"]["limits"]["ephemeral-storage"] == "7680Mi"
+    claim = made('persistence: {enabled: true, storageClassName: ""}', "StatefulSet")["spec"]["volumeClaimTemplates"][0]
+    assert claim["spec"]["storageClassName"] == "", "the empty class, which asks for a volume that is there, is lost"
+    ingress = made("{networkPolicy: {enabled: true}, auditWebhook: {enabled: true}}", "NetworkPolicy")["spec"]["ingress"]
+    assert [port["port"] for port in ingress[0]["ports"]] == ["https", "http"], "the policy cuts the audit webhook off"
+    mounts = made("volumeMounts: [{name: ca, mountPath: /etc/ca}]", "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert mounts["volumeMounts"][-1]["name"] == "ca"
+
+    refused = {
         "failclosed: {enabled: true}": "failclosed", "platform: gke": "platform", "certificate: {from: secret}": "secretName",
         "hostNetwork: true": "kubelet", "replicas: many": "replicas", "extraArgs: [read]": "extraArgs",
-    }.items():
+        "fullnameOverride: 1audit": "fullnameOverride", "certificate: {secretName: mine}": "secretName",
+        'certificate: {caBundle: "Q0E="}': "caBundle", "certificate: {issuerRef: {name: corporate}}": "issuerRef",
+        "certificate: {from: certManager, issuerRef: {kind: ClusterIssuer}}": "issuerRef",
+        "serverPort: 55555": "serverPort", "{serverPort: 8080, auditWebhook: {enabled: true}}": "serverPort",
+        "priorityClass: {create: true, name: mine}": "priorityClass", "webhook: null": "webhook",
+        "networkPolicy: {enabled: true, from: []}": "networkPolicy/from", "enabled: false": "enabled",
+    }
+    for values, why in refused.items():
         answer = template(values)
         assert answer.returncode and why in answer.stderr, f"{values} is not refused, or not by name: {answer.stderr}"
-    print("another name and namespace, a given certificate, and six wrong values: as they should")
+    print(f"another name and namespace, a given certificate, what users change, and {len(refused)} wrong values: as they should")
 
 
 main()

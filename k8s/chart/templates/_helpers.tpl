@@ -12,7 +12,7 @@
 app: {{ include "name" . }}
 app.kubernetes.io/name: kube-audit-rest
 app.kubernetes.io/component: audit-log
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
@@ -25,7 +25,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "service" -}}
 service:
   name: {{ include "name" . }}
-  namespace: {{ .Release.Namespace }}
+  namespace: {{ .Release.Namespace | quote }}
   {{- if not .Values.sources.enabled }}
   path: /log-request
   {{- end }}
@@ -68,4 +68,30 @@ caBundle: {{ . }}
   apiVersions: ["*"]
   resources: ["*/*"]
   scope: "*"
+{{- end -}}
+
+{{- /* Values that contradict each other, in words: a schema knows none. */ -}}
+{{- define "refuse-what-does-not-fit" -}}
+{{- $from := .Values.certificate.from -}}
+{{- if not (regexMatch "^[a-z]" (include "name" .)) -}}
+{{- fail (printf "a Service's name begins with a letter, and %s does not: set fullnameOverride" (include "name" .)) -}}
+{{- end -}}
+{{- if and .Values.hostNetwork (eq (int .Values.serverPort) 10250) -}}
+{{- fail "hostNetwork: 10250 is the kubelet's port on each node; set serverPort to another (8443)" -}}
+{{- end -}}
+{{- if or (eq (int .Values.serverPort) 55555) (and .Values.auditWebhook.enabled (eq (int .Values.serverPort) 8080)) -}}
+{{- fail (printf "serverPort: %d is the port of the metrics or of auditWebhook" (int .Values.serverPort)) -}}
+{{- end -}}
+{{- if and (eq $from "script") .Values.certificate.secretName (ne .Values.certificate.secretName (include "name" .)) -}}
+{{- fail (printf "certificate.secretName: certificate.sh makes the Secret %s; for one of your own set certificate.from to secret" (include "name" .)) -}}
+{{- end -}}
+{{- if and (ne $from "secret") .Values.certificate.caBundle -}}
+{{- fail (printf "certificate.caBundle: with certificate.from=%s somebody else writes it, and each upgrade would undo that; it is for secret alone" $from) -}}
+{{- end -}}
+{{- if and (ne $from "certManager") .Values.certificate.issuerRef -}}
+{{- fail (printf "certificate.issuerRef: there is no issuer with certificate.from=%s; it is for certManager alone" $from) -}}
+{{- end -}}
+{{- if and .Values.priorityClass.create .Values.priorityClass.name -}}
+{{- fail "priorityClass: create makes a class with the release's name; name is for one that is there: set one of them" -}}
+{{- end -}}
 {{- end -}}
