@@ -1141,8 +1141,11 @@ fn tokens_of_the_sources_script_are_taken_by_the_server_and_put_into_the_path() 
     assert_eq!(cluster.try_run(script, &["remove", "staging-2.eu"]).status.code(), Some(1));
     assert!(!cluster.path("applied").exists());
 
-    for name in ["", "two words", "Upper", "-x", "a\"b"] {
-        assert_eq!(cluster.try_run(script, &["add", name]).status.code(), Some(2));
+    // A name that the server does not take would have it refuse the whole file.
+    let too_long = "x".repeat(64);
+    for name in ["", "two words", "Upper", "-x", "x-", "a\"b", "a..b", "a-.b", "a.-b", &too_long] {
+        assert!(Sources::parse(format!("{name} {second}\n").as_bytes()).is_err(), "{name}");
+        assert_eq!(cluster.try_run(script, &["add", name]).status.code(), Some(2), "{name}");
     }
     assert_eq!(cluster.try_run(script, &["use", "nobody"]).status.code(), Some(1));
 }
@@ -1180,4 +1183,39 @@ fn whoever_reads_the_pod_s_log_reads_the_password_with_audit_to_std_log() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text} {errors}");
     assert!(text.contains("DB_PASSWORD=correct-horse-battery-staple"), "{text}");
+}
+
+#[test]
+fn the_demo_in_a_cluster_takes_the_policy_away_that_would_hide_the_password_and_brings_it_back() {
+    let place = tempfile::tempdir().unwrap();
+    // Its receiver prints the line only if its arguments say so, and name no policy.
+    let stub = "#!/bin/sh\n\
+        set -eu\n\
+        cd \"$(dirname \"$0\")\"\n\
+        case \"$*\" in\n\
+        *'get deployment'*) cat arguments ;;\n\
+        *patch*) for last; do :; done; echo \"$last\" >>patches; echo \"$last\" >patch ;;\n\
+        *logs*) if grep -q audit-to-std-log patch && ! grep -q policy patch; then cat line; fi ;;\n\
+        esac\n";
+    let kubectl = place.path().join("kubectl");
+    fs::write(&kubectl, stub).unwrap();
+    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = container()["args"].clone();
+    fs::write(place.path().join("arguments"), arguments.to_string()).unwrap();
+    let line =
+        r#"{"request":{"object":{"kind":"Secret","data":{"DB_PASSWORD":"Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZQ=="}}}}"#;
+    fs::write(place.path().join("line"), line).unwrap();
+    let output =
+        Command::new(directory().join("demos/stdout-is-dangerous.sh")).env("KUBECTL", &kubectl).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("DB_PASSWORD=correct-horse-battery-staple"), "{text}");
+    let patches = fs::read_to_string(place.path().join("patches")).unwrap();
+    let set: Vec<Value> = patches.lines().map(|patch| serde_json::from_str::<Value>(patch).unwrap()).collect();
+    let mut without = strings(&arguments);
+    without.retain(|argument| !argument.starts_with("--policy-filename"));
+    without.push("--audit-to-std-log".to_owned());
+    assert_eq!(set.len(), 2, "{patches}");
+    assert_eq!(set[0][0]["value"], json!(without));
+    assert_eq!(set[1][0]["value"], arguments);
 }

@@ -13,10 +13,14 @@ set -eu
 namespace=${NAMESPACE:-kube-audit-rest}
 name=${NAME:-kube-audit-rest}
 kubectl=${KUBECTL:-kubectl}
+command -v "$kubectl" >/dev/null || {
+    echo "read-the-log.sh: no $kubectl in PATH: install it" >&2
+    exit 1
+}
 pods=$("$kubectl" -n "$namespace" get pods --selector app="$name" \
     --field-selector status.phase=Running -o 'jsonpath={.items[*].metadata.name}')
 if [ -z "$pods" ]; then
-    echo "no pod of $name is running in the namespace $namespace" >&2
+    echo "read-the-log.sh: no pod of $name is running in the namespace $namespace" >&2
     exit 1
 fi
 followers=

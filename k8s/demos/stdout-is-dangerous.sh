@@ -1,6 +1,6 @@
 #!/bin/sh
-# Why --audit-to-std-log is dangerous: creates a Secret in a cluster whose receiver prints its lines, and then reads the
-# password as somebody who may read pod logs and nothing else. Use a cluster for play.
+# Why --audit-to-std-log is dangerous: creates a Secret in a cluster whose receiver prints its lines, without a policy, and
+# then reads the password as somebody who may read pod logs and nothing else. Use a cluster for play.
 #
 # With a receiver's binary instead of a cluster:  stdout-is-dangerous.sh --local PATH-TO-kube-audit-rest
 set -eu
@@ -43,18 +43,21 @@ JSON
         "https://localhost:$port/log-request" >/dev/null
     found=$(find_password <"$work/stdout")
 else
-    "$kubectl" -n kube-audit-rest patch deployment kube-audit-rest --type=json \
-        -p '[{"op":"add","path":"/spec/template/spec/containers/0/args/-","value":"--audit-to-std-log"}]'
-    # Whatever happens from here on, the argument that is last goes again.
-    last=$("$kubectl" -n kube-audit-rest get deployment kube-audit-rest \
-        -o 'jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}' | grep -n . | sed -n '$s/:.*//p')
+    # Without the policy, if there is one: the base's keeps what Secrets hold out of the log.
+    arguments=$("$kubectl" -n kube-audit-rest get deployment kube-audit-rest \
+        -o 'jsonpath={.spec.template.spec.containers[0].args}')
+    set_arguments() {
+        "$kubectl" -n kube-audit-rest patch deployment kube-audit-rest --type=json \
+            -p "[{\"op\":\"replace\",\"path\":\"/spec/template/spec/containers/0/args\",\"value\":$1}]"
+    }
+    # Whatever happens from here on, the Deployment is left as it was.
     undo() {
         "$kubectl" delete namespace hacker --ignore-not-found=true --wait=false
-        "$kubectl" -n kube-audit-rest patch deployment kube-audit-rest --type=json \
-            -p "[{\"op\":\"remove\",\"path\":\"/spec/template/spec/containers/0/args/$((last - 1))\"}]"
+        set_arguments "$arguments"
     }
     trap undo EXIT
     trap 'exit 1' HUP INT TERM
+    set_arguments "$(printf '%s' "$arguments" | sed 's/"--policy-filename=[^"]*",\{0,1\}//; s/,\{0,1\}]$/,"--audit-to-std-log"]/; s/^\[,/[/')"
     "$kubectl" -n kube-audit-rest rollout status deployment kube-audit-rest --timeout=120s
     "$kubectl" create namespace hacker
     "$kubectl" -n hacker create secret generic hacking-creds "--from-literal=DB_PASSWORD=$password"
@@ -65,8 +68,8 @@ fi
 
 if [ "$found" = "$password" ]; then
     echo "read from the pod's log: DB_PASSWORD=$found"
-    echo 'Whoever may "get pods/log" reads every Secret that is written while this flag is on, and so does every log'
-    echo 'collector on the node. Without the flag the lines are in a file that only the receiver and its sidecar see.'
+    echo 'Whoever may "get pods/log" reads every Secret that is written while this flag is on and no policy leaves it out,'
+    echo 'and so does every log collector on the node. Without the flag the lines are in a file that only the receiver and its sidecar see.'
 else
     echo "the password was not found in what the receiver printed" >&2
     exit 1

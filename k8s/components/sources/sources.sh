@@ -23,11 +23,16 @@ source=${2:-}
 case $command in
 add | use | prune | remove)
     case $source in
-    '' | *[!a-z0-9.-]* | [.-]* | *[.-])
-        echo "sources.sh: a source's name is made of lowercase letters, digits, '.' and '-'" >&2
+    '' | *[!a-z0-9.-]* | [.-]* | *[.-] | *.[.-]* | *-.*)
+        echo "sources.sh: a source's name is made of lowercase letters, digits, '.' and '-', with a letter or digit at" >&2
+        echo "both ends of each part" >&2
         exit 2
         ;;
     esac
+    if [ "${#source}" -gt 63 ]; then
+        echo "sources.sh: a source's name has 63 characters at most" >&2
+        exit 2
+    fi
     ;;
 list) ;;
 -h | --help)
