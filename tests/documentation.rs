@@ -129,6 +129,32 @@ fn every_documented_message_stands_in_the_code() {
     }
 }
 
+/// Those that are said as they stand; the others are put together from parts.
+#[test]
+fn every_message_of_the_code_is_documented() {
+    let readme = read("README.md");
+    let rows = table(&readme, "| `msg` | level |");
+    let documented: BTreeSet<&str> = rows.iter().flat_map(|row| row[0].split('`').skip(1).step_by(2)).collect();
+    let mut said = 0;
+    for room in ["audit_log", "commands", "files", "net", "observe", "serve", "tls"] {
+        for path in files(&root().join("src").join(room), "rs") {
+            let code = fs::read_to_string(&path).unwrap();
+            if path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests")) {
+                continue;
+            }
+            let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for call in [".info(", ".warn(", ".error("] {
+                for text in code.split(call).skip(1).filter_map(|after| after.trim_start().strip_prefix('"')) {
+                    let message = text.split('"').next().unwrap();
+                    assert!(documented.contains(message), "{}: {message}", path.display());
+                    said += 1;
+                }
+            }
+        }
+    }
+    assert!(said > 20, "{said} messages were found");
+}
+
 #[test]
 fn every_path_of_the_endpoint_table_is_served_on_its_ports_and_on_no_other() {
     let readme = read("README.md");
