@@ -4,7 +4,7 @@
 //! - What was acknowledged is in a file, whole and once, and that file had a name after the write: its link count was
 //!   looked at.
 //! - A group of lines goes to one file, with one write(2). If that takes only a part of it, the part is cut off and the
-//!   group written again, so that a file never ends with any other part of a group than its beginning.
+//!   whole group written again. So whenever the process dies, a file has no more of a group than its beginning.
 //! - The length that the file had before is known. What fails is cut back to that length, once. A file whose end is in
 //!   doubt is neither written nor cut again, and gets a successor.
 //! - Nobody's file is overwritten: the log is renamed to a name that was just seen free.
@@ -62,8 +62,8 @@ pub(super) struct LogFile {
     unlocked: Option<AppendError>,
     /// Set while rotation fails: when the next try is due.
     roll_again: Option<Instant>,
-    /// Set from a failed sync, or an end in doubt, to the next append that succeeds: until then appends are refused with
-    /// this error.
+    /// Set by a failed sync or an end in doubt, cleared by the next append that succeeds: before this time appends are
+    /// refused with this error.
     try_again: Option<(Instant, AppendError)>,
     /// Whether it was said that the file could be given no successor.
     said_no_successor: Latch<&'static str>,

@@ -85,7 +85,8 @@ impl LogStatus {
         }
     }
 
-    /// Ends the outage, if there is one; with `failures`, only if it has had exactly so many: none since a probe began.
+    /// Ends the outage, if there is one. With `failures`, only if it has had exactly so many: a probe that succeeds says
+    /// nothing if a write has failed since it began.
     pub(super) fn end_outage(&self, msg: &str, failures: Option<u64>) {
         let mut slot = lock(&self.outage);
         let Some(outage) = &*slot else { return };

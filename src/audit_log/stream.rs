@@ -184,7 +184,7 @@ impl Stream {
         }
         if Identity::of(&metadata) != Identity::of(&self.fs.metadata_of(&self.file)?) {
             self.file = found;
-            // Of a line that the other FIFO's reader has the beginning of.
+            // The reader of the other FIFO has the beginning of that line.
             self.rest.clear();
             self.status.opened_anew(&self.name);
         }

@@ -59,7 +59,7 @@ impl Watcher {
         let mut bytes_then = 0;
         while !self.status.stop.load(Relaxed) {
             thread::park_timeout(LOOK_EVERY);
-            // Often enough for a metric in seconds, so that no append has to look at the clock for it.
+            // For a metric in seconds this is exact enough, and no append has to look at the clock for it.
             let bytes_now = self.status.metrics.log_bytes_written.value();
             if bytes_now != bytes_then {
                 self.status.metrics.last_append.mark();

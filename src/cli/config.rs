@@ -90,7 +90,7 @@ config! {
         cert_key_filename: PathBuf = "/etc/tls/tls.key".into(), "cert-key-filename", kinds::FILE,
             "its private key, PEM (PKCS#8, PKCS#1 or SEC1); read again when it changes";
         client_ca_filename: Option<PathBuf> = None, "client-ca-filename", kinds::OPTIONAL_FILE,
-            "ask for a client certificate that one of these CAs has signed, PEM; read again when it changes";
+            "demand a client certificate that one of these CAs has signed, PEM; read again when it changes";
         sources_filename: Option<PathBuf> = None, "sources-filename", kinds::OPTIONAL_FILE,
             "who may write: lines of NAME TOKEN, # for comments; the token is a path segment after /log-request or \
              /audit-events (an audit webhook may send it as Bearer), the name goes into each line; read again when \

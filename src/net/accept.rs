@@ -38,8 +38,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the port with this `number` (0: a free one) on `address`, or on all addresses, IPv6 and IPv4, which takes two sockets where the
-    /// system is set to `bindv6only`.
+    /// Binds the port with this `number` (0: a free one) on `address`, or on all addresses, IPv6 and IPv4, which takes two
+    /// sockets where the system is set to `bindv6only`.
     ///
     /// # Errors
     /// What bind(2) said.

@@ -56,8 +56,8 @@ impl<'e> Pool<'e> {
         self.arrived.notify_all();
     }
 
-    /// Starts a worker if none would be left to wait for the next connection. So there is at most one for each connection
-    /// and one that waits: only where no more are idle than connections wait one is started, and all others serve one.
+    /// Starts a worker if all idle ones are needed for connections that wait already, so that one is left to wait for the
+    /// next connection. Workers are never more than the most connections that there were at once, and that one.
     pub(super) fn see_to_a_waiting_worker<'s>(&'s self, scope: &'s Scope<'s, '_>) {
         let mut jobs = self.lock();
         if jobs.idle > jobs.waiting.len() || jobs.closed {
@@ -87,7 +87,8 @@ impl<'e> Pool<'e> {
             self.see_to_a_waiting_worker(scope);
             connection.begin();
             (self.serving.serve)(&connection);
-            // Idle first: a worker that were neither idle nor had a connection would be one more than is meant.
+            // Before the connection leaves: otherwise a newcomer would find this worker neither idle nor at work, and have
+            // another one started for nothing.
             self.lock().idle += 1;
             self.serving.roster.leave(&connection);
         }

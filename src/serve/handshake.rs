@@ -34,7 +34,7 @@ impl Handler<'_> {
     }
 
     fn say_failed(&self, failure: &HandshakeFailure) {
-        // The handshake was ended from our side: by the roster, which has counted and said it, or by the drain.
+        // Then the handshake was ended from our side: by the roster, which has counted and said it, or by the drain.
         let evicted = self.connection.standing() != Standing::Open;
         let reason = if evicted { HandshakeFault::Evicted } else { failure.reason };
         self.service.metrics.tls_handshake_failures.increment(reason);

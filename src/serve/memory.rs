@@ -3,8 +3,8 @@
 //!
 //! A large body is charged for what has arrived, never for what was announced; as it grows it asks for more. What is
 //! granted stays safe in the sense of the banker's algorithm: each body, once all older ones have ended, could grow to
-//! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other. What is given back
-//! goes to those that wait and can have it, the oldest first.
+//! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other. What is given
+//! back goes to those that wait and can have it, the oldest first.
 //!
 //! A body that has waited for a quarter of a second, all its waits together, presses: none that came later gets memory
 //! before it. If it is held up as well, others that are still arriving give way ([`Connection::give_way`]), those first that
@@ -35,7 +35,7 @@ const ROOM: usize = 4096;
 /// A small buffer holds a small body and what is spliced into it.
 const SMALL_CAPACITY: usize = SMALL + ROOM;
 
-/// Small buffers kept for the next request; the hottest is used first, so this is more than two cores keep busy.
+/// Small buffers kept for the next request, more than two cores keep busy. The one given back last is used first.
 const SMALL_SPARES: usize = 16;
 
 /// Large buffers kept for the next request, whatever their sizes; together they stay under the budget.
@@ -263,7 +263,8 @@ impl Body<'_> {
         let charge = bytes.max(self.charged.saturating_mul(2).min(need.body));
         let mut state = memory.obtain(state, self, Want::Bytes(charge), need)?;
         if self.bytes.is_empty() {
-            // Addresses for all of it: to grow it while others arrive costs a fifth more CPU. Memory is used as it arrives.
+            // Addresses for all that was announced, for growing the buffer later costs a fifth more CPU. They become memory
+            // only as bytes arrive.
             let size = state.first_buffer(ticket, charge, need.announced, memory.budget).saturating_add(ROOM);
             drop(state);
             return self.bytes.try_reserve_exact(size).map_err(|_| NoMemory::NotInTime);

@@ -24,16 +24,16 @@ use crate::files::chain_key::{ChainKeyFile, SigningKey};
 use format::{Digest, Id, Link, Mark, Origin, Point};
 pub(super) use heads::Heads;
 
-/// The last line of a group is signed if the last signature is so old. One costs about 25 us.
+/// The last line of a group is signed if the last signature is this old. One costs about 25 us.
 const SIGN_AFTER: Duration = Duration::from_millis(50);
 
-/// At the latest, so many lines after a signature comes another one.
+/// Most lines from one signature to the next.
 const SIGN_AT_LEAST: u64 = 1000;
 
 /// What stands behind a line's members.
 const LINE_END: &[u8] = b"}\n";
 
-/// Bytes of a member that is not marked, and some.
+/// Bytes of a member that is not marked, rounded up.
 const TYPICAL: usize = 96;
 
 /// Capacity that the buffer keeps.
@@ -97,9 +97,9 @@ struct State {
 /// Whether a line is to say the hash before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Marking {
-    /// It is the first that we write to a file.
+    /// It is: no line of ours stands in the file before it.
     Due,
-    /// There is one in the file.
+    /// It is not: one of ours before it in the file has said it.
     Done,
 }
 
@@ -152,7 +152,7 @@ impl Chain {
     fn renew(&mut self, state: State) {
         let origin = match state.origin {
             Origin::After(_) if state.sequence == 0 => state.origin,
-            // Of an ID that follows nothing, and of which no line was kept, this is the beginning: number 0.
+            // If the ID follows nothing and no line of it was kept, that point is its beginning, with number 0.
             _ => Origin::After(state.point()),
         };
         self.state = State::begin(state.id.next(), origin);

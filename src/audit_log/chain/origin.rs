@@ -10,7 +10,7 @@ use super::format::{self, Point};
 /// How many lines without a chain are passed over at a file's end: a power cut may have blanked some.
 const PASSED_OVER: usize = 100;
 
-/// Where the last chained line of a file is that consists of whole lines and is `length` bytes long.
+/// The place of the last chained line in a file of whole lines that is `length` bytes long.
 pub(in super::super) fn last_point(fs: &Fs, file: &File, length: u64) -> io::Result<Option<Point>> {
     let mut end = length;
     for _ in 0..PASSED_OVER {

@@ -20,6 +20,7 @@ const NEWCOMER: Duration = Duration::from_millis(100);
 /// on the way, comes within a second or so.
 const DRAIN_HANDSHAKE: Duration = Duration::from_secs(2);
 
+/// A connection's state, and what it has carried.
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) state: State,
@@ -37,6 +38,7 @@ pub(super) enum History {
     Proven,
 }
 
+/// Where a connection is, see the table at the top of [`connection`](super).
 #[derive(Debug)]
 pub(super) enum State {
     Handshaking { since: Instant },

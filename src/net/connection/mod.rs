@@ -149,8 +149,8 @@ impl Connection {
         self.lock().standing()
     }
 
-    /// Bytes of the arriving body that came in the last full window of a quarter of a second, and since; [`u64::MAX`] before
-    /// its first window is over, `None` if no body is arriving.
+    /// Bytes of the arriving body that came in the last full window of a quarter of a second, and since; [`u64::MAX`]
+    /// before its first window is over, `None` if no body is arriving.
     pub fn pace(&self, now: Instant) -> Option<u64> {
         match &self.lock().state {
             State::Arriving { pace } => Some(pace.recent(now)),

@@ -16,7 +16,7 @@ pub(super) struct Pace {
     bytes: u64,
     /// Bytes of the window before; `None` in the first.
     before: Option<u64>,
-    /// What [`Pace::recent`] was when the body began to wait for us; it cannot bring more until it goes on.
+    /// What [`Pace::recent`] was when we stopped reading for want of memory. It holds until we read on.
     paused: Option<u64>,
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Claim {
     pub(super) charged: usize,
     /// Bytes that it may come to need.
     most: usize,
-    /// Addresses that were taken for it before it has memory for all of them.
+    /// Bytes of addresses that its buffer was given at first; what is not charged yet is not in memory.
     addresses: usize,
     /// What it waits for.
     waits_for: Option<Want>,
