@@ -101,6 +101,7 @@ def main() -> None:
             sys.exit(f"{values}: {answer.stderr}")
         return next((found for found in yaml.safe_load_all(answer.stdout) if found["kind"] == kind), None)
 
+    assert made("enabled: true", "Service"), "the condition of a chart that has this one as a dependency is refused"
     assert made("replicas: 1", "PodDisruptionBudget") is None, "the only pod's node could never be drained"
     assert made("{failClosed: {enabled: true}, replicas: 2}", "PodDisruptionBudget")["spec"]["minAvailable"] == 1
     assert made("{}", "Service", namespace="123")["metadata"]["namespace"] == "123", "a namespace of digits is a number"

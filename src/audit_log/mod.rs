@@ -19,6 +19,7 @@
 //! | stream | FIFOs, devices, standard output |
 //! | watcher | the threads that look after the path, probe, and delete |
 //! | status | whether appends work, for `/readyz` and for messages |
+//! | error | what can go wrong, in words for an operator |
 //! | proc | what /proc says of users and mounts |
 //! | fs | the system calls |
 
