@@ -258,9 +258,9 @@ impl AuditLog {
         Ok(thread)
     }
 
-    /// Appends `lines`, one or more, each ending in `\n`: all of them or none. Returns when they have been given to the
-    /// kernel, or, with [`Settings::sync`], are on the disk. Any number of threads may append at once; what a pipe's
-    /// slow reader does not take holds them up.
+    /// Appends `lines`, each ending in `\n`, all of them or none; if there are none, it does nothing. Returns when they
+    /// have been given to the kernel, or, with [`Settings::sync`], are on the disk. Any number of threads may append at
+    /// once; what a pipe's slow reader does not take holds them up.
     ///
     /// # Errors
     /// The error has been counted, and a later append may succeed. Nothing of `lines` is left in a file; what has gone

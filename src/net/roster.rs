@@ -100,6 +100,7 @@ impl Roster {
             if state.order == Order::GiveUp {
                 return None;
             }
+            // Places are counted, a lock for each connection, only where there are many connections.
             if state.connections.len() < self.cap || state.places_taken() < self.cap {
                 if state.connections.len() < self.most() {
                     break;

@@ -184,8 +184,9 @@ impl Handler<'_> {
             }
         };
         let (appended, kind) = match record {
-            _ if events.lines == 0 => (Ok(()), LineKind::Event),
             Record::EventList => (log.append(&body.lines), LineKind::Event),
+            // By the policy it has no line.
+            Record::AdmissionReview if events.lines == 0 => (Ok(()), LineKind::AdmissionReview),
             Record::AdmissionReview => (log.append_one(&mut body.bytes), LineKind::AdmissionReview),
         };
         if let Err(error) = appended {
