@@ -45,8 +45,9 @@ impl Handler<'_> {
         if self.is_muted() {
             return;
         }
-        self.connection.await_request();
+        // Before others may close it: they would not wait for a close_notify of ours that is under way.
         self.transport.say_goodbye();
+        self.connection.await_request();
         let deadline = Instant::now() + patience;
         let mut left = DISCARD_BYTES;
         while let Ok(Progress::Data(count)) = self.transport.read(deadline)
