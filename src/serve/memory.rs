@@ -167,8 +167,8 @@ impl Memory {
                     state.withdraw(ticket);
                     return Err(NoMemory::NotInTime);
                 }
-                if body.waited.presses() {
-                    self.press(&mut state, ticket, want, body.waited);
+                if body.waited.presses() && self.press(&mut state, ticket, want, body.waited) == Granted::Yes {
+                    break;
                 }
                 drop(state);
                 thread::park_timeout(left.min(LOOK));
@@ -188,9 +188,9 @@ impl Memory {
     }
 
     /// Puts the body of `ticket` before younger ones. If it is held up, has others give way to it.
-    fn press(&self, state: &mut State, ticket: u64, want: Want, waited: Waited) {
-        if let Some(claim) = state.claim(ticket) {
-            claim.presses = true;
+    fn press(&self, state: &mut State, ticket: u64, want: Want, waited: Waited) -> Granted {
+        if state.press(ticket, want, self.budget) == Granted::Yes {
+            return Granted::Yes;
         }
         if waited.held_up(self.budget) {
             let evicted = state.make_room(ticket, want.bytes(), self.budget);
@@ -199,6 +199,7 @@ impl Memory {
                 state.wake_leaving();
             }
         }
+        Granted::NotYet
     }
 
     fn give_back(&self, ticket: Option<u64>, buffers: [Vec<u8>; 2]) {

@@ -125,6 +125,17 @@ impl State {
         granted
     }
 
+    /// That of `ticket` presses from now on. What only an older one that presses kept from it, it is granted.
+    pub(super) fn press(&mut self, ticket: u64, want: Want, budget: usize) -> Granted {
+        match self.claim(ticket) {
+            Some(claim) if !claim.presses => {
+                claim.presses = true;
+                self.grant(ticket, want, budget)
+            }
+            _ => Granted::NotYet,
+        }
+    }
+
     /// How large a buffer that of `ticket` gets for its first `charge` bytes: one for all that was announced, unless the
     /// buffers of all bodies would then take more than twice the budget of addresses, of which some systems have few
     /// (RLIMIT_AS, vm.overcommit_memory=2).
