@@ -232,12 +232,12 @@ pub(super) fn write<T, E>(
     let before = chain.state;
     let outcome = match lines {
         Lines::One(line, digest) => {
-            let (whole, content) = (line.len(), content(line).len());
-            line.truncate(content);
+            let (whole, without_end) = (line.len(), content(line).len());
+            line.truncate(without_end);
             format::push(line, &chain.next_link(digest, marking, chain.signing()));
             let outcome = write(line);
-            line.truncate(content);
-            line.extend_from_slice(LINE_END.get(..whole - content).unwrap_or_default());
+            line.truncate(without_end);
+            line.extend_from_slice(LINE_END.get(..whole - without_end).unwrap_or_default());
             outcome
         }
         Lines::Many(lines, digests) => chain.write_copied(lines, digests, marking, write),

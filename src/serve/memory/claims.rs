@@ -33,11 +33,11 @@ pub(super) struct Claim {
     pub(super) charged: usize,
     /// Bytes that it may come to need.
     most: usize,
-    /// Addresses that were taken for it before it has memory for all of them.
+    /// Bytes of address space that its first buffer took; it may not have memory for all of them yet.
     addresses: usize,
     /// What it waits for.
     waits_for: Option<Want>,
-    /// It has waited out its patience: none that came later gets memory before it, but for those that have as well.
+    /// It has waited out its patience: of those that came later only such as press themselves get memory before it.
     pub(super) presses: bool,
     /// Who waits.
     thread: Thread,

@@ -373,3 +373,13 @@ fn a_body_that_presses_has_what_is_left_beside_an_older_one_that_presses() {
         waits.join().unwrap().unwrap();
     });
 }
+
+#[test]
+fn what_the_system_refuses_is_told_from_what_is_waited_for_in_vain_and_leaves_no_charge() {
+    let more_than_any_system_has = 1 << 60;
+    let (memory, sender) = (memory(more_than_any_system_has), Sender::complete());
+    let refused = memory.large().reserve(100_000, &sender.need(more_than_any_system_has, NOW));
+    assert_eq!(refused, Err(NoMemory::Refused));
+    assert_eq!(memory.lock().charged(), 0);
+    memory.large().reserve(100_000, &sender.need(MIB, NOW)).unwrap();
+}
