@@ -2,8 +2,8 @@
 //!
 //! An append that finds the writer free takes it and writes its own lines, without a copy. Otherwise it copies its
 //! lines to the group that is gathering and waits for the outcome. The first of a group, its leader, waits for a turn
-//! and then writes the group. An append that is too long to copy waits for a turn, too, and writes its own lines. Turns
-//! come in the order of arrival.
+//! and then writes the group. Appends too long to copy wait for a turn of their own. Turns come in the order of arrival;
+//! what is copied to a group is written in its leader's.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};

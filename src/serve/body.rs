@@ -177,6 +177,10 @@ fn no_memory(why: NoMemory) -> Stop {
             status: Status::Unavailable,
             why: "not recorded: the memory for large bodies (--max-inflight-size) did not become free in time",
         }),
+        NoMemory::Refused => Stop::Refuse(Refusal {
+            status: Status::Unavailable,
+            why: "not recorded: the system refused memory for the body",
+        }),
         NoMemory::GivesWay => Stop::GiveWay,
     }
 }

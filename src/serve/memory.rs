@@ -6,8 +6,8 @@
 //! its full size, whatever the younger ones hold. So no set of half-read bodies can wait for each other. What is given
 //! back goes to those that wait and can have it, the oldest first.
 //!
-//! A body that has waited for a quarter of a second, all its waits together, presses: none that came later gets memory
-//! before it. If it is held up as well, others that are still arriving give way ([`Connection::give_way`]), those first that
+//! A body that has waited for a quarter of a second, all its waits together, presses: of those that came later only such
+//! as press themselves get memory before it. If it is held up as well, others that are still arriving give way ([`Connection::give_way`]), those first that
 //! received the fewest bytes lately. It is held up unless bodies become complete so fast that the whole budget would be
 //! used anew every second: then its turn comes anyway. So honest bodies that come in a burst queue up, and nobody can make
 //! a body wait longer but by sending as much as the budget each second.
@@ -72,8 +72,10 @@ pub struct Need<'c> {
 /// Why there is no memory for a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoMemory {
-    /// Its turn did not come in time, or the system refused.
+    /// Its turn did not come in time.
     NotInTime,
+    /// The system has none (RLIMIT_AS, vm.overcommit_memory=2).
+    Refused,
     /// It has to give way to another.
     GivesWay,
 }
@@ -167,8 +169,8 @@ impl Memory {
                     state.withdraw(ticket);
                     return Err(NoMemory::NotInTime);
                 }
-                if body.waited.presses() {
-                    self.press(&mut state, ticket, want, body.waited);
+                if body.waited.presses() && self.press(&mut state, ticket, want, body.waited) == Granted::Yes {
+                    break;
                 }
                 drop(state);
                 thread::park_timeout(left.min(LOOK));
@@ -187,10 +189,11 @@ impl Memory {
         Ok(state)
     }
 
-    /// Puts the body of `ticket` before younger ones. If it is held up, has others give way to it.
-    fn press(&self, state: &mut State, ticket: u64, want: Want, waited: Waited) {
-        if let Some(claim) = state.claim(ticket) {
-            claim.presses = true;
+    /// Puts the body of `ticket` before younger ones, and grants it what only that it did not press kept from it. Otherwise,
+    /// if it is held up, has others give way to it.
+    fn press(&self, state: &mut State, ticket: u64, want: Want, waited: Waited) -> Granted {
+        if state.press(ticket, want, self.budget) == Granted::Yes {
+            return Granted::Yes;
         }
         if waited.held_up(self.budget) {
             let evicted = state.make_room(ticket, want.bytes(), self.budget);
@@ -199,6 +202,7 @@ impl Memory {
                 state.wake_leaving();
             }
         }
+        Granted::NotYet
     }
 
     fn give_back(&self, ticket: Option<u64>, buffers: [Vec<u8>; 2]) {
@@ -253,7 +257,7 @@ impl Body<'_> {
             && let Some(announced) = need.announced
             && let Some(spare) = state.take_spare(ticket, announced.saturating_add(ROOM), memory.budget)
         {
-            // Its pages are in memory already, so all of it is charged.
+            // All its pages may be in memory already, so all of it is charged.
             self.charged = spare.capacity().saturating_sub(ROOM);
             memory.show(&state);
             self.bytes = spare;
@@ -267,16 +271,16 @@ impl Body<'_> {
             // only as bytes arrive.
             let size = state.first_buffer(ticket, charge, need.announced, memory.budget).saturating_add(ROOM);
             drop(state);
-            return self.bytes.try_reserve_exact(size).map_err(|_| NoMemory::NotInTime);
+            return self.bytes.try_reserve_exact(size).map_err(|_| NoMemory::Refused);
         }
         drop(state);
         let more = charge.saturating_add(ROOM).saturating_sub(self.bytes.len());
         if self.bytes.capacity() > SMALL_CAPACITY {
-            return self.bytes.try_reserve_exact(more).map_err(|_| NoMemory::NotInTime);
+            return self.bytes.try_reserve_exact(more).map_err(|_| NoMemory::Refused);
         }
         // A small buffer turned out too small; it goes back to be used again.
         let mut large = Vec::new();
-        large.try_reserve_exact(charge.saturating_add(ROOM)).map_err(|_| NoMemory::NotInTime)?;
+        large.try_reserve_exact(charge.saturating_add(ROOM)).map_err(|_| NoMemory::Refused)?;
         large.extend_from_slice(&self.bytes);
         memory.give_back(None, [std::mem::replace(&mut self.bytes, large), Vec::new()]);
         Ok(())
@@ -314,7 +318,7 @@ impl Body<'_> {
         }
         state.trim_spares(memory.budget);
         drop(state);
-        self.lines.try_reserve_exact(usual).map_err(|_| NoMemory::NotInTime)
+        self.lines.try_reserve_exact(usual).map_err(|_| NoMemory::Refused)
     }
 }
 

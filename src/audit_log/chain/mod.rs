@@ -75,9 +75,6 @@ pub(super) struct Chain {
     /// After the last line that was chained.
     state: State,
     key: Option<Arc<ChainKeyFile>>,
-    /// Lines since the last signature, and when that was.
-    unsigned: u64,
-    signed: Option<Instant>,
     heads: Arc<Heads>,
     /// Empty; for the lines of the next group.
     buffer: Vec<u8>,
@@ -92,6 +89,9 @@ struct State {
     /// Of the last line; 0 before the first.
     sequence: u64,
     hash: Digest,
+    /// Lines since the last signature under this ID, and when that was.
+    unsigned: u64,
+    signed: Option<Instant>,
 }
 
 /// Whether a line is to say the hash before it.
@@ -121,7 +121,7 @@ pub(super) enum Residue {
 
 impl State {
     fn begin(id: Id, origin: Origin) -> Self {
-        Self { id, origin, sequence: 0, hash: format::first_hash(id, &origin) }
+        Self { id, origin, sequence: 0, hash: format::first_hash(id, &origin), unsigned: 0, signed: None }
     }
 
     fn point(&self) -> Point {
@@ -138,14 +138,7 @@ impl Chain {
         let mut random = [0; 8];
         let filled = SystemRandom::new().fill(&mut random);
         filled.map_err(|_| io::Error::other("the system has no random numbers for --chain"))?;
-        Ok(Self {
-            state: State::begin(Id::new(random), origin),
-            key,
-            unsigned: 0,
-            signed: None,
-            heads,
-            buffer: Vec::new(),
-        })
+        Ok(Self { state: State::begin(Id::new(random), origin), key, heads, buffer: Vec::new() })
     }
 
     /// Another ID for what follows `state`, the last line that was kept.
@@ -176,14 +169,14 @@ impl Chain {
     }
 
     fn signing(&self) -> Signing {
-        let due = self.key.is_some() && self.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
+        let due = self.key.is_some() && self.state.signed.is_none_or(|signed| signed.elapsed() >= SIGN_AFTER);
         if due { Signing::Due } else { Signing::NotDue }
     }
 
     /// The next line's link, with what it has to say beside its place.
     fn next_link(&mut self, digest: &Digest, marking: Marking, signing: Signing) -> Link {
         let marked = self.state.sequence == 0 || marking == Marking::Due;
-        let sign = marked || self.unsigned + 1 >= SIGN_AT_LEAST || signing == Signing::Due;
+        let sign = marked || self.state.unsigned + 1 >= SIGN_AT_LEAST || signing == Signing::Due;
         match self.key.as_ref().filter(|_| sign).map(|key| key.current()) {
             Some(key) => self.signed_link(digest, &key),
             _ if marked => self.link(digest, Mark::Previous(self.state.hash)),
@@ -195,17 +188,17 @@ impl Chain {
         let previous = self.state.hash;
         let mut link = self.link(digest, Mark::Signed(previous, [0; 64]));
         link.mark = Mark::Signed(previous, key.sign(&link.point.signed_bytes()));
-        (self.unsigned, self.signed) = (0, Some(Instant::now()));
+        (self.state.unsigned, self.state.signed) = (0, Some(Instant::now()));
         link
     }
 
     /// The next line's link.
     fn link(&mut self, digest: &Digest, mark: Mark) -> Link {
-        let State { id, origin, sequence, hash } = self.state;
+        let State { id, origin, sequence, hash, .. } = self.state;
         let sequence = sequence + 1;
         self.state.sequence = sequence;
         self.state.hash = format::next_hash(&hash, id, sequence, &mark, digest);
-        self.unsigned += 1;
+        self.state.unsigned += 1;
         Link { point: self.state.point(), mark, origin: (sequence == 1).then_some(origin) }
     }
 
@@ -239,12 +232,12 @@ pub(super) fn write<T, E>(
     let before = chain.state;
     let outcome = match lines {
         Lines::One(line, digest) => {
-            let (whole, content) = (line.len(), content(line).len());
-            line.truncate(content);
+            let (whole, without_end) = (line.len(), content(line).len());
+            line.truncate(without_end);
             format::push(line, &chain.next_link(digest, marking, chain.signing()));
             let outcome = write(line);
-            line.truncate(content);
-            line.extend_from_slice(LINE_END.get(..whole - content).unwrap_or_default());
+            line.truncate(without_end);
+            line.extend_from_slice(LINE_END.get(..whole - without_end).unwrap_or_default());
             outcome
         }
         Lines::Many(lines, digests) => chain.write_copied(lines, digests, marking, write),

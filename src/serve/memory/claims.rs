@@ -33,11 +33,11 @@ pub(super) struct Claim {
     pub(super) charged: usize,
     /// Bytes that it may come to need.
     most: usize,
-    /// Bytes of addresses that its buffer was given at first; what is not charged yet is not in memory.
+    /// Bytes of address space that its first buffer took; it may not have memory for all of them yet.
     addresses: usize,
     /// What it waits for.
     waits_for: Option<Want>,
-    /// It has waited out its patience: none that came later gets memory before it, but for those that have as well.
+    /// It has waited out its patience: of those that came later only such as press themselves get memory before it.
     pub(super) presses: bool,
     /// Who waits.
     thread: Thread,
@@ -125,6 +125,17 @@ impl State {
         granted
     }
 
+    /// That of `ticket` presses from now on. What only an older one that presses kept from it, it is granted.
+    pub(super) fn press(&mut self, ticket: u64, want: Want, budget: usize) -> Granted {
+        match self.claim(ticket) {
+            Some(claim) if !claim.presses => {
+                claim.presses = true;
+                self.grant(ticket, want, budget)
+            }
+            _ => Granted::NotYet,
+        }
+    }
+
     /// How large a buffer that of `ticket` gets for its first `charge` bytes: one for all that was announced, unless the
     /// buffers of all bodies would then take more than twice the budget of addresses, of which some systems have few
     /// (RLIMIT_AS, vm.overcommit_memory=2).
@@ -159,12 +170,20 @@ impl State {
 
     /// Grants those that wait what they can have now, oldest first, and wakes them.
     pub(super) fn grant_waiting(&mut self, budget: usize) {
-        let waiting = |claim: &Claim| Some((claim.ticket, claim.waits_for?));
-        for (ticket, want) in self.claims.iter().filter_map(waiting).collect::<Vec<_>>() {
+        let mut charged = self.charged();
+        let waiting = |claim: &Claim| Some((claim.ticket, claim.charged, claim.waits_for?));
+        for (ticket, has, want) in self.claims.iter().filter_map(waiting).collect::<Vec<_>>() {
+            let others = charged.saturating_sub(has);
+            // Most want more than is left: that is seen at once, where a grant looks at all claims.
+            let too_much = others > 0 && others.saturating_add(want.bytes()) > budget;
+            if too_much && (matches!(want, Want::Bytes(_)) || self.beside.is_some()) {
+                continue;
+            }
             if self.grant(ticket, want, budget) == Granted::Yes
                 && let Some(claim) = self.claim(ticket)
             {
                 claim.thread.unpark();
+                charged = self.charged();
             }
         }
     }

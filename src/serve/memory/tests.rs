@@ -353,3 +353,33 @@ fn granted_and_spare_bytes_stay_under_the_budget_together() {
     drop(state);
     drop(big);
 }
+
+/// The older one waits for more than there is, the younger one for what there is; nothing is given back.
+#[test]
+fn a_body_that_presses_has_what_is_left_beside_an_older_one_that_presses() {
+    let memory = memory(4 * MIB);
+    let [complete, older, younger] = [(); 3].map(|()| Sender::complete());
+    let mut held = memory.large();
+    held.reserve(2 * MIB, &complete.need(2 * MIB, NOW)).unwrap();
+    thread::scope(|scope| {
+        let (memory, older, younger) = (&memory, &older, &younger);
+        let waits = scope.spawn(move || memory.large().reserve(3 * MIB, &older.need(3 * MIB, LONG)));
+        while !memory.lock().claims.iter().any(|claim| claim.presses) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        memory.large().reserve(MIB, &younger.need(MIB, LONG)).unwrap();
+        assert!(!waits.is_finished());
+        drop(held);
+        waits.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn what_the_system_refuses_is_told_from_what_is_waited_for_in_vain_and_leaves_no_charge() {
+    let more_than_any_system_has = 1 << 60;
+    let (memory, sender) = (memory(more_than_any_system_has), Sender::complete());
+    let refused = memory.large().reserve(100_000, &sender.need(more_than_any_system_has, NOW));
+    assert_eq!(refused, Err(NoMemory::Refused));
+    assert_eq!(memory.lock().charged(), 0);
+    memory.large().reserve(100_000, &sender.need(MIB, NOW)).unwrap();
+}

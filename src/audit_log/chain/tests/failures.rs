@@ -1,7 +1,19 @@
 //! Appends that fail: what was refused and may have left bytes accuses nobody.
 
+use std::sync::Arc;
+use std::thread;
+
+use super::super::SIGN_AFTER;
 use super::*;
+use crate::files::chain_key::ChainKeyFile;
+use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::labels::AppendFault;
+
+/// The private key of RFC 8410, section 10.3.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
+-----END PRIVATE KEY-----
+";
 
 #[test]
 fn a_refused_append_that_was_cut_off_takes_its_numbers_back() {
@@ -70,4 +82,25 @@ fn a_failed_sync_begins_another_id_since_a_power_cut_may_bring_the_lines_back() 
         contents(&place).iter().flat_map(|text| links(text)).map(|link| link.point.id).collect();
     assert_eq!(ids.len(), 2);
     assert_proven(&place);
+}
+
+/// Half of it goes in and is cut off; then all of it goes in.
+#[test]
+fn a_line_that_is_written_again_is_signed_again() {
+    let mut place = place();
+    let path = place.root().join("key.pem");
+    fs::write(&path, KEY).unwrap();
+    let diagnostics = Arc::new(Diagnostics::to_sink(Format::Json, Box::new(place.messages.clone())));
+    let key = ChainKeyFile::load(path, Arc::clone(&place.metrics), diagnostics).unwrap();
+    place.settings.chain = ChainSetting::Signed(Arc::new(key));
+    let log = place.open();
+    append(&log, 0..1);
+    // The next signature is due.
+    thread::sleep(SIGN_AFTER);
+    place.fs.faults.set(Some(Plan { call: Some(Call::Write), nth: 1, times: 1, errno: 28, short: true }));
+    append(&log, 1..2);
+    assert!(place.fs.faults.fired());
+    drop(log);
+    let links = links(&fs::read_to_string(place.log()).unwrap());
+    assert!(matches!(links[..], [_, Link { mark: Mark::Signed(..), .. }]), "{links:?}");
 }
