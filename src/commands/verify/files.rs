@@ -37,11 +37,13 @@ pub(super) struct Seen {
 
 pub(super) const NOT_CHAINED: &str = "no chain: the line was changed, put in, or written without --chain";
 
+pub(super) const TORN: &str = "the line is torn: its end is missing";
+
 /// Reads a line.
 pub(super) fn read(line: Line<'_>) -> Result<Seen, &'static str> {
     let Line::Whole(line) = line else { return Err(lines::TOO_LONG) };
     let Some(whole) = line.strip_suffix(b"\n") else {
-        return Err("the line is torn: its end is missing");
+        return Err(TORN);
     };
     let (content, link) = format::split(whole).ok_or(NOT_CHAINED)?;
     Ok(Seen { content: format::digest_of(content), link })
