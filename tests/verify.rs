@@ -189,6 +189,17 @@ fn a_log_cut_at_an_end_is_found_where_that_was_asked_and_never_called_complete()
 }
 
 #[test]
+fn pipes_are_read_in_the_order_in_which_they_are_given() {
+    let (_server, key, files) = log();
+    let script = r#"program=$1 key=$2 first=$3 second=$4; shift 4
+        cat "$second" | (exec 3<&0; cat "$first" | "$program" verify "$key" /dev/stdin /dev/fd/3 "$@")"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(program()).arg(&key).args(&files);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
 fn anchors_without_a_head_do_not_make_a_log_complete() {
     let (server, key, files) = log();
     let anchors = server.log_path().with_file_name("anchors");
