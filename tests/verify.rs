@@ -189,6 +189,48 @@ fn a_log_cut_at_an_end_is_found_where_that_was_asked_and_never_called_complete()
 }
 
 #[test]
+fn pipes_are_read_in_the_order_in_which_they_are_given() {
+    let (_server, key, files) = log();
+    let script = r#"program=$1 key=$2 first=$3 second=$4; shift 4
+        cat "$second" | (exec 3<&0; cat "$first" | "$program" verify "$key" /dev/stdin /dev/fd/3 "$@")"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(program()).arg(&key).args(&files);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn anchors_without_a_head_do_not_make_a_log_complete() {
+    let (server, key, files) = log();
+    let anchors = server.log_path().with_file_name("anchors");
+    fs::write(&anchors, "{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"annotations\":{}}\n").unwrap();
+    let (exit, text) = verify(&[&key, &format!("--anchors={}", anchors.display())], &files);
+    assert_eq!(exit, 3, "{text}");
+    assert!(text.contains("holds no head"), "{text}");
+}
+
+#[test]
+fn a_log_that_is_copied_while_its_last_line_is_written_is_not_called_broken() {
+    let (_server, key, files) = log();
+    let live = files.last().unwrap();
+    let whole = fs::read(live).unwrap();
+    let begun = b"{\"kind\":\"AdmissionReview\",\"request\":{\"uid\":\"0\"";
+    fs::write(live, [whole.as_slice(), begun].concat()).unwrap();
+    for order in [&[key.as_str()][..], &[&key, "--unordered"]] {
+        let (exit, text) = verify(order, &files);
+        assert_eq!(exit, 3, "{text}");
+        let line = lines(live).len();
+        assert!(text.contains(&format!("{}:{line}: its end is missing", live.display())), "{text}");
+    }
+    // A rolled file has an end.
+    fs::write(live, &whole).unwrap();
+    fs::write(&files[0], [fs::read(&files[0]).unwrap().as_slice(), begun].concat()).unwrap();
+    let (exit, text) = verify(&[&key], &files);
+    assert_eq!(exit, 1, "{text}");
+    assert!(text.contains("the line is torn"), "{text}");
+}
+
+#[test]
 fn fifty_kills_are_no_tampering() {
     let (setup, key) = signed();
     let mut server = setup.start();

@@ -287,6 +287,23 @@ fn an_event_by_itself_and_one_with_bytes_that_are_not_utf8_are_reduced_like_the_
     );
 }
 
+#[test]
+fn of_a_table_in_a_response_the_rows_objects_lose_their_managed_fields_as_in_the_api_servers_own_log() {
+    let table = |metadata: &str| {
+        let row = format!(r#"{{"cells":["a",1],"object":{{"kind":"PartialObjectMetadata","metadata":{metadata}}}}}"#);
+        let rows = format!(r#"{row},{{"cells":[],"object":null}},{{"cells":[]}},{row}"#);
+        format!(r#"{{"kind":"Table","apiVersion":"meta.k8s.io/v1","rows":[{rows}],"columnDefinitions":[]}}"#)
+    };
+    let event = |table: &str| {
+        format!(
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"x","responseObject":{table}}}"#
+        )
+    };
+    let body = list_of(&event(&table(r#"{"name":"a","managedFields":[{"manager":"b"}],"labels":{}}"#)));
+    let made = lines(body.as_bytes(), None, &policy("- level: RequestResponse\n  omitManagedFields: true\n"));
+    assert_eq!(made, [event(&table(r#"{"name":"a","labels":{}}"#)).as_bytes()]);
+}
+
 /// A PATCH is copied into its Event as it came: whoever sends one with bytes that are not UTF-8 and more managed fields than
 /// are noted in the first reading must not get the whole list refused.
 #[test]

@@ -55,6 +55,10 @@ pub(super) fn write(
         (Exit::Unproven, "NOT PROVEN: there is no chained line".to_owned())
     } else if unproven || counts.unchained > 0 {
         (Exit::Unproven, "NOT PROVEN to the end: no key and no head covers the unproven lines".to_owned())
+    } else if counts.unfinished > 0 {
+        (Exit::Unproven, "NOT PROVEN to the end: the end of the last line is missing".to_owned())
+    } else if !options.anchors.is_empty() && chains.anchors.len() == 0 {
+        (Exit::Unproven, "NOT PROVEN to be complete: what --anchors names holds no head".to_owned())
     } else if !strangers.is_empty() {
         (Exit::Unproven, "NOT PROVEN to be complete: heads were kept of IDs that are not here".to_owned())
     } else {
@@ -66,10 +70,11 @@ pub(super) fn write(
 
 /// IDs that begin in the middle of the log without what they follow. The first may: retention deletes what was before.
 pub(super) fn gaps(chains: &Chains<'_>, report: &mut Named<'_, '_>) {
-    for run in chains.runs.iter().skip(1).filter(|run| run.begins == Begins::Alone) {
-        // Of several that follow the same line, all but one are of requests that were refused.
-        let same = |other: &Run| other.id != run.id && other.origin == run.origin;
-        if matches!(run.origin, Some(Origin::After(_))) && chains.runs.iter().any(same) {
+    for (index, run) in chains.runs.iter().enumerate().skip(1).filter(|(_, run)| run.begins == Begins::Alone) {
+        // Of several that follow the same line, all but one are of requests that were refused: the gap is told once, or
+        // the first of them is where the log begins.
+        let same = |earlier: &Run| earlier.origin == run.origin;
+        if matches!(run.origin, Some(Origin::After(_))) && chains.runs.iter().take(index).any(same) {
             continue;
         }
         let id = run.id.as_str();

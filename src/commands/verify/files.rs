@@ -37,11 +37,13 @@ pub(super) struct Seen {
 
 pub(super) const NOT_CHAINED: &str = "no chain: the line was changed, put in, or written without --chain";
 
+pub(super) const TORN: &str = "the line is torn: its end is missing";
+
 /// Reads a line.
 pub(super) fn read(line: Line<'_>) -> Result<Seen, &'static str> {
     let Line::Whole(line) = line else { return Err(lines::TOO_LONG) };
     let Some(whole) = line.strip_suffix(b"\n") else {
-        return Err("the line is torn: its end is missing");
+        return Err(TORN);
     };
     let (content, link) = format::split(whole).ok_or(NOT_CHAINED)?;
     Ok(Seen { content: format::digest_of(content), link })
@@ -50,8 +52,9 @@ pub(super) fn read(line: Line<'_>) -> Result<Seen, &'static str> {
 /// Opens the files, in the order in which they were written, by what their chains say.
 pub(super) fn open(paths: &[PathBuf], order: Order) -> Result<Vec<Input>, String> {
     let mut paths = paths.to_vec();
-    // What the chains do not tell, names do.
-    paths.sort_by_key(|path| by_name(path));
+    // What the chains do not tell, names do. Of a pipe neither is known before it is read (a shell numbers them from the
+    // highest down), so they come first, as they were given.
+    paths.sort_by_key(|path| (!is_pipe(path)).then(|| by_name(path)));
     let mut inputs = Vec::new();
     for (index, path) in paths.into_iter().enumerate() {
         let file = if path.as_os_str() == "-" {
@@ -67,6 +70,10 @@ pub(super) fn open(paths: &[PathBuf], order: Order) -> Result<Vec<Input>, String
         inputs.sort_by_key(|(index, _)| ranks.get(*index).copied());
     }
     Ok(inputs.into_iter().map(|(_, input)| input).collect())
+}
+
+fn is_pipe(path: &Path) -> bool {
+    path.as_os_str() == "-" || path.metadata().is_ok_and(|metadata| !metadata.is_file())
 }
 
 /// A log's rolled files come before it, the older ones first.

@@ -72,6 +72,11 @@ fn verify(options: &Options, out: impl Write) -> Result<Exit, String> {
                 Ok(seen) => chains.line(place, &seen, &mut report.at(&inputs)),
                 Err(files::NOT_CHAINED) if options.allow_unchained => counts.unchained += 1,
                 Err(files::NOT_CHAINED) => report.at(&inputs).unchained(place),
+                // A live file may be read, or copied, while its last line is written.
+                Err(files::TORN) if options.order == Order::Any || number + 1 == inputs.len() => {
+                    counts.unfinished += 1;
+                    report.at(&inputs).unfinished(place);
+                }
                 Err(why) => report.at(&inputs).fault(place, why),
             }
         })?;
@@ -92,6 +97,8 @@ struct Counts {
     lines: u64,
     /// Lines without a chain, where they are allowed.
     unchained: u64,
+    /// Lines whose end is missing, where a log may end.
+    unfinished: u64,
 }
 
 /// Where findings go. Faults are written as they are found, so that none is kept.
@@ -165,7 +172,18 @@ impl Named<'_, '_> {
     }
 
     fn fault(&mut self, place: Place, why: &str) {
-        let name = self.inputs.get(place.file).map(|input| printable(input.path.as_os_str())).unwrap_or_default();
+        let name = self.name(place);
         self.report.fault(format_args!("{name}:{}: {why}", place.line));
+    }
+
+    /// What is no fault, but proves nothing.
+    fn unfinished(&mut self, place: Place) {
+        let name = self.name(place);
+        self.report
+            .line(format_args!("{name}:{}: its end is missing: it was being written, or was cut off", place.line));
+    }
+
+    fn name(&self, place: Place) -> String {
+        self.inputs.get(place.file).map(|input| printable(input.path.as_os_str())).unwrap_or_default()
     }
 }

@@ -17,7 +17,8 @@ It changes nothing.
 
 Usage: kube-audit-rest verify [--flag=value | --flag value]... FILE...
 
-FILE   an audit log, rolled or not, in any order; - is standard input
+FILE   an audit log, rolled or not, in any order; - is standard input. Pipes are
+       read first, in the order in which they are given
 
   --key=FILE        public key of --chain-key-filename, PEM; may be repeated
   --anchors=FILE    heads kept elsewhere: an API server's audit log, or the

@@ -1,4 +1,4 @@
-//! Every byte of a chain, flipped.
+//! Every byte of a chain, flipped; and IDs that are gone.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,8 @@ use super::chains::Chains;
 use super::files::{self, Place};
 use super::options::Order;
 use super::proof::Keys;
-use super::{Named, Report};
+use super::{Named, Report, conclusion};
+use crate::audit_log::chain::format::{self, Id, Link, Mark, Origin, Point};
 use crate::audit_log::{ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
 use crate::commands::lines::Line;
 use crate::observe::diagnostics::{Diagnostics, Format};
@@ -96,4 +97,40 @@ fn a_flipped_byte_anywhere_in_a_line_is_found() {
 #[ignore = "takes minutes: every byte of 10,000 lines"]
 fn a_flipped_byte_anywhere_in_ten_thousand_lines_is_found() {
     println!("{} flips, all found", flip(1));
+}
+
+/// The only line of an ID, and its place.
+fn only_line(id: u8, origin: Origin) -> (Vec<u8>, Point) {
+    let id = Id::new([id; 8]);
+    let mut line = b"{\"kind\":\"AdmissionReview\"".to_vec();
+    let previous = format::first_hash(id, &origin);
+    let mark = Mark::Previous(previous);
+    let hash = format::next_hash(&previous, id, 1, &mark, &format::digest_of(&line));
+    let point = Point { id, sequence: 1, hash };
+    format::push(&mut line, &Link { point, mark, origin: Some(origin) });
+    (line, point)
+}
+
+#[test]
+fn an_id_that_is_gone_is_told_once_although_several_follow_it() {
+    let (first, first_point) = only_line(1, Origin::Nothing);
+    let (gone, gone_point) = only_line(2, Origin::After(first_point));
+    // A request that was refused and could not be cut off, and what was written instead: both follow the same line.
+    let (refused, _) = only_line(3, Origin::After(gone_point));
+    let (last, _) = only_line(4, Origin::After(gone_point));
+    for (lines, faults) in [
+        ([&first, &gone, &refused, &last].as_slice(), 0),
+        (&[&first, &refused, &last], 1),
+        (&[&first, &last], 1),
+        // Retention may have deleted what was before.
+        (&[&refused, &last], 0),
+    ] {
+        let (keys, mut report) = (Keys::read(&[]).unwrap(), Report::new(std::io::sink()));
+        let anchors = Anchors::read(&[], &keys, &mut report).unwrap();
+        let mut chains = Chains::new(&keys, &anchors, Order::Written);
+        let bytes = lines.iter().flat_map(|line| line.iter().copied()).collect::<Vec<_>>();
+        assert_eq!(feed(&mut chains, &bytes), 0);
+        conclusion::gaps(&chains, &mut Named { report: &mut report, inputs: &[] });
+        assert_eq!(report.faults, faults, "{} lines", lines.len());
+    }
 }

@@ -7,14 +7,16 @@ const KIND: &str = "kind";
 const API_VERSION: &str = "apiVersion";
 const METADATA: &str = "metadata";
 const ITEMS: &str = "items";
+const ROWS: &str = "rows";
+const OBJECT: &str = "object";
 const MANAGED_FIELDS: &str = "managedFields";
 /// The members of `metadata` that are looked for. All but `managedFields` say which object it is, and stay at level
 /// Metadata.
 const METADATA_NAMES: [&str; 6] = [MANAGED_FIELDS, "name", "generateName", "namespace", "uid", "resourceVersion"];
 
 /// Reads an object of the cluster. `rest` is the part that all but its identity belongs to (none: it always stays);
-/// `managed_fields` is the part of its own managed fields and, if it is a list, of its items'. What is no object, such as
-/// null, has nothing that could be left out.
+/// `managed_fields` is the part of its own managed fields and, if it is a list, of its items', or if a response is a Table,
+/// of its rows' objects. What is no object, such as null, has nothing that could be left out.
 pub(super) fn read(
     json: &mut Compactor<'_>,
     rest: Option<Part>,
@@ -26,7 +28,7 @@ pub(super) fn read(
     }
     // If there is no `rest`, no member below is given a part, so that nothing is noted here.
     let mut gaps = Gaps::new(rest.unwrap_or(managed_fields), json.position() + 1);
-    json.members(&[METADATA, KIND, API_VERSION, ITEMS], |json, name| -> Result<Fate, Error> {
+    json.members(&[METADATA, KIND, API_VERSION, ITEMS, ROWS], |json, name| -> Result<Fate, Error> {
         let part = match name {
             Some(METADATA | KIND | API_VERSION) => None,
             _ => rest,
@@ -35,6 +37,8 @@ pub(super) fn read(
         match name {
             Some(METADATA) => read_metadata(json, rest, managed_fields, walk)?,
             Some(ITEMS) => read_items(json, managed_fields, walk)?,
+            // Nobody writes a Table to the cluster.
+            Some(ROWS) if rest.is_none() => read_rows(json, managed_fields, walk)?,
             _ => json.skip()?,
         }
         Ok(gaps.after_member(part, json.position(), walk))
@@ -75,13 +79,34 @@ fn read_items(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -
     if !json.next_is(b'[')? {
         return json.skip();
     }
+    json.elements(|json| read_item(json, managed_fields, walk))
+}
+
+fn read_item(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -> Result<(), Error> {
+    if !json.next_is(b'{')? {
+        return json.skip();
+    }
+    json.members(&[METADATA], |json, name| -> Result<Fate, Error> {
+        match name {
+            Some(METADATA) => read_metadata(json, None, managed_fields, walk)?,
+            _ => json.skip()?,
+        }
+        Ok(Fate::Keep)
+    })
+}
+
+/// Reads the rows of a Table (meta.k8s.io/v1), which is what `kubectl get` asks for.
+fn read_rows(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -> Result<(), Error> {
+    if !json.next_is(b'[')? {
+        return json.skip();
+    }
     json.elements(|json| -> Result<(), Error> {
         if !json.next_is(b'{')? {
             return json.skip();
         }
-        json.members(&[METADATA], |json, name| -> Result<Fate, Error> {
+        json.members(&[OBJECT], |json, name| -> Result<Fate, Error> {
             match name {
-                Some(METADATA) => read_metadata(json, None, managed_fields, walk)?,
+                Some(OBJECT) => read_item(json, managed_fields, walk)?,
                 _ => json.skip()?,
             }
             Ok(Fate::Keep)
