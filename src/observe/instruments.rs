@@ -141,24 +141,10 @@ impl CounterBySource {
     }
 }
 
-/// Upper bounds of the buckets in nanoseconds, with their text in seconds: 0.1 ms to 10 s.
-const BUCKETS: [(u64, &str); 16] = [
-    (100_000, "0.0001"),
-    (250_000, "0.00025"),
-    (500_000, "0.0005"),
-    (1_000_000, "0.001"),
-    (2_500_000, "0.0025"),
-    (5_000_000, "0.005"),
-    (10_000_000, "0.01"),
-    (25_000_000, "0.025"),
-    (50_000_000, "0.05"),
-    (100_000_000, "0.1"),
-    (250_000_000, "0.25"),
-    (500_000_000, "0.5"),
-    (1_000_000_000, "1"),
-    (2_500_000_000, "2.5"),
-    (5_000_000_000, "5"),
-    (10_000_000_000, "10"),
+/// Upper bounds of the buckets in microseconds: 0.1 ms to 10 s.
+const BUCKETS: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
 ];
 
 /// Durations in buckets from 0.1 ms to 10 s.
@@ -174,9 +160,9 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().zip(&self.buckets).find(|((bound, _), _)| nanos <= *bound);
+        let bucket = BUCKETS.iter().zip(&self.buckets).find(|(bound, _)| duration <= Duration::from_micros(**bound));
         bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.sum_nanos.fetch_add(nanos, Relaxed);
     }
 }
@@ -240,8 +226,9 @@ impl Instrument for Histogram {
     /// What is observed while this renders may be in the sum already and in the count only the next time.
     fn render(&self, name: &str, page: &mut String) {
         let mut count = 0;
-        for ((_, bound), bucket) in BUCKETS.iter().zip(&self.buckets) {
+        for (bound, bucket) in BUCKETS.iter().zip(&self.buckets) {
             count += bucket.load(Relaxed);
+            let bound = Duration::from_micros(*bound).as_secs_f64();
             let _ = writeln!(page, "{name}_bucket{{le=\"{bound}\"}} {count}");
         }
         count += self.over.load(Relaxed);
