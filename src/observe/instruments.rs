@@ -26,12 +26,12 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// One more.
     pub fn increment(&self) {
-        self.add(1);
+        self.add(1u64);
     }
 
-    /// `n` more.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
+    /// `n` more, `u64::MAX` where `n` does not fit.
+    pub fn add(&self, n: impl TryInto<u64>) {
+        self.0.fetch_add(n.try_into().unwrap_or(u64::MAX), Relaxed);
     }
 
     /// The count so far.
@@ -45,9 +45,9 @@ impl Counter {
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    /// Sets it.
-    pub fn set(&self, value: i64) {
-        self.0.store(value, Relaxed);
+    /// Sets it, to `i64::MAX` where `value` does not fit.
+    pub fn set(&self, value: impl TryInto<i64>) {
+        self.0.store(value.try_into().unwrap_or(i64::MAX), Relaxed);
     }
 
     /// Adds `delta`, which may be negative.
@@ -55,8 +55,9 @@ impl Gauge {
         self.0.fetch_add(delta, Relaxed);
     }
 
-    /// Sets it to `value` where that is more.
-    pub fn raise_to(&self, value: i64) {
+    /// Sets it to `value` where that is more, to `i64::MAX` where `value` does not fit.
+    pub fn raise_to(&self, value: impl TryInto<i64>) {
+        let value = value.try_into().unwrap_or(i64::MAX);
         if self.0.load(Relaxed) < value {
             self.0.fetch_max(value, Relaxed);
         }
@@ -90,11 +91,11 @@ impl<L: Label, I: Default> Default for By<L, I> {
 impl<L: Label> CounterBy<L> {
     /// One more for `label`.
     pub fn increment(&self, label: L) {
-        self.add(label, 1);
+        self.add(label, 1u64);
     }
 
-    /// `n` more for `label`.
-    pub fn add(&self, label: L, n: u64) {
+    /// `n` more for `label`, `u64::MAX` where `n` does not fit.
+    pub fn add(&self, label: L, n: impl TryInto<u64>) {
         if let Some(counter) = self.series.get(label.index()) {
             counter.add(n);
         }
