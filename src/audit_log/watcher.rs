@@ -180,11 +180,11 @@ impl Pruner {
                 _ => {}
             }
         }
-        metrics.log_backups.set(i64::try_from(left).unwrap_or(i64::MAX));
+        metrics.log_backups.set(left);
         let files = kept.iter().map(|backup| backup.path.as_path()).chain([self.log.as_path()]);
         // A file that cannot be read, or has no such line, tells nothing; the next one may.
         let oldest = files.filter_map(|path| first_timestamp(path).ok().flatten()).next();
-        metrics.log_oldest_timestamp.set(i64::try_from(oldest.unwrap_or(0)).unwrap_or(i64::MAX));
+        metrics.log_oldest_timestamp.set(oldest.unwrap_or(0));
         outcome
     }
 }

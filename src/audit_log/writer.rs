@@ -55,11 +55,11 @@ impl Writer {
         };
         let metrics = &self.status.metrics;
         metrics.append_groups.increment();
-        metrics.append_group_lines.add(appends as u64);
+        metrics.append_group_lines.add(appends);
         self.show_length();
         match outcome {
             Ok(written) => {
-                metrics.log_bytes_written.add(written as u64);
+                metrics.log_bytes_written.add(written);
                 self.status.end_outage("append works again", None);
                 Ok(())
             }
@@ -82,8 +82,7 @@ impl Writer {
 
     fn show_length(&self) {
         if let Sink::File(file) = &self.sink {
-            let length = i64::try_from(file.length()).unwrap_or(i64::MAX);
-            self.status.metrics.log_file_bytes.set(length);
+            self.status.metrics.log_file_bytes.set(file.length());
         }
     }
 

@@ -26,12 +26,12 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// One more.
     pub fn increment(&self) {
-        self.add(1);
+        self.add(1u64);
     }
 
-    /// `n` more.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
+    /// `n` more, `u64::MAX` where `n` does not fit.
+    pub fn add(&self, n: impl TryInto<u64>) {
+        self.0.fetch_add(n.try_into().unwrap_or(u64::MAX), Relaxed);
     }
 
     /// The count so far.
@@ -45,9 +45,9 @@ impl Counter {
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    /// Sets it.
-    pub fn set(&self, value: i64) {
-        self.0.store(value, Relaxed);
+    /// Sets it, to `i64::MAX` where `value` does not fit.
+    pub fn set(&self, value: impl TryInto<i64>) {
+        self.0.store(value.try_into().unwrap_or(i64::MAX), Relaxed);
     }
 
     /// Adds `delta`, which may be negative.
@@ -55,8 +55,9 @@ impl Gauge {
         self.0.fetch_add(delta, Relaxed);
     }
 
-    /// Sets it to `value` where that is more.
-    pub fn raise_to(&self, value: i64) {
+    /// Sets it to `value` where that is more, to `i64::MAX` where `value` does not fit.
+    pub fn raise_to(&self, value: impl TryInto<i64>) {
+        let value = value.try_into().unwrap_or(i64::MAX);
         if self.0.load(Relaxed) < value {
             self.0.fetch_max(value, Relaxed);
         }
@@ -90,11 +91,11 @@ impl<L: Label, I: Default> Default for By<L, I> {
 impl<L: Label> CounterBy<L> {
     /// One more for `label`.
     pub fn increment(&self, label: L) {
-        self.add(label, 1);
+        self.add(label, 1u64);
     }
 
-    /// `n` more for `label`.
-    pub fn add(&self, label: L, n: u64) {
+    /// `n` more for `label`, `u64::MAX` where `n` does not fit.
+    pub fn add(&self, label: L, n: impl TryInto<u64>) {
         if let Some(counter) = self.series.get(label.index()) {
             counter.add(n);
         }
@@ -141,24 +142,10 @@ impl CounterBySource {
     }
 }
 
-/// Upper bounds of the buckets in nanoseconds, with their text in seconds: 0.1 ms to 10 s.
-const BUCKETS: [(u64, &str); 16] = [
-    (100_000, "0.0001"),
-    (250_000, "0.00025"),
-    (500_000, "0.0005"),
-    (1_000_000, "0.001"),
-    (2_500_000, "0.0025"),
-    (5_000_000, "0.005"),
-    (10_000_000, "0.01"),
-    (25_000_000, "0.025"),
-    (50_000_000, "0.05"),
-    (100_000_000, "0.1"),
-    (250_000_000, "0.25"),
-    (500_000_000, "0.5"),
-    (1_000_000_000, "1"),
-    (2_500_000_000, "2.5"),
-    (5_000_000_000, "5"),
-    (10_000_000_000, "10"),
+/// Upper bounds of the buckets in microseconds: 0.1 ms to 10 s.
+const BUCKETS: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
 ];
 
 /// Durations in buckets from 0.1 ms to 10 s.
@@ -174,9 +161,9 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().zip(&self.buckets).find(|((bound, _), _)| nanos <= *bound);
+        let bucket = BUCKETS.iter().zip(&self.buckets).find(|(bound, _)| duration <= Duration::from_micros(**bound));
         bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.sum_nanos.fetch_add(nanos, Relaxed);
     }
 }
@@ -240,8 +227,9 @@ impl Instrument for Histogram {
     /// What is observed while this renders may be in the sum already and in the count only the next time.
     fn render(&self, name: &str, page: &mut String) {
         let mut count = 0;
-        for ((_, bound), bucket) in BUCKETS.iter().zip(&self.buckets) {
+        for (bound, bucket) in BUCKETS.iter().zip(&self.buckets) {
             count += bucket.load(Relaxed);
+            let bound = Duration::from_micros(*bound).as_secs_f64();
             let _ = writeln!(page, "{name}_bucket{{le=\"{bound}\"}} {count}");
         }
         count += self.over.load(Relaxed);

@@ -192,6 +192,7 @@ mod tests {
         let page = metrics.render("1");
         for expected in [
             "request_duration_seconds_bucket{le=\"0.0001\"} 1",
+            "request_duration_seconds_bucket{le=\"0.00025\"} 1",
             "request_duration_seconds_bucket{le=\"0.0025\"} 1",
             "request_duration_seconds_bucket{le=\"0.005\"} 2",
             "request_duration_seconds_bucket{le=\"10\"} 2",

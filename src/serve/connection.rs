@@ -161,7 +161,7 @@ impl Handler<'_> {
     fn record(&mut self, request: &Request, record: Record, source: Option<&str>) -> Result<Next, Stop> {
         let mut body = self.read_body(request, record)?;
         let metrics = &self.service.metrics;
-        metrics.request_body_bytes.add(as_u64(body.bytes.len()));
+        metrics.request_body_bytes.add(body.bytes.len());
         self.reply.clear();
         let policy = self.service.policy.as_ref().map(|policy| PolicyFile::current(policy));
         let policy = policy.as_ref().map(|in_use| &in_use.policy);
@@ -194,12 +194,12 @@ impl Handler<'_> {
             let why = format!("not recorded: {error}");
             return self.answer(request, Reply::not_appended(&why));
         }
-        metrics.audit_lines.add(kind, as_u64(events.lines));
+        metrics.audit_lines.add(kind, events.lines);
         metrics.source_requests.increment(source);
         for (level, count) in events.decisions.iter() {
             metrics.policy_decisions.add(level_label(level), count);
         }
-        metrics.audit_line_bytes_max.raise_to(i64::try_from(events.longest).unwrap_or(i64::MAX));
+        metrics.audit_line_bytes_max.raise_to(events.longest);
         if events.mended > 0 {
             self.say_mended(events.mended, source);
         }
@@ -280,8 +280,4 @@ fn level_label(level: Level) -> PolicyLevel {
         Level::Request => PolicyLevel::Request,
         Level::RequestResponse => PolicyLevel::RequestResponse,
     }
-}
-
-fn as_u64(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }

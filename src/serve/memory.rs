@@ -230,7 +230,7 @@ impl Memory {
     }
 
     fn show(&self, state: &State) {
-        self.metrics.inflight_body_bytes.set(i64::try_from(state.charged()).unwrap_or(i64::MAX));
+        self.metrics.inflight_body_bytes.set(state.charged());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

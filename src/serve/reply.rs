@@ -151,7 +151,7 @@ impl Handler<'_> {
 
     /// Counts and says that events of a list were recorded with U+FFFD in place of bytes that are not UTF-8.
     pub(super) fn say_mended(&self, events: usize, source: Option<&str>) {
-        self.service.metrics.events_mended.add(Mended::NotUtf8, u64::try_from(events).unwrap_or(u64::MAX));
+        self.service.metrics.events_mended.add(Mended::NotUtf8, events);
         if let Some(left_out) = self.service.mended_messages.admit(Instant::now()) {
             let peer = self.connection.peer.to_string();
             let fields = [

@@ -18,13 +18,6 @@ use crate::files::watched::{Content, Error};
 /// The labels of private keys: PKCS#8, PKCS#1, SEC1, and PKCS#8 with a passphrase.
 const KEYS: [&str; 4] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
 
-/// The files of `--cert-filename` and `--cert-key-filename`.
-#[derive(PartialEq, Eq)]
-pub(super) struct IdentityFiles {
-    pub(super) certificate: Content,
-    pub(super) key: Content,
-}
-
 /// A certificate chain with its key, checked.
 pub(super) struct Identity {
     certified_key: Arc<CertifiedKey>,
@@ -37,8 +30,7 @@ pub(super) struct Identity {
 pub(super) type Verifier = Arc<dyn ClientCertVerifier>;
 
 /// Reads chain and key, and checks that they can be used together. An expired certificate passes.
-pub(super) fn check_identity(files: &IdentityFiles) -> Result<Identity, Error> {
-    let IdentityFiles { certificate, key } = files;
+pub(super) fn check_identity([certificate, key]: &[Content; 2]) -> Result<Identity, Error> {
     let chain = certificates(certificate)?;
     let own = chain.first().ok_or_else(|| certificate.unusable("holds no certificate"))?;
     let read = certificate::read(&own.der).map_err(|error| certificate.unusable(error.to_string()))?;

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 
 use super::certificate::Validity;
-use super::identity::{self, Identity, IdentityFiles, Verifier};
+use super::identity::{self, Identity, Verifier};
 use crate::files::watched::{Content, Error, Watched};
 use crate::observe::diagnostics::Diagnostics;
 use crate::observe::message::date_time;
@@ -42,7 +42,8 @@ pub struct Tls {
     settings: Settings,
     metrics: Arc<Metrics>,
     diagnostics: Arc<Diagnostics>,
-    identity: Watched<IdentityFiles, Identity>,
+    /// Of the certificate's file and the key's.
+    identity: Watched<[Content; 2], Identity>,
     client_ca: Option<Watched<Content, Verifier>>,
     /// Made of the two above.
     config: RwLock<Arc<ServerConfig>>,
@@ -58,7 +59,9 @@ impl Tls {
     /// # Errors
     /// [`Error`], which names flag and path, where a file cannot be read or used.
     pub fn load(settings: Settings, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, Error> {
-        let identity = Watched::load("certificate", identity_reader(&settings), identity::check_identity)?;
+        let (certificate, key) = (settings.certificate.clone(), settings.key.clone());
+        let read = move || Ok([Content::read(CERTIFICATE_FLAG, &certificate)?, Content::read(KEY_FLAG, &key)?]);
+        let identity = Watched::load("certificate", read, identity::check_identity)?;
         let client_ca = settings.client_ca.clone().map(|path| {
             Watched::load("client CA", move || Content::read(CLIENT_CA_FLAG, &path), identity::check_client_ca)
         });
@@ -108,12 +111,12 @@ impl Tls {
     pub(super) fn reload_at(&self, now: SystemTime) {
         let reloads = &self.metrics.certificate_reloads;
         let seconds = unix_seconds(now);
-        let valid_now = |files: &IdentityFiles, identity: &Identity| match identity.validity {
+        let valid_now = |[certificate, _]: &[Content; 2], identity: &Identity| match identity.validity {
             Validity { not_after: end, .. } if seconds > end => {
-                Err(files.certificate.unusable(format!("expired at {}Z", date_time(end))))
+                Err(certificate.unusable(format!("expired at {}Z", date_time(end))))
             }
             Validity { not_before: start, .. } if seconds < start => {
-                Err(files.certificate.unusable(format!("not valid before {}Z", date_time(start))))
+                Err(certificate.unusable(format!("not valid before {}Z", date_time(start))))
             }
             _ => Ok(()),
         };
@@ -179,19 +182,8 @@ impl Tls {
     }
 }
 
-/// Reads certificate and key, one after the other.
-fn identity_reader(settings: &Settings) -> impl Fn() -> Result<IdentityFiles, Error> + use<> {
-    let (certificate, key) = (settings.certificate.clone(), settings.key.clone());
-    move || {
-        Ok(IdentityFiles {
-            certificate: Content::read(CERTIFICATE_FLAG, &certificate)?,
-            key: Content::read(KEY_FLAG, &key)?,
-        })
-    }
-}
-
 fn configuration(
-    identity: &Watched<IdentityFiles, Identity>,
+    identity: &Watched<[Content; 2], Identity>,
     client_ca: Option<&Watched<Content, Verifier>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let verifier = client_ca.map(Watched::current);

@@ -43,7 +43,7 @@ impl Heads {
 
     pub(super) fn publish(&self, point: Point) {
         lock(&self.latest).point = Some(point);
-        self.metrics.chain_sequence.set(i64::try_from(point.sequence).unwrap_or(i64::MAX));
+        self.metrics.chain_sequence.set(point.sequence);
     }
 
     /// The newest head, if the last one was taken by a reply a second ago or longer and this one `takes` it.
