@@ -88,13 +88,7 @@ fn cannot_start(error: &StartError) -> Exit {
 fn serve(config: &Config, metrics: Arc<Metrics>, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
     // First, so that an order to end that comes during the start is not lost (as PID 1) and does not end it half-way.
     let signals = Signals::catch().map_err(StartError::system)?;
-    let server = match Server::start(config, metrics, Arc::clone(diagnostics), &|patience| signals.wait(patience)) {
-        Err(given_up @ StartError::GivenUp) => {
-            diagnostics.info(&given_up.to_string(), &[]);
-            return Ok(());
-        }
-        server => server?,
-    };
+    let server = Server::start(config, metrics, Arc::clone(diagnostics))?;
     let delay = loop {
         match signals.wait(LOOK_UP) {
             None => {}

@@ -11,7 +11,7 @@ use super::files::{self, Place};
 use super::options::Order;
 use super::proof::Keys;
 use super::{Named, Report};
-use crate::audit_log::{ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
+use crate::audit_log::{ChainSetting, OpenedLog, Settings, SyncMode, Target};
 use crate::commands::lines::Line;
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
@@ -29,7 +29,7 @@ fn lines(directory: &Path) -> Vec<Vec<u8>> {
         chain: ChainSetting::Unsigned,
     };
     let diagnostics = Arc::new(Diagnostics::to_sink(Format::Json, Box::new(std::io::sink())));
-    let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), diagnostics, &|_| Start::GoOn);
+    let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), diagnostics);
     let log = opened.unwrap().start().unwrap();
     for number in 0..10_000 {
         let line = format!(
