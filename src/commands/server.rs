@@ -106,7 +106,6 @@ impl Server {
             tls: Arc::new(tls),
             sources,
             policy,
-            chain_key,
             max_request: config.max_request_size,
             draining: AtomicBool::new(false),
             recorded_requests: Counter::default(),
@@ -121,7 +120,7 @@ impl Server {
         warn_of_few_descriptors(needed, &diagnostics);
         let metrics_port = Ports::serve(metrics_port, &service, metrics_roster)?;
         let audit = Ports::serve(audit, &service, audit_roster)?;
-        let reloader = Reloader::start(&service).map_err(StartError::system)?;
+        let reloader = Reloader::start(&service, chain_key).map_err(StartError::system)?;
         for (port, address) in audit.addresses.iter().chain(&metrics_port.addresses) {
             let address = address.to_string();
             let fields = [("listener", port.name().into()), ("address", (&address).into())];
