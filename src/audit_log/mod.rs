@@ -326,3 +326,13 @@ impl Drop for AuditLog {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Capacity that a buffer keeps for the next group of lines; what a larger group needed is given back.
+const LARGEST_KEPT: usize = 256 << 10;
+
+/// The buffer of a group that was written, for the next one.
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer.shrink_to(LARGEST_KEPT);
+    buffer
+}
