@@ -5,6 +5,9 @@
 //! and then writes the group. An append that is too long to copy waits for a turn, too, and writes its own lines. Turns
 //! come in the order of arrival.
 
+#[cfg(test)]
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
@@ -175,14 +178,6 @@ impl GroupCommit {
             thread::park();
             queue = lock(&self.queue);
         }
-    }
-
-    /// Whether somebody writes, and how many appends the gathering group has.
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> (bool, usize) {
-        let queue = lock(&self.queue);
-        let group = &queue.gathering;
-        (queue.writer.is_none(), if group.lines.is_empty() { 0 } else { 1 + group.followers.len() })
     }
 }
 
