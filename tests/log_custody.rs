@@ -504,12 +504,8 @@ fn a_fifo_whose_reader_stands_still_makes_the_program_not_ready_until_it_reads_o
     let fifo = setup.path("fifo");
     run("mkfifo", &[fifo.to_str().unwrap()]);
     let setup = setup.flag("logger-filename", fifo.to_str().unwrap());
-    let opening = std::thread::spawn({
-        let fifo = fifo.clone();
-        move || File::open(fifo).unwrap()
-    });
+    let mut reader = common::open_to_read(&fifo);
     let server = setup.start();
-    let mut reader = opening.join().unwrap();
     let request = post("/log-request?timeout=1s", &corpus::large_review("one", 300_000));
     let mut client = server.connect();
     client.send(&request);

@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -565,10 +565,8 @@ fn fifo(setup: &Setup) -> PathBuf {
     path
 }
 
-/// Opens the FIFO for reading, which waits for a writer, in a thread.
-fn reader(fifo: &Path) -> thread::JoinHandle<BufReader<File>> {
-    let fifo = fifo.to_owned();
-    thread::spawn(move || BufReader::new(File::open(fifo).unwrap()))
+fn reader(fifo: &Path) -> BufReader<File> {
+    BufReader::new(common::open_to_read(fifo))
 }
 
 /// With `--audit-to-std-log`, and with standard output redirected to the FIFO.
@@ -591,9 +589,8 @@ fn next_line(reader: &mut BufReader<File>) -> Vec<u8> {
 fn standard_output_that_nobody_reads_any_more_is_a_failed_append_and_no_crash() {
     let setup = Setup::new();
     let fifo = fifo(&setup);
-    let reader = reader(&fifo);
+    let mut reader = reader(&fifo);
     let mut server = to_standard_output(setup, &fifo);
-    let mut reader = reader.join().unwrap();
     assert_eq!(send_one(&server).status, 200);
     common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
     drop(reader);
@@ -617,9 +614,8 @@ fn a_slow_reader_of_standard_output_slows_requests_down_and_gets_every_line() {
     const PIPE: usize = 80 << 10;
     let setup = Setup::new();
     let fifo = fifo(&setup);
-    let reader = reader(&fifo);
+    let mut reader = reader(&fifo);
     let server = to_standard_output(setup, &fifo);
-    let mut reader = reader.join().unwrap();
     let slow = Plan {
         requests: Some(60),
         body: |worker, _| match worker {
@@ -656,49 +652,53 @@ fn a_slow_reader_of_standard_output_slows_requests_down_and_gets_every_line() {
 }
 
 #[test]
-fn a_fifo_without_a_reader_is_waited_for_with_a_word_and_works_again_when_a_reader_comes_back() {
+fn a_fifo_without_a_reader_makes_the_program_not_ready_at_the_start_and_later_until_a_reader_comes() {
     let setup = Setup::new();
     let fifo = fifo(&setup);
-    let setup = setup.flag("logger-filename", fifo.to_str().unwrap());
-    // Standard error, to see that it waits, then to the harness.
-    let messages = setup.path("messages");
-    let mut command = Command::new("bash");
-    command.args(["-c", r#"exec "$@" 2> >(tee "$0" >&2)"#]);
-    command.arg(&messages).arg(common::program());
-    command.args(setup.arguments());
-    let reader = {
-        let (messages, fifo) = (messages.clone(), fifo.clone());
-        thread::spawn(move || {
-            eventually("the word", || {
-                let said = fs::read_to_string(&messages).ok()?;
-                said.contains("nobody reads from the audit log's FIFO").then_some(())
-            });
-            let said = fs::read_to_string(&messages).unwrap();
-            assert!(!said.contains("\"listening\""), "{said}");
-            BufReader::new(File::open(fifo).unwrap())
-        })
-    };
-    let server = setup.start_as(command);
-    let mut reader = reader.join().unwrap();
-    for _ in 0..3 {
+    let server = setup.flag("logger-filename", fifo.to_str().unwrap()).start();
+    let said = server.wait_for_readiness(503);
+    assert!(said.contains("nobody reads from this FIFO"), "{said}");
+    assert_eq!(outages_said(&server), (1, 0));
+    assert_eq!(server.connect_metrics().exchange(&get("/healthz")).status, 200);
+    for outages in 1..=3 {
+        let refusal = send_one(&server);
+        assert_unavailable(&refusal);
+        server.wait_for_readiness(503);
+        // Opened as a reader opens it: this waits for the program.
+        let mut reader = BufReader::new(File::open(&fifo).unwrap());
+        server.wait_for_readiness(200);
+        server.wait_until_said(MAY_WORK, outages);
         assert_eq!(send_one(&server).status, 200);
         common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
-        drop(reader);
-        assert_unavailable(&send_one(&server));
-        server.wait_for_readiness(503);
-        reader = self::reader(&fifo).join().unwrap();
-        server.wait_for_readiness(200);
+        // Nothing of what was answered 503 comes after it.
+        let rest = rustix::io::ioctl_fionread(reader.get_ref()).unwrap();
+        assert_eq!((rest, reader.buffer().len()), (0, 0));
     }
-    assert_eq!(ended_outages(&server), 3);
+    assert_eq!(server.counts("append_errors_total").get("reason=\"broken_pipe\""), Some(&3.0));
+    server.wait_for_metric("log_reopens_total", 0.0);
+}
+
+#[test]
+fn a_fifo_that_was_made_anew_before_it_had_a_reader_is_written() {
+    let setup = Setup::new();
+    let fifo = fifo(&setup);
+    let server = setup.flag("logger-filename", fifo.to_str().unwrap()).start();
+    server.wait_for_readiness(503);
+    fs::remove_file(&fifo).unwrap();
+    assert_unavailable(&send_one(&server));
+    run("mkfifo", &[fifo.to_str().unwrap()]);
+    let mut reader = reader(&fifo);
+    server.wait_for_readiness(200);
+    assert_eq!(send_one(&server).status, 200);
+    common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
 }
 
 #[test]
 fn a_fifo_whose_reader_made_it_anew_is_written_again_from_a_whole_line_on() {
     let setup = Setup::new();
     let fifo = fifo(&setup);
-    let first = reader(&fifo);
+    let mut reader = reader(&fifo);
     let server = setup.flag("logger-filename", fifo.to_str().unwrap()).start();
-    let mut reader = first.join().unwrap();
     for _ in 0..2 {
         assert_eq!(send_one(&server).status, 200);
         common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
@@ -706,9 +706,8 @@ fn a_fifo_whose_reader_made_it_anew_is_written_again_from_a_whole_line_on() {
         fs::remove_file(&fifo).unwrap();
         run("mkfifo", &[fifo.to_str().unwrap()]);
         drop(reader);
-        let next = self::reader(&fifo);
         assert_unavailable(&send_one(&server));
-        reader = next.join().unwrap();
+        reader = self::reader(&fifo);
         server.wait_for_readiness(200);
     }
     assert_eq!(send_one(&server).status, 200);
@@ -720,59 +719,37 @@ fn a_fifo_whose_reader_made_it_anew_is_written_again_from_a_whole_line_on() {
 fn sighup_goes_over_to_a_new_fifo_although_the_old_ones_reader_lives() {
     let setup = Setup::new();
     let fifo = fifo(&setup);
-    let first = reader(&fifo);
+    let mut first = reader(&fifo);
     let server = setup.flag("logger-filename", fifo.to_str().unwrap()).start();
-    let mut first = first.join().unwrap();
     assert_eq!(send_one(&server).status, 200);
     common::json::assert_line_of(&next_line(&mut first), &corpus::review("one"));
     fs::remove_file(&fifo).unwrap();
     run("mkfifo", &[fifo.to_str().unwrap()]);
-    // Open for reading before the signal; this kind of opening waits for no writer.
-    let second = rustix::fs::open(&fifo, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK, 0.into()).unwrap();
+    // Open for reading before the signal.
+    let mut second = reader(&fifo);
     server.signal(Signal::HUP);
     server.wait_until_said("\"reloading\"", 1);
     assert_eq!(send_one(&server).status, 200);
     server.wait_until_said("audit log opened anew", 1);
-    rustix::io::ioctl_fionbio(&second, false).unwrap();
-    common::json::assert_line_of(&next_line(&mut BufReader::new(File::from(second))), &corpus::review("one"));
+    common::json::assert_line_of(&next_line(&mut second), &corpus::review("one"));
     // The old one is closed.
     assert_eq!(first.read_to_end(&mut Vec::new()).unwrap(), 0);
 }
 
 #[test]
-fn an_order_to_end_is_heard_while_the_start_waits_for_a_fifos_reader() {
+fn an_order_to_end_is_followed_at_once_while_nobody_reads_from_the_fifo() {
     for signal in [Signal::TERM, Signal::INT] {
         let setup = Setup::new();
         let fifo = fifo(&setup);
-        let setup = setup.flag("logger-filename", fifo.to_str().unwrap());
-        let mut child = setup.command().stderr(Stdio::piped()).spawn().unwrap();
-        let mut messages = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("nobody reads from the audit log's FIFO") {
-            assert_ne!(messages.read_line(&mut said).unwrap(), 0, "{said}");
-        }
+        let mut server = setup.flag("logger-filename", fifo.to_str().unwrap()).start();
+        server.wait_for_readiness(503);
         let began = Instant::now();
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0));
-        // It waits for half a minute otherwise.
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0));
+        // A drain may take 25 s.
         assert!(began.elapsed() < Duration::from_secs(10));
-        messages.read_to_string(&mut said).unwrap();
-        assert!(said.contains("told to end before it served"), "{said}");
+        server.wait_until_said("shutdown ended", 1);
     }
-}
-
-#[test]
-#[ignore = "takes half a minute; .ci/run runs it"]
-fn a_fifo_that_nobody_reads_ends_the_start_after_half_a_minute_with_one_clear_line() {
-    let setup = Setup::new();
-    let fifo = fifo(&setup);
-    let fifo = fifo.to_str().unwrap();
-    let began = Instant::now();
-    let output = setup.flag("logger-filename", fifo).command().output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("--logger-filename {fifo}: nobody reads")), "{said}");
-    assert!((29..60).contains(&began.elapsed().as_secs()), "{said}");
 }
 
 // The sixteen.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use kube_audit_rest::audit_log::{AuditLog, ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
+use kube_audit_rest::audit_log::{AuditLog, ChainSetting, OpenedLog, Settings, SyncMode, Target};
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
 use kube_audit_rest::observe::metrics::Metrics;
 
@@ -51,7 +51,7 @@ fn open(path: &Path, max_size: u64, sync: SyncMode, chain: ChainSetting) -> Audi
         chain,
     };
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(std::io::sink()));
-    let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), Arc::new(diagnostics), &|_| Start::GoOn);
+    let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), Arc::new(diagnostics));
     opened.unwrap().start().unwrap()
 }
 

@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::json::assert_line_of;
 use common::{Authority, Server, Setup, corpus, get, post, program};
@@ -227,7 +228,7 @@ fn a_usage_error_is_one_plain_line_that_names_it_and_exit_2() {
         assert!(output.stdout.is_empty(), "{arguments:?}");
         assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
         assert!(said.starts_with("kube-audit-rest: "), "{arguments:?}: {said}");
-        assert!(said.trim_end().ends_with("; see --help"), "{arguments:?}: {said}");
+        assert!(said.trim_end().ends_with("; see kube-audit-rest --help"), "{arguments:?}: {said}");
         assert!(said.contains(named), "{arguments:?}: {said}");
     }
 }
@@ -237,7 +238,9 @@ fn a_usage_error_names_the_flag_that_was_meant() {
     let output = run(&["--log-filename=/x"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(said, "kube-audit-rest: --log-filename: no such flag (did you mean --logger-filename?); see --help\n");
+    let meant =
+        "kube-audit-rest: --log-filename: no such flag (did you mean --logger-filename?); see kube-audit-rest --help\n";
+    assert_eq!(said, meant);
 }
 
 #[test]
@@ -293,6 +296,27 @@ fn help_names_every_flag_and_version_the_version() {
     assert_eq!(output.status.code(), Some(0));
     let version = concat!("kube-audit-rest ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+}
+
+#[test]
+fn help_that_cannot_be_printed_is_a_failure_with_one_line_and_help_that_nobody_reads_on_is_none() {
+    for command in ["", "read", "verify", "policy"] {
+        let print = |output: Stdio, flag: &str| {
+            let words = [command, flag].into_iter().filter(|word| !word.is_empty());
+            let output = Command::new(program()).args(words).stdout(output).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let named = format!("kube-audit-rest {command}");
+        let said = format!("{}: standard output: No space left on device (os error 28)\n", named.trim_end());
+        let full = || fs::File::options().write(true).open("/dev/full").unwrap().into();
+        assert_eq!(print(full(), "--help"), (Some(4), said.clone()));
+        if command.is_empty() {
+            assert_eq!(print(full(), "--version"), (Some(4), said));
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(print(writer.into(), "--help"), (Some(0), String::new()), "{command}");
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn serve_and_count(policy_filename: Option<PathBuf>) {
         ..Config::default()
     };
     let diagnostics = Arc::new(Diagnostics::to_sink(Format::Json, Box::new(std::io::sink())));
-    let server = Server::start(&config, Arc::new(Metrics::new()), diagnostics, &|_| None).unwrap();
+    let server = Server::start(&config, Arc::new(Metrics::new()), diagnostics).unwrap();
 
     let mut client = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_client", "--ignored", "--nocapture"])

@@ -5,6 +5,9 @@
 //! and then writes the group. Appends too long to copy wait for a turn of their own. Turns come in the order of arrival;
 //! what is copied to a group is written in its leader's.
 
+#[cfg(test)]
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
@@ -13,10 +16,7 @@ use super::chain::Lines;
 use super::chain::format::Digest;
 use super::error::AppendError;
 use super::writer::Writer;
-use super::{SyncMode, lock};
-
-/// Capacity that a group's buffer keeps for the next group; what a larger group needed is given back.
-const LARGEST_KEPT: usize = 256 << 10;
+use super::{SyncMode, emptied, lock};
 
 /// How appends share writes.
 #[derive(Debug, Clone, Copy)]
@@ -146,15 +146,13 @@ impl GroupCommit {
 
     /// Writes the group that its leader, this thread, has begun, and wakes the others with the result.
     fn append_group(&self, mut writer: Box<Writer>) -> Result<(), AppendError> {
-        let mut group = lock(&self.queue).take_group();
+        let group = lock(&self.queue).take_group();
         let outcome = writer.append(Lines::Many(&group.lines, &group.digests), 1 + group.followers.len());
         self.end_turn(writer);
         // It is not set yet: a group has one leader.
         let _ = group.outcome.set(outcome.clone());
         group.followers.iter().for_each(Thread::unpark);
-        group.lines.clear();
-        group.lines.shrink_to(LARGEST_KEPT);
-        lock(&self.queue).spare = group.lines;
+        lock(&self.queue).spare = emptied(group.lines);
         outcome
     }
 
@@ -180,14 +178,6 @@ impl GroupCommit {
             thread::park();
             queue = lock(&self.queue);
         }
-    }
-
-    /// Whether somebody writes, and how many appends the gathering group has.
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> (bool, usize) {
-        let queue = lock(&self.queue);
-        let group = &queue.gathering;
-        (queue.writer.is_none(), if group.lines.is_empty() { 0 } else { 1 + group.followers.len() })
     }
 }
 

@@ -84,8 +84,6 @@ pub enum OpenError {
         /// What the other process has locked: the lock file, or the log itself by another name.
         lock: PathBuf,
     },
-    /// The program was told to end while it waited for a FIFO's reader.
-    GivenUp,
     /// Standard output is closed, leads nowhere, or would not keep lines whole.
     Stdout(&'static str),
     /// A system call failed, or what is there cannot be used.
@@ -110,7 +108,6 @@ impl fmt::Display for OpenError {
             Self::InUse { log, lock } => {
                 write!(f, "{}: in use by another process (it holds the lock on {})", log.display(), lock.display())
             }
-            Self::GivenUp => f.write_str("given up: the program was told to end"),
             Self::Stdout(why) => write!(f, "standard output {why}"),
             Self::Io { path, error } => {
                 write!(f, "{}: {error}", path.display())?;

@@ -55,9 +55,6 @@ pub(super) struct LogFile {
     backups: Backups,
     guard: Guard,
     open: OpenFile,
-    /// Set while the open file must not be written: its end is in doubt, or its last sync failed. It is given a
-    /// successor; until then appends are refused with this error.
-    spent: Option<AppendError>,
     /// Set while another process has, or may have, the lock: appends are refused with this error.
     unlocked: Option<AppendError>,
     /// Set while rotation fails: when the next try is due.
@@ -81,6 +78,9 @@ struct OpenFile {
     length: u64,
     /// Whether we have written a line to it.
     marking: Marking,
+    /// Set when it must not be written any more: its end is in doubt, or its last sync failed. It is given a successor;
+    /// until then appends are refused with this error.
+    spent: Option<AppendError>,
 }
 
 /// What keeps a group of lines from standing in the file.
@@ -145,7 +145,7 @@ impl LogFile {
         if let Some(error) = &self.unlocked {
             return Err(error.clone());
         }
-        match self.spent.clone() {
+        match self.open.spent.clone() {
             None => Ok(()),
             Some(error) if self.roll_pauses() => Err(error),
             Some(error) => self.succeed().map_err(|_| error),
@@ -278,7 +278,7 @@ impl LogFile {
     /// Cuts off what a group has left behind the length that the file had before, see [`content::cut_back`]. If it is in
     /// doubt whether that worked, the file is neither written nor cut any more.
     fn cut_back(&mut self, written: &[u8]) -> Result<(), AppendError> {
-        if let Some(error) = &self.spent {
+        if let Some(error) = &self.open.spent {
             return Err(error.clone());
         }
         match content::cut_back(&self.fs, &self.open.file, self.open.length, written) {
@@ -296,7 +296,7 @@ impl LogFile {
 
     /// Ends the use of the open file.
     fn spend(&mut self, error: &AppendError) {
-        self.spent = Some(error.clone());
+        self.open.spent = Some(error.clone());
         self.pause(error);
         if self.said_spent.fault(()) {
             self.status.diagnostics.error(

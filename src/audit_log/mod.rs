@@ -114,15 +114,6 @@ pub enum SyncMode {
     Always,
 }
 
-/// What [`OpenedLog::open`] is told after each wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// Wait on.
-    GoOn,
-    /// The program was told to end.
-    GiveUp,
-}
-
 /// Whether lines are chained.
 #[derive(Debug, Clone)]
 pub enum ChainSetting {
@@ -161,21 +152,14 @@ pub struct AuditLog {
 }
 
 impl OpenedLog {
-    /// Opens the log, with a torn tail cut off.
-    ///
-    /// For a FIFO's reader it waits 30 s at most. Each time it calls `wait`, which waits as long as it is asked to and
-    /// says whether to go on.
+    /// Opens the log, with a torn tail cut off. A FIFO that nobody reads from yet is opened once somebody does; until
+    /// then appends fail.
     ///
     /// # Errors
-    /// The path cannot be opened or locked, another process has it, what is there is no log of ours, nobody reads from
-    /// it (a FIFO), or it leads nowhere (standard output).
-    pub fn open(
-        settings: Settings,
-        metrics: Arc<Metrics>,
-        diagnostics: Arc<Diagnostics>,
-        wait: &dyn Fn(Duration) -> Start,
-    ) -> Result<Self, OpenError> {
-        Self::open_with(Fs::default(), settings, metrics, diagnostics, wait)
+    /// The path cannot be opened or locked, another process has it, what is there is no log of ours, or it leads nowhere
+    /// (standard output).
+    pub fn open(settings: Settings, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, OpenError> {
+        Self::open_with(Fs::default(), settings, metrics, diagnostics)
     }
 
     fn open_with(
@@ -183,7 +167,6 @@ impl OpenedLog {
         settings: Settings,
         metrics: Arc<Metrics>,
         diagnostics: Arc<Diagnostics>,
-        wait: &dyn Fn(Duration) -> Start,
     ) -> Result<Self, OpenError> {
         let status = Arc::new(LogStatus::new(metrics, diagnostics));
         let mut pruner = None;
@@ -194,7 +177,7 @@ impl OpenedLog {
                 let failed = |error| OpenError::io(path, error);
                 let resolved = resolve(path).map_err(failed)?;
                 if is_stream(&resolved).map_err(failed)? {
-                    Sink::Stream(Stream::open(fs.clone(), &resolved, Arc::clone(&status), wait)?)
+                    Sink::Stream(Stream::open(fs.clone(), &resolved, Arc::clone(&status))?)
                 } else {
                     let rules = Rules { max_size: settings.max_size, sync: settings.sync, mode: settings.file_mode };
                     let file = LogFile::open(fs.clone(), resolved, rules, Arc::clone(&status))?;
@@ -342,4 +325,14 @@ impl Drop for AuditLog {
 /// Takes the lock. It is never poisoned in the program, where a panic ends the process, but may be in tests.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Capacity that a buffer keeps for the next group of lines; what a larger group needed is given back.
+const LARGEST_KEPT: usize = 256 << 10;
+
+/// The buffer of a group that was written, for the next one.
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer.shrink_to(LARGEST_KEPT);
+    buffer
 }

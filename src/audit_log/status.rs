@@ -61,7 +61,8 @@ impl LogStatus {
         }
     }
 
-    /// An append of `bytes` (a group of them) has failed. Said once for each outage.
+    /// An append of `bytes` (a group of them) has failed, or a FIFO could not be opened for the first one. Said once for
+    /// each outage.
     pub(super) fn failed(&self, error: &AppendError, bytes: usize) {
         let mut outage = lock(&self.outage);
         if let Some(outage) = &mut *outage {

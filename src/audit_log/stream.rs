@@ -11,13 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::Start;
 use super::chain::{self, Chain, Lines, Marking, Residue};
 use super::error::{AppendError, OpenError};
 use super::fs::Fs;
 use super::open::{Identity, O_NONBLOCK};
 use super::status::LogStatus;
-use crate::observe::diagnostics::Diagnostics;
 use crate::observe::labels::AppendFault;
 
 #[cfg(test)]
@@ -25,10 +23,6 @@ mod tests;
 
 /// The error of opening a FIFO for writing that nobody has opened for reading.
 const ENXIO: i32 = 6;
-
-/// How long the start waits for a FIFO's reader.
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
-const READER_POLL: Duration = Duration::from_millis(50);
 
 /// How long an append waits for a full pipe that was handed to us in non-blocking mode. A blocking one slows the
 /// appends down instead, as long as it takes.
@@ -42,7 +36,8 @@ const PIECE: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Stream {
     fs: Fs,
-    file: File,
+    /// `None` for a FIFO that nobody has read from since the start.
+    file: Option<File>,
     /// For messages.
     name: String,
     /// The path of a FIFO: where to look whether it has a reader again.
@@ -80,26 +75,24 @@ impl Stream {
                 .diagnostics
                 .warn("standard output is also standard error: messages may stand within audit lines", &[]);
         }
-        Ok(Self { fs, file, name: name.to_owned(), fifo: None, status, rest: Vec::new() })
+        Ok(Self { fs, file: Some(file), name: name.to_owned(), fifo: None, status, rest: Vec::new() })
     }
 
-    /// Opens what `path` names. Waits for a FIFO's reader, says so, and gives up after [`READER_TIMEOUT`].
-    pub(super) fn open(
-        fs: Fs,
-        path: &Path,
-        status: Arc<LogStatus>,
-        wait: &dyn Fn(Duration) -> Start,
-    ) -> Result<Self, OpenError> {
+    /// Opens what `path` names. While nobody reads from a FIFO appends fail, as they do once its last reader has gone.
+    pub(super) fn open(fs: Fs, path: &Path, status: Arc<LogStatus>) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
         let is_fifo = std::fs::metadata(path).map_err(failed)?.file_type().is_fifo();
         let file = if is_fifo {
-            await_reader(&fs, path, &status.diagnostics, wait)?
+            open_if_read(&fs, path).map_err(failed)?
         } else {
             // /dev/stdout may be a regular file, which must be written at its end.
-            fs.open(OpenOptions::new().append(true), path).map_err(failed)?
+            Some(fs.open(OpenOptions::new().append(true), path).map_err(failed)?)
         };
         let fifo = is_fifo.then(|| path.to_owned());
         let name = path.display().to_string();
+        if file.is_none() {
+            status.failed(&AppendError::write(&name, &no_reader()), 0);
+        }
         Ok(Self { fs, file, name, fifo, status, rest: Vec::new() })
     }
 
@@ -127,11 +120,14 @@ impl Stream {
 
     /// How many bytes went out, and whether all did.
     fn write(&self, bytes: &[u8]) -> (usize, Result<(), AppendError>) {
+        let Some(file) = &self.file else {
+            return (0, Err(AppendError::write(&self.name, &no_reader())));
+        };
         let mut written = 0;
         let mut full_since = None;
         while let Some(left) = bytes.get(written..).filter(|left| !left.is_empty()) {
             self.status.stream_waits();
-            let outcome = self.fs.write(&self.file, left.get(..PIECE).unwrap_or(left));
+            let outcome = self.fs.write(file, left.get(..PIECE).unwrap_or(left));
             self.status.stream_goes_on();
             let error = match outcome {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
@@ -172,22 +168,25 @@ impl Stream {
         }
     }
 
-    /// A reader may have replaced the FIFO by one of its own: that is written from now on.
+    /// Opens the FIFO if it is not open yet. A reader may have replaced it by one of its own: that is written from now on.
     fn follow(&mut self) -> io::Result<()> {
         let Some(path) = &self.fifo else {
             return Err(io::Error::other("it is no FIFO"));
         };
-        let found = open_if_read(&self.fs, path)?.ok_or_else(|| io::Error::other("nobody reads from this FIFO"))?;
+        let found = open_if_read(&self.fs, path)?.ok_or_else(no_reader)?;
         let metadata = self.fs.metadata_of(&found)?;
         if !metadata.file_type().is_fifo() {
             return Err(io::Error::other("it is no FIFO any more"));
         }
-        if Identity::of(&metadata) != Identity::of(&self.fs.metadata_of(&self.file)?) {
-            self.file = found;
+        if let Some(file) = &self.file {
+            if Identity::of(&metadata) == Identity::of(&self.fs.metadata_of(file)?) {
+                return Ok(());
+            }
             // The reader of the other FIFO has the beginning of that line.
             self.rest.clear();
             self.status.opened_anew(&self.name);
         }
+        self.file = Some(found);
         Ok(())
     }
 }
@@ -233,28 +232,7 @@ fn open_if_read(fs: &Fs, fifo: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn await_reader(
-    fs: &Fs,
-    fifo: &Path,
-    diagnostics: &Diagnostics,
-    wait: &dyn Fn(Duration) -> Start,
-) -> Result<File, OpenError> {
-    let open = || open_if_read(fs, fifo).map_err(|error| OpenError::io(fifo, error));
-    if let Some(file) = open()? {
-        return Ok(file);
-    }
-    diagnostics.warn(
-        "nobody reads from the audit log's FIFO; waiting for a reader",
-        &[("path", (&fifo.display().to_string()).into()), ("seconds", READER_TIMEOUT.as_secs().into())],
-    );
-    let began = Instant::now();
-    while began.elapsed() < READER_TIMEOUT {
-        if wait(READER_POLL) == Start::GiveUp {
-            return Err(OpenError::GivenUp);
-        }
-        if let Some(file) = open()? {
-            return Ok(file);
-        }
-    }
-    Err(OpenError::io(fifo, io::Error::other("nobody reads from this FIFO")))
+/// The error of appends while nobody reads from the FIFO: of the kind that a write has when its last reader has gone.
+fn no_reader() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads from this FIFO")
 }

@@ -7,7 +7,7 @@ mod waiting;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -84,11 +84,7 @@ impl Place {
     pub(super) fn try_open(&self) -> Result<AuditLog, OpenError> {
         let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(self.messages.clone()));
         let (fs, settings, metrics) = (self.fs.clone(), self.settings.clone(), Arc::clone(&self.metrics));
-        let wait = |time| {
-            std::thread::sleep(time);
-            Start::GoOn
-        };
-        let opened = OpenedLog::open_with(fs, settings, metrics, Arc::new(diagnostics), &wait)?;
+        let opened = OpenedLog::open_with(fs, settings, metrics, Arc::new(diagnostics))?;
         Ok(opened.start().unwrap())
     }
 

@@ -49,7 +49,8 @@ pub enum Exit {
     Usage = 2,
     /// `verify`: intact, but some of it is covered by no key and no head.
     Unproven = 3,
-    /// `policy` and `verify`: a log cannot be read, or the report not be written.
+    /// `policy` and `verify`: a log cannot be read, or the report not be written. Also where `--help` cannot be
+    /// printed.
     Unreadable = 4,
 }
 

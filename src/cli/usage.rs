@@ -30,7 +30,7 @@ Signals: SIGTERM ends it in order, SIGINT without the delay, a second one at
 once; SIGHUP opens the audit log anew and reads certificates, sources and the
 policy again.
 Messages go to standard error as JSON lines.
-Exit codes: 0 ended as asked, 1 cannot start, 2 wrong flags.
+Exit codes: 0 ended as asked, 1 cannot start, 2 wrong flags, 4 cannot print.
 ";
 
 /// The usage text, with every flag and its default.

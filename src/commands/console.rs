@@ -1,4 +1,5 @@
-//! What `read`, `policy` and `verify` have in common: how they print, say what went wrong, and answer wrong words.
+//! What all command words have in common, and the program without one: how they print, say what went wrong, and answer
+//! wrong words. `command` is what was called: `kube-audit-rest`, `kube-audit-rest read`.
 
 use std::io::{self, Write as _};
 
@@ -7,12 +8,12 @@ use crate::observe::visible::visible;
 
 /// Writes one line to standard error. If that fails, there is nobody to tell.
 pub(super) fn say(command: &str, problem: &str) {
-    let _ = writeln!(io::stderr(), "kube-audit-rest {command}: {problem}");
+    let _ = writeln!(io::stderr(), "{command}: {problem}");
 }
 
 /// Says what is wrong with the command line.
 pub(super) fn wrong_words(command: &str, problem: &str) -> Exit {
-    say(command, &format!("{problem}; see kube-audit-rest {command} --help"));
+    say(command, &format!("{problem}; see {command} --help"));
     Exit::Usage
 }
 

@@ -7,6 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::files::chain_key::ChainKeyFile;
 use crate::serve::service::Service;
 
 /// How often the files are read again. The contract promises that a new certificate is in use within 10 s.
@@ -28,11 +29,10 @@ impl Reloader {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub(super) fn start(service: &Service) -> io::Result<Self> {
+    pub(super) fn start(service: &Service, chain_key: Option<Arc<ChainKeyFile>>) -> io::Result<Self> {
         let (orders, ordered) = sync_channel(1);
         let diagnostics = Arc::clone(&service.diagnostics);
         let (tls, sources, policy) = (Arc::clone(&service.tls), service.sources.clone(), service.policy.clone());
-        let chain_key = service.chain_key.clone();
         let (memory, windows) = (Arc::clone(&service.memory), Arc::clone(&service.windows));
         let thread = thread::Builder::new().name("reloader".to_owned()).stack_size(STACK).spawn(move || {
             loop {

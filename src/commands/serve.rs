@@ -1,13 +1,14 @@
 //! `kube-audit-rest` without a command word: it serves until it is told to end.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::VERSION;
 use crate::cli::{self, Action, Config, Exit};
+use crate::commands::console::{print, say, wrong_words};
 use crate::commands::server::Server;
 use crate::commands::signals::{Signal, Signals};
 use crate::commands::start_error::StartError;
@@ -15,6 +16,8 @@ use crate::commands::{policy, read, verify};
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
 use crate::observe::outlet::Outlet;
+
+const COMMAND: &str = "kube-audit-rest";
 
 /// How often the main thread looks up from waiting for signals. Nothing depends on it.
 const LOOK_UP: Duration = Duration::from_secs(3600);
@@ -26,7 +29,7 @@ const LAST_MESSAGES: Duration = Duration::from_secs(1);
 const START_FAILURE: Duration = Duration::from_secs(10);
 
 /// Runs the program with these arguments, the program's own name first. Exit status: 0 after an orderly end, 1 where it
-/// cannot start, 2 for a wrong command line.
+/// cannot start, 2 for a wrong command line, 4 where standard output cannot be written (`--help`).
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter().peekable();
     let program = args.next();
@@ -41,21 +44,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let exit = match cli::parse(program.into_iter().chain(args)) {
         Ok(Action::Run(config)) => run(&config),
-        Ok(Action::ShowHelp) => print(&cli::usage()),
-        Ok(Action::ShowVersion) => print(&format!("kube-audit-rest {VERSION}\n")),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "kube-audit-rest: {error}; see --help");
-            Exit::Usage
-        }
+        Ok(Action::ShowHelp) => print(COMMAND, &cli::usage(), Exit::Ok),
+        Ok(Action::ShowVersion) => print(COMMAND, &format!("kube-audit-rest {VERSION}\n"), Exit::Ok),
+        Err(error) => wrong_words(COMMAND, &error),
     };
     exit.into()
-}
-
-fn print(text: &str) -> Exit {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Exit::Ok,
-        Err(_) => Exit::Failed,
-    }
 }
 
 fn run(config: &Config) -> Exit {
@@ -81,20 +74,14 @@ fn run(config: &Config) -> Exit {
 
 /// Says it in plain text.
 fn cannot_start(error: &StartError) -> Exit {
-    let _ = writeln!(io::stderr(), "kube-audit-rest: cannot start: {error}");
+    say(COMMAND, &format!("cannot start: {error}"));
     Exit::Failed
 }
 
 fn serve(config: &Config, metrics: Arc<Metrics>, diagnostics: &Arc<Diagnostics>) -> Result<(), StartError> {
     // First, so that an order to end that comes during the start is not lost (as PID 1) and does not end it half-way.
     let signals = Signals::catch().map_err(StartError::system)?;
-    let server = match Server::start(config, metrics, Arc::clone(diagnostics), &|patience| signals.wait(patience)) {
-        Err(given_up @ StartError::GivenUp) => {
-            diagnostics.info(&given_up.to_string(), &[]);
-            return Ok(());
-        }
-        server => server?,
-    };
+    let server = Server::start(config, metrics, Arc::clone(diagnostics))?;
     let delay = loop {
         match signals.wait(LOOK_UP) {
             None => {}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::audit_log::{OpenedLog, Start};
+use crate::audit_log::OpenedLog;
 use crate::cli::Config;
 use crate::commands::reloader::Reloader;
 use crate::commands::settings;
@@ -79,29 +79,19 @@ struct Ports {
 
 impl Server {
     /// Opens certificates, sources, policy, the chain's key, log and ports, in this order, then serves. If one of them
-    /// cannot be opened, nothing is served. `next_signal` waits for a signal for at most the time that it is given; one
-    /// that orders to end also ends the wait for the reader of a log that is a FIFO.
+    /// cannot be opened, nothing is served.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(
-        config: &Config,
-        metrics: Arc<Metrics>,
-        diagnostics: Arc<Diagnostics>,
-        next_signal: &dyn Fn(Duration) -> Option<Signal>,
-    ) -> Result<Self, StartError> {
+    pub fn start(config: &Config, metrics: Arc<Metrics>, diagnostics: Arc<Diagnostics>) -> Result<Self, StartError> {
         settings::say(config, &diagnostics);
         let tls = Tls::load(settings::tls(config), Arc::clone(&metrics), Arc::clone(&diagnostics))?;
         let sources = load(config.sources_filename.as_ref(), &metrics, &diagnostics, SourcesFile::load)?;
         let policy = load(config.policy_filename.as_ref(), &metrics, &diagnostics, PolicyFile::load)?;
         let chain_key = config.chain_key_filename.as_ref().filter(|_| config.chain);
         let chain_key = load(chain_key, &metrics, &diagnostics, ChainKeyFile::load)?;
-        let wait = |time| match next_signal(time) {
-            Some(Signal::Terminate | Signal::Interrupt) => Start::GiveUp,
-            Some(Signal::Reload) | None => Start::GoOn,
-        };
         let log = settings::log(config, chain_key.clone());
-        let log = OpenedLog::open(log, Arc::clone(&metrics), Arc::clone(&diagnostics), &wait)?;
+        let log = OpenedLog::open(log, Arc::clone(&metrics), Arc::clone(&diagnostics))?;
         let audit = bind_audit(config)?;
         let metrics_address = ("--metrics-address", config.metrics_address);
         let metrics_port = bind(Port::Metrics, ("--metrics-port", config.metrics_port), metrics_address)?;
@@ -116,7 +106,6 @@ impl Server {
             tls: Arc::new(tls),
             sources,
             policy,
-            chain_key,
             max_request: config.max_request_size,
             draining: AtomicBool::new(false),
             recorded_requests: Counter::default(),
@@ -131,7 +120,7 @@ impl Server {
         warn_of_few_descriptors(needed, &diagnostics);
         let metrics_port = Ports::serve(metrics_port, &service, metrics_roster)?;
         let audit = Ports::serve(audit, &service, audit_roster)?;
-        let reloader = Reloader::start(&service).map_err(StartError::system)?;
+        let reloader = Reloader::start(&service, chain_key).map_err(StartError::system)?;
         for (port, address) in audit.addresses.iter().chain(&metrics_port.addresses) {
             let address = address.to_string();
             let fields = [("listener", port.name().into()), ("address", (&address).into())];
@@ -260,7 +249,7 @@ fn bind(
 ) -> Result<Vec<Listener>, StartError> {
     Listener::bind(port, address, number).map_err(|error| {
         let address = address.map_or_else(String::new, |address| format!("{address_flag} {address}, "));
-        StartError::Failed(format!("{address}{flag} {number}: {error}"))
+        StartError(format!("{address}{flag} {number}: {error}"))
     })
 }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use crate::audit_log::AuditLog;
-use crate::files::chain_key::ChainKeyFile;
 use crate::files::policy_file::PolicyFile;
 use crate::files::sources::SourcesFile;
 use crate::net::transport::Windows;
@@ -33,8 +32,6 @@ pub struct Service {
     pub sources: Option<Arc<SourcesFile>>,
     /// What is recorded, and how much of it; `None`: everything.
     pub policy: Option<Arc<PolicyFile>>,
-    /// The key that signs the log's chain, to be read again.
-    pub chain_key: Option<Arc<ChainKeyFile>>,
     /// Bytes of the largest body.
     pub max_request: usize,
     /// Every reply says `Connection: close`, and the service is not ready.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use kube_audit_rest::audit_log::{AuditLog, ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
+use kube_audit_rest::audit_log::{AuditLog, ChainSetting, OpenedLog, Settings, SyncMode, Target};
 use kube_audit_rest::observe::diagnostics::{Diagnostics, Format};
 use kube_audit_rest::observe::metrics::Metrics;
 
@@ -61,7 +61,7 @@ fn settings(directory: &Path) -> Settings {
 fn open(settings: Settings) -> (AuditLog, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(std::io::sink()));
-    let opened = OpenedLog::open(settings, Arc::clone(&metrics), Arc::new(diagnostics), &|_| Start::GoOn);
+    let opened = OpenedLog::open(settings, Arc::clone(&metrics), Arc::new(diagnostics));
     (opened.expect("the log opens").start().expect("threads"), metrics)
 }
 

@@ -17,6 +17,8 @@ pub use certificates::Authority;
 pub use client::{Client, Response, chunked, get, post, request};
 pub use server::{Server, Setup, program};
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -48,4 +50,12 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         assert!(Instant::now() < deadline, "gave up waiting for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Opens a FIFO for reading without waiting for a writer. To read what is not there waits, as usual.
+pub fn open_to_read(fifo: &Path) -> File {
+    use rustix::fs::OFlags;
+    let reader = rustix::fs::open(fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, 0.into()).unwrap();
+    rustix::io::ioctl_fionbio(&reader, false).unwrap();
+    File::from(reader)
 }

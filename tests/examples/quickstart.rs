@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let authority = Authority::new();
     let config = configuration(directory.path(), &authority, &log)?;
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(File::create(&messages)?));
-    let server = Server::start(&config, Arc::new(Metrics::new()), Arc::new(diagnostics), &|_| None)?;
+    let server = Server::start(&config, Arc::new(Metrics::new()), Arc::new(diagnostics))?;
     let https = server.address(Port::Https).ok_or("no HTTPS port")?;
     let metrics = server.address(Port::Metrics).ok_or("no metrics port")?;
     println!("   webhooks   https://{}", https);

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::emptied;
 use crate::files::chain_key::{ChainKeyFile, SigningKey};
 use format::{Digest, Id, Link, Mark, Origin, Point};
 pub(super) use heads::Heads;
@@ -35,9 +36,6 @@ const LINE_END: &[u8] = b"}\n";
 
 /// Bytes of a member that is not marked, rounded up.
 const TYPICAL: usize = 96;
-
-/// Capacity that the buffer keeps.
-const LARGEST_KEPT: usize = 256 << 10;
 
 /// Lines to be appended, each ending in `}\n` if they are to be chained.
 #[derive(Debug)]
@@ -209,11 +207,9 @@ impl Chain {
         marking: Marking,
         write: impl FnOnce(&[u8]) -> T,
     ) -> T {
-        let mut chained = self.chained(lines, digests, marking);
+        let chained = self.chained(lines, digests, marking);
         let outcome = write(&chained);
-        chained.clear();
-        chained.shrink_to(LARGEST_KEPT);
-        self.buffer = chained;
+        self.buffer = emptied(chained);
         outcome
     }
 }

@@ -55,7 +55,6 @@ impl LogFile {
         if !has_name {
             self.status.opened_anew(&self.name);
         }
-        self.spent = None;
         Ok(())
     }
 

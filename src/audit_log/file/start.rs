@@ -55,7 +55,6 @@ impl LogFile {
             backups,
             guard,
             open,
-            spent: None,
             unlocked: None,
             roll_again: None,
             try_again: None,
@@ -162,7 +161,7 @@ impl OpenFile {
             fs.sync_directory(directory_of(path))?;
         }
         let (identity, length) = (Identity::of(&metadata), metadata.len() - mended.cut);
-        Ok(Self { file, identity, length, marking: Marking::Due })
+        Ok(Self { file, identity, length, marking: Marking::Due, spent: None })
     }
 }
 

@@ -3,12 +3,12 @@ use std::io::Read;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::*;
-use crate::observe::diagnostics::Format;
+use crate::observe::diagnostics::{Diagnostics, Format};
 
 fn stream_to(file: OwnedFd) -> Stream {
     let diagnostics = Diagnostics::to_sink(Format::Json, Box::new(io::sink()));
     let status = Arc::new(LogStatus::new(Arc::default(), Arc::new(diagnostics)));
-    let (fs, file, name) = (Fs::default(), File::from(file), "a pipe".to_owned());
+    let (fs, file, name) = (Fs::default(), Some(File::from(file)), "a pipe".to_owned());
     Stream { fs, file, name, fifo: None, status, rest: Vec::new() }
 }
 

@@ -43,7 +43,7 @@ read.
 ";
 
 /// What messages call it.
-const COMMAND: &str = "policy";
+const COMMAND: &str = "kube-audit-rest policy";
 
 /// Runs the command with the words that follow it.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -61,7 +61,7 @@ const USUAL_WIDTH: usize = 120;
 const WIDEST: usize = 200;
 
 /// What messages call it.
-const COMMAND: &str = "read";
+const COMMAND: &str = "kube-audit-rest read";
 
 /// Runs `read` with the words that follow it.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -37,7 +37,7 @@ use proof::Keys;
 use shuffled::Shuffled;
 
 /// What messages call it.
-const COMMAND: &str = "verify";
+const COMMAND: &str = "kube-audit-rest verify";
 
 /// Runs the command with the words that follow it.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {

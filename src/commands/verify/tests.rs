@@ -12,7 +12,7 @@ use super::options::Order;
 use super::proof::Keys;
 use super::{Named, Report, conclusion};
 use crate::audit_log::chain::format::{self, Id, Link, Mark, Origin, Point};
-use crate::audit_log::{ChainSetting, OpenedLog, Settings, Start, SyncMode, Target};
+use crate::audit_log::{ChainSetting, OpenedLog, Settings, SyncMode, Target};
 use crate::commands::lines::Line;
 use crate::observe::diagnostics::{Diagnostics, Format};
 use crate::observe::metrics::Metrics;
@@ -30,7 +30,7 @@ fn lines(directory: &Path) -> Vec<Vec<u8>> {
         chain: ChainSetting::Unsigned,
     };
     let diagnostics = Arc::new(Diagnostics::to_sink(Format::Json, Box::new(std::io::sink())));
-    let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), diagnostics, &|_| Start::GoOn);
+    let opened = OpenedLog::open(settings, Arc::new(Metrics::new()), diagnostics);
     let log = opened.unwrap().start().unwrap();
     for number in 0..10_000 {
         let line = format!(

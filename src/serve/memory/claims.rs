@@ -1,5 +1,8 @@
 //! Who holds how much of the budget, who may have more, and who gives way. Without waiting.
 
+#[cfg(test)]
+mod waiting;
+
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::Instant;
@@ -203,12 +206,6 @@ impl State {
             claim.most = claim.most.max(claim.charged);
         }
         Granted::Yes
-    }
-
-    /// How many wait.
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
-        self.claims.iter().filter(|claim| claim.waits_for.is_some()).count()
     }
 
     /// Wakes those that have to give way, lest they wait on.
