@@ -171,32 +171,13 @@ fn ten_newcomers_are_served_among_five_hundred_clients_that_hold_idle_connection
     let server = with_cap(CAP);
     let ended = AtomicBool::new(false);
     let dial = || Client::try_tls(server.https(), &server.endpoint().config);
-    let try_to_be_served = || {
-        let began = Instant::now();
-        let outcome = dial().and_then(|mut client| {
-            client.try_send(&post("/log-request", &corpus::review("newcomer")))?;
-            client.try_response()
-        });
-        match outcome {
-            Ok(response) => assert_eq!(response.status, 200),
-            // On a machine as busy as that it may have been one of the oldest newcomers.
-            Err(error) if began.elapsed() >= Duration::from_secs(1) => return Err(error),
-            Err(error) => panic!("cut after {:?}: {error}", began.elapsed()),
-        }
-        Ok(())
-    };
     thread::scope(|scope| {
         hold_and_dial_again(scope, 500, Duration::from_millis(5), &ended, &dial);
         let newcomers = scope.spawn(|| {
             common::eventually("all places to be fought for", || (evicted(&server) > CAP as f64).then_some(()));
             for number in 1..=10 {
-                let began = Instant::now();
-                while let Err(error) = try_to_be_served() {
-                    // As an API server would, it dials again.
-                    println!("newcomer {number}: {error}");
-                    assert!(began.elapsed() < attack::API_SERVER_PATIENCE, "{error}");
-                }
-                println!("newcomer {number}: {:.0?}", began.elapsed());
+                let took = attack::newcomer_is_served(&server, &post("/log-request", &corpus::review("newcomer")));
+                println!("newcomer {number}: {took:.0?}");
             }
         });
         let newcomers = newcomers.join();

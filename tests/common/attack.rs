@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::client::Client;
 use super::{Server, Setup, corpus, eventually, post};
 
 /// An API server gives up on a webhook after ten seconds, where nothing else is configured.
@@ -45,8 +46,32 @@ pub fn memory_bound(inflight: usize, request: usize, connections: usize) -> usiz
     (inflight.max(request) + 2 * request + 16) * 1024 + connections * 5 / 4 * 250
 }
 
+/// Posts a request on a new connection, and says how long that took. The connection may be cut if it had its second, which
+/// a client can need on a busy machine to get as far as its request; then it dials again, as an API server does.
+pub fn newcomer_is_served(server: &Server, request: &[u8]) -> Duration {
+    let start = Instant::now();
+    loop {
+        let dialled = Instant::now();
+        let outcome = Client::try_tls(server.https(), &server.endpoint().config).and_then(|mut client| {
+            client.try_send(request)?;
+            client.try_response()
+        });
+        match outcome {
+            Ok(response) => {
+                assert_eq!(response.status, 200);
+                return start.elapsed();
+            }
+            Err(error) if dialled.elapsed() >= Duration::from_secs(1) => {
+                println!("dials again after {:.1?}: {error}", start.elapsed());
+                assert!(start.elapsed() < API_SERVER_PATIENCE, "{error}");
+            }
+            Err(error) => panic!("cut after {:?}: {error}", dialled.elapsed()),
+        }
+    }
+}
+
 /// Runs `attack`, and meanwhile posts reviews: one after the other on a connection that is kept, and each time on a new
-/// one too. None of them may fail, or take longer than an API server waits. Says how long they took, which depends on the
+/// one too, see [`newcomer_is_served`]. None of them may fail, or take longer than an API server waits. Says how long they took, which depends on the
 /// machine as much as on the program.
 pub fn while_others_are_served<T>(name: &str, server: &Server, attack: impl FnOnce() -> T + Send) -> T
 where
@@ -64,10 +89,7 @@ where
         });
         let mut took = Vec::new();
         while !ended.load(Ordering::Acquire) {
-            let start = Instant::now();
-            let mut client = server.connect();
-            assert_eq!(client.exchange(&request).status, 200, "{name}");
-            took.push(start.elapsed());
+            took.push(newcomer_is_served(server, &request));
             let start = Instant::now();
             assert_eq!(kept.exchange(&request).status, 200, "{name}");
             took.push(start.elapsed());
