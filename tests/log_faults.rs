@@ -593,7 +593,7 @@ fn standard_output_that_nobody_reads_any_more_is_a_failed_append_and_no_crash() 
     let mut server = to_standard_output(setup, &fifo);
     assert_eq!(send_one(&server).status, 200);
     common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
-    drop(reader);
+    common::close_reader(reader, &fifo);
     for _ in 0..3 {
         assert_unavailable(&send_one(&server));
     }
@@ -673,6 +673,7 @@ fn a_fifo_without_a_reader_makes_the_program_not_ready_at_the_start_and_later_un
         // Nothing of what was answered 503 comes after it.
         let rest = rustix::io::ioctl_fionread(reader.get_ref()).unwrap();
         assert_eq!((rest, reader.buffer().len()), (0, 0));
+        common::close_reader(reader, &fifo);
     }
     assert_eq!(server.counts("append_errors_total").get("reason=\"broken_pipe\""), Some(&3.0));
     server.wait_for_metric("log_reopens_total", 0.0);
@@ -702,10 +703,10 @@ fn a_fifo_whose_reader_made_it_anew_is_written_again_from_a_whole_line_on() {
     for _ in 0..2 {
         assert_eq!(send_one(&server).status, 200);
         common::json::assert_line_of(&next_line(&mut reader), &corpus::review("one"));
-        // As a sidecar that is started again: rm -f, mkfifo, read.
+        // As a sidecar that is started again: it ends, rm -f, mkfifo, read.
+        common::close_reader(reader, &fifo);
         fs::remove_file(&fifo).unwrap();
         run("mkfifo", &[fifo.to_str().unwrap()]);
-        drop(reader);
         assert_unavailable(&send_one(&server));
         reader = self::reader(&fifo);
         server.wait_for_readiness(200);

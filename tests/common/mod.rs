@@ -59,3 +59,14 @@ pub fn open_to_read(fifo: &Path) -> File {
     rustix::io::ioctl_fionbio(&reader, false).unwrap();
     File::from(reader)
 }
+
+/// Closes a FIFO's reader, and waits until nobody has it open for reading: a process that another test is just starting
+/// holds the descriptors of this one for a moment.
+pub fn close_reader<T>(reader: T, fifo: &Path) {
+    use rustix::fs::OFlags;
+    drop(reader);
+    eventually("a FIFO without a reader", || {
+        let writer = rustix::fs::open(fifo, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, 0.into());
+        (writer.err()? == rustix::io::Errno::NXIO).then_some(())
+    });
+}
