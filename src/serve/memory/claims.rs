@@ -83,6 +83,11 @@ pub(super) fn spare_bytes(spares: &[Vec<u8>]) -> usize {
     spares.iter().map(Vec::capacity).sum()
 }
 
+/// Whether all may hold `total` bytes together if one of them holds `charge`. One alone may hold more than the budget.
+fn fits(total: usize, charge: usize, budget: usize) -> bool {
+    total <= budget || total == charge
+}
+
 impl State {
     pub(super) fn enter(&mut self, need: &Need<'_>) -> u64 {
         let ticket = self.next_ticket;
@@ -176,10 +181,9 @@ impl State {
         let mut charged = self.charged();
         let waiting = |claim: &Claim| Some((claim.ticket, claim.charged, claim.waits_for?));
         for (ticket, has, want) in self.claims.iter().filter_map(waiting).collect::<Vec<_>>() {
-            let others = charged.saturating_sub(has);
             // Most want more than is left: that is seen at once, where a grant looks at all claims.
-            let too_much = others > 0 && others.saturating_add(want.bytes()) > budget;
-            if too_much && (matches!(want, Want::Bytes(_)) || self.beside.is_some()) {
+            let total = charged.saturating_sub(has).saturating_add(want.bytes());
+            if !fits(total, want.bytes(), budget) && !self.may_go_beside(want) {
                 continue;
             }
             if self.grant(ticket, want, budget) == Granted::Yes
@@ -191,10 +195,15 @@ impl State {
         }
     }
 
+    /// Whether what is wanted may be had beside the budget.
+    fn may_go_beside(&self, want: Want) -> bool {
+        matches!(want, Want::BytesForLines(_)) && self.beside.is_none()
+    }
+
     fn grant(&mut self, ticket: u64, want: Want, budget: usize) -> Granted {
         let charge = if self.can_have(ticket, want.bytes(), budget) {
             Some(want.bytes())
-        } else if matches!(want, Want::BytesForLines(_)) && self.beside.is_none() {
+        } else if self.may_go_beside(want) {
             self.beside = Some(ticket);
             None
         } else {
@@ -225,7 +234,7 @@ impl State {
             }
             younger = younger.saturating_add(if claim.ticket == ticket { charge } else { claim.charged });
         }
-        younger <= budget || younger == charge
+        fits(younger, charge, budget)
     }
 
     /// Makes bodies that are arriving give way, those first that received the fewest bytes lately, until that of `ticket`
