@@ -76,40 +76,43 @@ fn read_metadata(
 
 /// Reads the items of a list.
 fn read_items(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -> Result<(), Error> {
-    if !json.next_is(b'[')? {
-        return json.skip();
-    }
-    json.elements(|json| read_item(json, managed_fields, walk))
-}
-
-fn read_item(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -> Result<(), Error> {
-    if !json.next_is(b'{')? {
-        return json.skip();
-    }
-    json.members(&[METADATA], |json, name| -> Result<Fate, Error> {
-        match name {
-            Some(METADATA) => read_metadata(json, None, managed_fields, walk)?,
-            _ => json.skip()?,
-        }
-        Ok(Fate::Keep)
-    })
+    read_elements(json, |json| read_item(json, managed_fields, walk))
 }
 
 /// Reads the rows of a Table (meta.k8s.io/v1), which is what `kubectl get` asks for.
 fn read_rows(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -> Result<(), Error> {
+    read_elements(json, |json| read_member(json, OBJECT, |json| read_item(json, managed_fields, walk)))
+}
+
+fn read_item(json: &mut Compactor<'_>, managed_fields: Part, walk: &mut Walk) -> Result<(), Error> {
+    read_member(json, METADATA, |json| read_metadata(json, None, managed_fields, walk))
+}
+
+/// Has each element of an array read; passes over a value of any other kind.
+fn read_elements(
+    json: &mut Compactor<'_>,
+    element: impl FnMut(&mut Compactor<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
     if !json.next_is(b'[')? {
         return json.skip();
     }
-    json.elements(|json| -> Result<(), Error> {
-        if !json.next_is(b'{')? {
-            return json.skip();
+    json.elements(element)
+}
+
+/// Has an object's members of this name read; passes over the others, and over a value of any other kind.
+fn read_member(
+    json: &mut Compactor<'_>,
+    wanted: &'static str,
+    mut value: impl FnMut(&mut Compactor<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if !json.next_is(b'{')? {
+        return json.skip();
+    }
+    json.members(&[wanted], |json, name| -> Result<Fate, Error> {
+        match name {
+            Some(_) => value(json)?,
+            None => json.skip()?,
         }
-        json.members(&[OBJECT], |json, name| -> Result<Fate, Error> {
-            match name {
-                Some(OBJECT) => read_item(json, managed_fields, walk)?,
-                _ => json.skip()?,
-            }
-            Ok(Fate::Keep)
-        })
+        Ok(Fate::Keep)
     })
 }
