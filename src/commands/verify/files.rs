@@ -35,17 +35,30 @@ pub(super) struct Seen {
     pub(super) link: Link,
 }
 
-pub(super) const NOT_CHAINED: &str = "no chain: the line was changed, put in, or written without --chain";
+/// Why a line is not in the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    TooLong,
+    /// Its end is missing.
+    Torn,
+    NotChained,
+}
 
-pub(super) const TORN: &str = "the line is torn: its end is missing";
+impl Unread {
+    pub(super) fn why(self) -> &'static str {
+        match self {
+            Self::TooLong => lines::TOO_LONG,
+            Self::Torn => "the line is torn: its end is missing",
+            Self::NotChained => "no chain: the line was changed, put in, or written without --chain",
+        }
+    }
+}
 
 /// Reads a line.
-pub(super) fn read(line: Line<'_>) -> Result<Seen, &'static str> {
-    let Line::Whole(line) = line else { return Err(lines::TOO_LONG) };
-    let Some(whole) = line.strip_suffix(b"\n") else {
-        return Err(TORN);
-    };
-    let (content, link) = format::split(whole).ok_or(NOT_CHAINED)?;
+pub(super) fn read(line: Line<'_>) -> Result<Seen, Unread> {
+    let Line::Whole(line) = line else { return Err(Unread::TooLong) };
+    let whole = line.strip_suffix(b"\n").ok_or(Unread::Torn)?;
+    let (content, link) = format::split(whole).ok_or(Unread::NotChained)?;
     Ok(Seen { content: format::digest_of(content), link })
 }
 

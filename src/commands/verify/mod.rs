@@ -31,7 +31,7 @@ use crate::commands::console::{self, count};
 use crate::observe::visible::printable;
 use anchors::Anchors;
 use chains::Chains;
-use files::{Input, Place};
+use files::{Input, Place, Unread};
 use options::{Action, Options, Order};
 use proof::Keys;
 use shuffled::Shuffled;
@@ -70,14 +70,14 @@ fn verify(options: &Options, out: impl Write) -> Result<Exit, String> {
             match files::read(line) {
                 Ok(seen) if options.order == Order::Any => shuffled.add(place, &seen),
                 Ok(seen) => chains.line(place, &seen, &mut report.at(&inputs)),
-                Err(files::NOT_CHAINED) if options.allow_unchained => counts.unchained += 1,
-                Err(files::NOT_CHAINED) => report.at(&inputs).unchained(place),
+                Err(Unread::NotChained) if options.allow_unchained => counts.unchained += 1,
+                Err(Unread::NotChained) => report.at(&inputs).unchained(place),
                 // A live file may be read, or copied, while its last line is written.
-                Err(files::TORN) if options.order == Order::Any || number + 1 == inputs.len() => {
+                Err(Unread::Torn) if options.order == Order::Any || number + 1 == inputs.len() => {
                     counts.unfinished += 1;
                     report.at(&inputs).unfinished(place);
                 }
-                Err(why) => report.at(&inputs).fault(place, why),
+                Err(unread) => report.at(&inputs).fault(place, unread.why()),
             }
         })?;
     }
@@ -165,7 +165,7 @@ impl Named<'_, '_> {
                 self.report.faults += 1;
             }
             _ => {
-                self.fault(place, files::NOT_CHAINED);
+                self.fault(place, Unread::NotChained.why());
                 self.report.row = Some(Row { last: place, more: 0 });
             }
         }

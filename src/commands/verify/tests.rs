@@ -55,7 +55,7 @@ fn feed(chains: &mut Chains<'_>, bytes: &[u8]) -> u64 {
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         match files::read(Line::Whole(line)) {
             Ok(seen) => chains.line(place, &seen, &mut named),
-            Err(why) => named.fault(place, why),
+            Err(unread) => named.fault(place, unread.why()),
         }
     }
     report.faults
