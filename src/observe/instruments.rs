@@ -161,9 +161,9 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
-        let bucket = BUCKETS.iter().zip(&self.buckets).find(|(bound, _)| duration <= Duration::from_micros(**bound));
-        bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS.iter().zip(&self.buckets).find(|(micros, _)| nanos <= **micros * 1_000);
+        bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
         self.sum_nanos.fetch_add(nanos, Relaxed);
     }
 }
